@@ -1,0 +1,44 @@
+# Two commands set up everything: `make demo` and `make test`. Each installs what it needs into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Public traces, where someone has them; tests and studies that need them skip without.
+ifneq ($(wildcard ../shared/traces),)
+export INFERX_TRACE_DIR ?= $(abspath ../shared/traces)
+endif
+
+.PHONY: help demo test lint type bench results clean
+help:
+	@echo "make demo     replay a bundled trace under five policies, write demo-run/report.html"
+	@echo "make test     lint, type check, test"
+	@echo "make bench    run the benchmarks, each beside its floor"
+	@echo "make results  regenerate docs/results (needs INFERX_TRACE_DIR)"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/inferx replay traces/demo.parquet --cluster traces/demo-cluster.toml --functions auto \
+	  --policy dedicated --policy scale-to-zero --policy inferx-reference --policy serverlessllm --policy default \
+	  --against inferx-reference --seed 1 --jobs 2 --out demo-run --overwrite
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+type: $(INSTALLED)
+	$(BIN)/mypy
+
+test: lint type
+	$(BIN)/pytest -q -n 2 --dist worksteal
+
+bench: $(INSTALLED)
+	$(BIN)/pytest benchmarks -q --benchmark-columns=min,median,rounds --benchmark-sort=name
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-run

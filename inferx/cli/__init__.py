@@ -1,0 +1,69 @@
+"""The `inferx` command. A sub-command's module is imported only when it runs."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from inferx import __version__
+from inferx.core.errors import InferXError
+
+__all__ = ["main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "replay": ("inferx.cli.replay:replay", "Replay a request trace under several policies."),
+    "trace": ("inferx.cli.trace:trace", "Look at, make and change request traces."),
+    "explain": ("inferx.cli.explain:explain", "Say why a request of a run waited."),
+    "check": ("inferx.cli.check:check", "Hold a policy to the kernel's rules."),
+}
+"""Sub-command -> where its click command lives, and its line in `inferx --help`."""
+
+
+class _LazyGroup(click.Group):
+    """Finds sub-commands by name without importing the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="inferx")
+def _group() -> None:
+    """Replay traces under scheduling policies, and run the same policies in production."""
+
+
+def main() -> None:
+    """Run a command; an operating error is one line on stderr and exit status 2."""
+    try:
+        _group(prog_name="inferx", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("inferx: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe left, as `head` does; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except InferXError as error:
+        click.echo(f"inferx: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"inferx: {error.filename or ''}: {error.strerror or error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,30 @@
+"""Operating errors. A message says what, which id, and what was expected."""
+
+__all__ = ["DescriptionError", "InferXError", "LocalProtocolError", "PolicyError"]
+
+
+class InferXError(Exception):
+    """Base of every error that a user or an operator may see."""
+
+
+class DescriptionError(InferXError):
+    """A trace, cluster, function or profile file that cannot be used as it is."""
+
+
+class LocalProtocolError(InferXError):
+    """This side broke a machine's contract."""
+
+
+class PolicyError(InferXError):
+    """A policy proposed something impossible, or raised.
+
+    Attributes:
+        slot: Which policy slot: `placement`, `eviction`, ...
+        check: The broken check, in words; from a small closed set.
+    """
+
+    def __init__(self, slot: str, check: str, proposal: object) -> None:
+        """Keep what broke apart from the sentence that tells it."""
+        super().__init__(f"{slot} policy: {check}; it proposed {proposal!r}")
+        self.slot = slot
+        self.check = check

@@ -1,0 +1,296 @@
+"""What happened: past tense, frozen, one struct an event. The machines' only input."""
+
+import msgspec
+
+from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
+
+__all__ = [
+    "CommandAccepted",
+    "CommandRefused",
+    "Fact",
+    "LeaseAsked",
+    "LeaseGranted",
+    "LeaseRecalled",
+    "LeaseRefused",
+    "LeaseReturned",
+    "LeaseRevoked",
+    "LoadReported",
+    "NodeDraining",
+    "NodeJoined",
+    "NodeLost",
+    "Performed",
+    "PhaseTiming",
+    "PodFailed",
+    "PodGone",
+    "PodReady",
+    "PodSuspended",
+    "RequestArrived",
+    "RequestCancelled",
+    "RequestFailed",
+    "RequestFinished",
+    "RouterEvent",
+    "RouterLost",
+    "SchedulerEvent",
+    "SnapshotCopied",
+    "SnapshotDropped",
+    "SnapshotTaken",
+]
+
+
+# -- to the router ---
+class RequestArrived(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A request came in. `deadline_ns` ends its wait, not its service; 0 takes the function's."""
+
+    request: RequestId
+    function: FunctionId
+    input_tokens: int = 0
+    tenant: int = 0
+    priority: int = 0
+    deadline_ns: int = 0
+
+
+class RequestFinished(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod answered a request in full."""
+
+    request: RequestId
+    pod: PodId
+
+
+class RequestFailed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod did not answer a request; it is not sent again, for its body reached a pod."""
+
+    request: RequestId
+    pod: PodId
+
+
+class RequestCancelled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The client of a waiting request left."""
+
+    request: RequestId
+    function: FunctionId
+
+
+class LeaseGranted(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The scheduler gave this router `slots` slots of a pod; `cold` if it was started for it."""
+
+    lease: LeaseId
+    function: FunctionId
+    pod: PodId
+    slots: int
+    cold: bool
+
+
+class LeaseRevoked(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A leased pod is lost."""
+
+    lease: LeaseId
+    pod: PodId
+
+
+class LeaseRecalled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The scheduler wants a lease back."""
+
+    lease: LeaseId
+    pod: PodId
+
+
+class LeaseRefused(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The scheduler will not meet a function's demand."""
+
+    function: FunctionId
+    reason: str
+
+
+# -- to the scheduler, from routers ---
+class LeaseAsked(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A router lacks `slots` slots of a function; see `AskLease`."""
+
+    router: RouterId
+    function: FunctionId
+    slots: int
+    inflight: int
+    oldest_ns: int
+    sequence: int
+
+
+class LeaseReturned(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A router gave a lease back."""
+
+    router: RouterId
+    lease: LeaseId
+    pod: PodId
+    failed: bool
+
+
+class LoadReported(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A router's load since its last report; see `ReportLoad`."""
+
+    router: RouterId
+    window_ns: int
+    functions: tuple[int, ...]
+    arrivals: tuple[int, ...]
+    concurrency_milli: tuple[int, ...]
+    queued: tuple[int, ...]
+
+
+class RouterLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A router is gone; what it leased is free once its requests have ended."""
+
+    router: RouterId
+
+
+# -- to the scheduler, from nodes: facts ---
+class PhaseTiming(msgspec.Struct, frozen=True, gc=False):
+    """How long one stage of a start took, and the bytes it moved."""
+
+    phase: str
+    duration_ns: int
+    moved_bytes: int
+
+
+class PodReady(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod answers requests; the answer to Create, Restore, Resume and to Snapshot that stayed."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    phases: tuple[PhaseTiming, ...] = ()
+
+
+class PodSuspended(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod's GPUs are free and its state is in host memory."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    phases: tuple[PhaseTiming, ...] = ()
+
+
+class PodGone(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod's process has ended and all it held is free."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+
+
+class PodFailed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod broke and was killed; all it held is free. `reason` is from a small closed set."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    reason: str
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A snapshot with a checked manifest is on the node's disk; `left` says the process ended."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    left: bool
+    phases: tuple[PhaseTiming, ...] = ()
+
+
+class SnapshotCopied(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A snapshot is at `target` as well; without `ok`, it is not and the copy was undone."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    function: FunctionId
+    target: Tier
+    ok: bool = True
+
+
+class SnapshotDropped(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A snapshot is no longer on a tier of the node."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    function: FunctionId
+    tier: Tier
+
+
+class CommandAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node has a command and is at work on it; sent when one is repeated."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+
+
+class CommandRefused(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node refused a command: its epoch is older than one it has obeyed."""
+
+    node: NodeId
+    epoch: int
+    sequence: int
+
+
+class NodeJoined(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node is there and tells the truth about what it runs.
+
+    `boot` grows with each start of its agent. `pods` are `(pod, function, suspended, gpus)`,
+    `snapshots` the functions whose snapshot is on its disk.
+    """
+
+    node: NodeId
+    boot: int
+    pods: tuple[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]], ...] = ()
+    snapshots: tuple[FunctionId, ...] = ()
+
+
+class NodeDraining(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node will be taken away at `until_ns`: a spot interruption, or an operator's drain."""
+
+    node: NodeId
+    until_ns: int
+
+
+class NodeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node is gone with all it held."""
+
+    node: NodeId
+
+
+# -- to the agent ---
+class Performed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A device action ended; `error` is empty on success, else from a small closed set."""
+
+    action: int
+    phases: tuple[PhaseTiming, ...] = ()
+    error: str = ""
+
+
+RouterEvent = (
+    RequestArrived
+    | RequestFinished
+    | RequestFailed
+    | RequestCancelled
+    | LeaseGranted
+    | LeaseRevoked
+    | LeaseRecalled
+    | LeaseRefused
+)
+Fact = (
+    PodReady
+    | PodSuspended
+    | PodGone
+    | PodFailed
+    | SnapshotTaken
+    | SnapshotCopied
+    | SnapshotDropped
+    | CommandAccepted
+    | CommandRefused
+    | NodeJoined
+    | NodeDraining
+)
+SchedulerEvent = LeaseAsked | LeaseReturned | LoadReported | RouterLost | Fact | NodeLost

@@ -1,0 +1,1 @@
+"""The three machines: router, scheduler, agent. Each is driven by exactly one task."""

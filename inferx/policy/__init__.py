@@ -1,0 +1,1 @@
+"""Policies: pure decisions, one small file each."""

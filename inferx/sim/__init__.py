@@ -1,0 +1,1 @@
+"""A modelled world for the kernel: clock, links, devices, serving, workloads, results."""

@@ -1,0 +1,1 @@
+"""Request traces: one array layout, readers, generators, transforms."""

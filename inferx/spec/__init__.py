@@ -1,0 +1,1 @@
+"""Descriptions: clusters, functions, and the catalogue of instance types."""
