@@ -1,0 +1,19 @@
+"""The file formats that are read: a new one is a module with `Format`'s names and a line here."""
+
+from typing import cast
+
+from inferx.sim.workload.formats import azure_llm, canonical, gentd26, mooncake
+from inferx.sim.workload.source import Format
+
+__all__ = ["FORMATS"]
+
+FORMATS: tuple[Format, ...] = cast(
+    "tuple[Format, ...]",
+    (
+        canonical,
+        azure_llm,
+        mooncake,
+        gentd26,
+    ),
+)
+"""Tried in this order; the first that matches reads the file."""
