@@ -76,7 +76,10 @@ class DecisionRow:
 
 @dataclass(slots=True, frozen=True)
 class SpanRow:
-    """A pod in one state for a while, on one GPU; `gpu` is -1 where it holds none."""
+    """A pod in one state for a while, on one GPU; `gpu` is -1 where it holds none.
+
+    A snapshot on a node's disk is a span too: `state` is "snapshot", `gpu` and `pod` are -1.
+    """
 
     from_ns: int
     to_ns: int
@@ -89,6 +92,7 @@ class SpanRow:
     milli_gpu: int
     hbm_bytes: int
     host_bytes: int
+    nvme_bytes: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

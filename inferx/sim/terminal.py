@@ -1,0 +1,153 @@
+"""The summary in a terminal: one line a policy, under 100 columns; several seeds with intervals."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from inferx.sim.metrics import SummaryRow
+from inferx.sim.stats import PairedDifference, mean_interval, metric
+
+__all__ = ["short", "summary_table"]
+
+_COLUMNS: Final = (
+    ("TTFT s", "p50", "ttft_s.p50", 1.0),
+    ("", "p90", "ttft_s.p90", 1.0),
+    ("", "p99", "ttft_s.p99", 1.0),
+    ("E2E s", "p50", "e2e_s.p50", 1.0),
+    ("", "p90", "e2e_s.p90", 1.0),
+    ("", "p99", "e2e_s.p99", 1.0),
+    ("queue", "p99", "queue_s.p99", 1.0),
+    ("cold", "%", "cold_start_ratio", 100.0),
+    ("GPU %", "alloc", "gpu_allocated_pct", 1.0),
+    ("", "resid", "gpu_resident_pct", 1.0),
+    ("", "busy", "gpu_busy_pct", 1.0),
+    ("good", "/GPUh", "goodput_per_gpu_hour", 1.0),
+    ("cost", "$", "cost_usd", 1.0),
+    ("refu", "sed", "refused", 1.0),
+)
+"""Heading over two lines, path in the row, factor."""
+
+_SHOWN: Final = (
+    ("ttft_s.p50", "TTFT p50 s"),
+    ("ttft_s.p99", "TTFT p99 s"),
+    ("e2e_s.p99", "E2E p99 s"),
+    ("cold_start_ratio", "cold-start ratio"),
+    ("gpu_allocated_pct", "GPU allocated %"),
+    ("goodput_per_gpu_hour", "goodput / GPU h"),
+)
+_THOUSAND: Final = 1_000.0
+_POLICY_WIDTH: Final = 18
+
+
+def short(value: float | None) -> str:
+    """Return a number in at most five characters: three digits, then k and M."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size < 9_999.5 and value == round(value):
+        return f"{value:.0f}"
+    if size >= 999_500:
+        return f"{value / 1e6:.3g}M"
+    if size >= 9_999.5:
+        return f"{value / _THOUSAND:.3g}k" if size < 99_950 else f"{value / _THOUSAND:.0f}k"
+    if size >= 99.95:
+        return f"{value:.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.00995:
+        return f"{value:.2f}"
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+def _cell(rows: Sequence[SummaryRow], name: str, factor: float) -> Text:
+    known = [value * factor for row in rows if (value := metric(row, name)) is not None]
+    if not known:
+        return Text("-", style="dim")
+    found = mean_interval(known)
+    text = Text(short(found.mean))
+    if len(rows) > 1:
+        width = "n=1" if found.half_width is None else f"±{short(found.half_width)}"
+        text.append(f"\n{width}", style="dim")
+    return text
+
+
+def _by_policy(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
+    groups: dict[str, list[SummaryRow]] = {}
+    for row in rows:
+        groups.setdefault(row.policy, []).append(row)
+    return groups
+
+
+def _main(groups: dict[str, list[SummaryRow]]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold", no_wrap=False)
+    for over, under, _, _ in _COLUMNS:
+        table.add_column(f"{over}\n{under}", justify="right", no_wrap=True)
+    for policy, rows in groups.items():
+        table.add_row(policy, *(_cell(rows, name, factor) for _, _, name, factor in _COLUMNS))
+    return table
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{'+' if value > 0 else ''}{short(value)}"
+
+
+def _verdict(pair: PairedDifference) -> Text:
+    if pair.mean_difference is None:
+        return Text("-", style="dim")
+    text = Text(_signed(pair.mean_difference))
+    if pair.ci95_low is None or pair.ci95_high is None:
+        return text
+    settled = pair.p_holm is not None and pair.p_holm < 0.05
+    text.stylize("bold" if settled else "dim")
+    text.append(f" [{short(pair.ci95_low)}, {short(pair.ci95_high)}]", style="dim")
+    return text
+
+
+def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
+    """A table of differences from the baseline, and how to read it."""
+    if not paired:
+        return []
+    found = {(pair.policy, pair.metric): pair for pair in paired}
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("less " + paired[0].baseline, max_width=_POLICY_WIDTH, overflow="fold")
+    shown = [(name, title) for name, title in _SHOWN if any(key[1] == name for key in found)]
+    for _, title in shown:
+        table.add_column(title, justify="right", no_wrap=False)
+    for policy in dict.fromkeys(pair.policy for pair in paired):
+        table.add_row(policy, *(_verdict(found[policy, name]) for name, _ in shown))
+    seeds = max(pair.n for pair in paired)
+    told = (
+        "n=1: one seed, no interval."
+        if seeds < 2
+        else f"n={seeds} seeds, paired; [95 % interval]; bold: p < 0.05 after Holm's correction."
+    )
+    return [Text(""), table, Text(told, style="dim")]
+
+
+def _conservation(groups: dict[str, list[SummaryRow]]) -> Text:
+    parts: list[str] = []
+    for policy, rows in groups.items():
+        sums = [sum(getattr(row, name) for row in rows) for name in ("arrived", "finished")]
+        rest = [
+            f"{count:,} {name}"
+            for name in ("refused", "aborted", "unfinished")
+            if (count := sum(getattr(row, name) for row in rows))
+        ]
+        parts.append(f"{policy}: {' + '.join([f'{sums[1]:,} finished', *rest])} = {sums[0]:,}")
+    return Text("\n".join(parts), style="dim")
+
+
+def summary_table(
+    rows: Sequence[SummaryRow], paired: Sequence[PairedDifference] = ()
+) -> RenderableType:
+    """Return what a replay prints: the table, the differences, and where every request went.
+
+    With several seeds a cell is the mean over seeds, and below it Student's 95 % half-width.
+    Quantiles of different seeds are averaged as numbers of those seeds; no quantile is pooled.
+    """
+    groups = _by_policy(rows)
+    return Group(_main(groups), *_difference(paired), Text(""), _conservation(groups))
