@@ -1,0 +1,104 @@
+"""Functions: `[[function]]` tables in TOML or JSON, or the reference's JSON objects.
+
+`dump_functions` writes what a run used; `load_functions` reads it back to equal specs.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from inferx.core.errors import DescriptionError
+from inferx.core.types import FunctionSpec
+from inferx.spec.document import Document, Table, read_document
+from inferx.spec.reference import objects_of, read_objects
+from inferx.spec.serving import ServingSpec, serving_for
+from inferx.spec.shape import (
+    NAME_PART,
+    Policy,
+    build,
+    is_name,
+    read_policy,
+    read_slice_shape,
+)
+
+__all__ = [
+    "NAME_PARTS",
+    "ServingSpec",
+    "dump_functions",
+    "load_functions",
+    "read_function",
+    "serving_for",
+]
+
+NAME_PARTS = 3
+"""A name may be written out as `tenant/namespace/name`."""
+
+
+def load_functions(path: Path) -> tuple[FunctionSpec, ...]:
+    """Return the functions of a file, or of all `.json` and `.toml` files of a directory.
+
+    Files are read in the order of their names. A trace names functions by `name`, so names must
+    be unique, whatever their tenants and namespaces are.
+    """
+    documents = [read_document(file) for file in _files_of(path)]
+    found: list[tuple[FunctionSpec, Table]] = []
+    objects: list[Table] = []
+    for document in documents:
+        if _is_native(document):
+            found += _native(document)
+        else:
+            objects += objects_of(document)
+    found += read_objects(objects)
+    first: dict[str, str] = {}
+    for function, table in found:
+        if function.name in first:
+            found_text = f"{function.name} a second time (first in {first[function.name]})"
+            raise table.error("name", found_text, "a name of its own for each function")
+        first[function.name] = table.document.source
+    if not found:
+        raise DescriptionError(f"{path}: no function; expected at least one")
+    return tuple(function for function, _ in found)
+
+
+def dump_functions(functions: Sequence[FunctionSpec]) -> str:
+    """Return canonical JSON: every field of every function, one function a line."""
+    lines = [json.dumps(msgspec.to_builtins(function)) for function in functions]
+    return '{"function": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def read_function(table: Table) -> FunctionSpec:
+    """Read one native table, and refuse what it does not know."""
+    name = table.text("name")
+    tenant = table.text("tenant", "default")
+    if not is_name(name, parts=NAME_PARTS):
+        raise table.error("name", f"the text {name!r}", f"{NAME_PART}, in up to three parts by /")
+    if not is_name(tenant):
+        raise table.error("tenant", f"the text {tenant!r}", NAME_PART)
+    function = build(name, tenant, read_slice_shape(table), read_policy(table, Policy()))
+    table.close()
+    return function
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in {".json", ".toml"})
+    if not files:
+        raise DescriptionError(f"{path}: an empty directory; expected .json or .toml files")
+    return files
+
+
+def _is_native(document: Document) -> bool:
+    root = document.root
+    return document.syntax == "toml" or (isinstance(root, dict) and "function" in root)
+
+
+def _native(document: Document) -> list[tuple[FunctionSpec, Table]]:
+    top = document.table()
+    tables = top.tables("function")
+    top.close()
+    if not tables:
+        raise top.error(None, "no function", "at least one [[function]]")
+    return [(read_function(table), table) for table in tables]
