@@ -6,32 +6,27 @@ each of n decoding requests gains a token every `decode_base_ns + decode_per_req
 does not stop for a prefill: chunked prefill is taken as free for the requests that decode.
 
 Laws:
-1. Sharing is computed in virtual time, the work that one request has received since its server was
-   last empty: a request costs O(log n), never a step a token. Virtual time is a float64; instants
-   are integers, and an end is rounded to the nearest nanosecond.
-2. A pod slows by `1 + interference * (busy pods beside it)` on the worst of its GPUs. The
+1. A pod slows by `1 + interference * (busy pods beside it)` on the worst of its GPUs. The
    interference is the slowed pod's own: its slice's enforcement decides what neighbours may take.
    Work left is rescaled at each change. Rates are those of the pod's slice while alone.
-3. A timer is armed only when the next end moves earlier. One that fires too soon arms the next,
-   one that fires for nothing is ignored: at low load a request costs two timers.
-4. State is settled before `on_finished` runs, so it may admit or abort; `on_first` only takes note.
+2. At low load a request costs two timers: one ends its prefill, one ends it.
+3. State is settled before `on_finished` runs, so it may admit or abort; `on_first` only takes note.
 
 The step time rising with the batch follows Orca's iteration-level batching (Yu et al., OSDI'22).
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Protocol
 
 from simpy.events import Event
 
 from inferx.core.units import NS_PER_S
 from inferx.sim.clock import SimClock
+from inferx.sim.sharing import UNARMED, SharedServer
 
-__all__ = ["GpuMeter", "PodServer", "ServingModel", "SharedServer"]
+__all__ = ["GpuMeter", "PodServer", "ServingModel"]
 
-_UNARMED = -1
 _NOBODY = -1
 
 
@@ -52,112 +47,6 @@ class ServingModel(Protocol):
     def decode_per_request_ns(self) -> int:
         """What each request in the batch adds to a step."""
         ...
-
-
-class SharedServer:
-    """Processor sharing: with n inside, each gains a unit of work every `(base + per * n) * slow`.
-
-    `done(request)` is called at each end. Equal ends go by the lower request number. With
-    `per_ns` 0 nobody slows anybody: a server without a queue.
-    """
-
-    __slots__ = (
-        "_armed_ns",
-        "_at_ns",
-        "_base_ns",
-        "_clock",
-        "_cost_ns",
-        "_done",
-        "_ends",
-        "_fired",
-        "_per_ns",
-        "_slow",
-        "_virtual",
-    )
-
-    def __init__(
-        self, clock: SimClock, base_ns: float, per_ns: float, done: Callable[[int], object]
-    ) -> None:
-        assert base_ns + per_ns > 0, "work takes time"
-        self._clock = clock
-        self._base_ns = base_ns
-        self._per_ns = per_ns
-        self._done = done
-        self._slow = 1.0
-        self._ends: list[tuple[float, int]] = []
-        self._virtual = 0.0
-        self._at_ns = 0
-        self._cost_ns = 1.0
-        self._armed_ns = _UNARMED
-        self._fired = self._fire
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def join(self, now_ns: int, request: int, work: float) -> None:
-        """Take a request in that needs `work` units."""
-        ends = self._ends
-        if not ends:
-            self._virtual = 0.0
-            self._at_ns = now_ns
-            self._cost_ns = cost_ns = (self._base_ns + self._per_ns) * self._slow
-            ends.append((work, request))
-            delay_ns = int(work * cost_ns + 0.5)
-            self._armed_ns = now_ns + delay_ns
-            self._clock.after(delay_ns, self._fired)
-            return
-        virtual = self._virtual + (now_ns - self._at_ns) / self._cost_ns
-        heappush(ends, (virtual + work, request))
-        self._virtual = virtual
-        self._at_ns = now_ns
-        self._price(now_ns)
-
-    def reprice(self, now_ns: int, slow: float) -> None:
-        """Let every unit of work take `slow` times its time from now on."""
-        self._slow = slow
-        if self._ends:
-            self._virtual += (now_ns - self._at_ns) / self._cost_ns
-            self._at_ns = now_ns
-            self._price(now_ns)
-
-    def drop(self) -> list[int]:
-        """Forget all requests and return them, in no order."""
-        dropped = [request for _, request in self._ends]
-        self._ends.clear()
-        self._armed_ns = _UNARMED
-        return dropped
-
-    def _price(self, now_ns: int) -> None:
-        """Renew the cost of a unit, and arm a timer if the next end is before the armed one."""
-        ends = self._ends
-        self._cost_ns = cost_ns = (self._base_ns + self._per_ns * len(ends)) * self._slow
-        delay_ns = int((ends[0][0] - self._virtual) * cost_ns + 0.5)
-        due_ns = now_ns + delay_ns if delay_ns > 0 else now_ns
-        if due_ns < self._armed_ns or self._armed_ns < 0:
-            self._armed_ns = due_ns
-            self._clock.after(due_ns - now_ns, self._fired)
-
-    def _fire(self, _event: Event) -> None:
-        now_ns = self._clock.now_ns()
-        if now_ns != self._armed_ns:
-            return
-        ends = self._ends
-        cost_ns = self._cost_ns
-        virtual = self._virtual + (now_ns - self._at_ns) / cost_ns
-        end, request = ends[0]
-        left_ns = (end - virtual) * cost_ns
-        if left_ns >= 1.0:
-            delay_ns = int(left_ns + 0.5)
-            self._armed_ns = now_ns + delay_ns
-            self._clock.after(delay_ns, self._fired)
-            return
-        heappop(ends)
-        self._armed_ns = _UNARMED
-        if ends:
-            self._virtual = virtual
-            self._at_ns = now_ns
-            self._price(now_ns)
-        self._done(request)
 
 
 class GpuMeter:
@@ -256,7 +145,7 @@ class PodServer:
         self._prefill_request = _NOBODY
         self._prefill_output = 0
         self._prefill_due_ns = 0
-        self._prefill_armed_ns = _UNARMED
+        self._prefill_armed_ns = UNARMED
         self._prefill_waiting: deque[tuple[int, int, int]] = deque()
         self._prefill_fired = self._prefill_fire
         self._slow = 1.0
@@ -286,7 +175,7 @@ class PodServer:
         dropped.extend(request for request, _, _ in self._prefill_waiting)
         self._prefill_waiting.clear()
         self._prefill_request = _NOBODY
-        self._prefill_armed_ns = _UNARMED
+        self._prefill_armed_ns = UNARMED
         assert len(dropped) == self.inflight, "every request is in one place"
         self.inflight = 0
         if self._busy:
@@ -332,7 +221,7 @@ class PodServer:
             self._prefill(now_ns, *self._prefill_waiting.popleft())
         else:
             self._prefill_request = _NOBODY
-            self._prefill_armed_ns = _UNARMED
+            self._prefill_armed_ns = UNARMED
         if output_tokens > 1:
             self._decode.join(now_ns, request, output_tokens - 1)
             self._on_first(request)
