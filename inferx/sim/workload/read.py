@@ -37,6 +37,10 @@ class TraceReader:
         self._source = self._fresh()
         self._format = _recognise(self._source)
         self.format = self._format.NAME
+        if durations is not None and not self._format.COMPANION:
+            raise DescriptionError(
+                f"{path}: {self.format} has its durations; expected no second file"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

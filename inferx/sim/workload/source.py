@@ -67,10 +67,11 @@ class Interner:
         """Return the name's index, a new one for a new name."""
         return self._code_of.setdefault(name, len(self._code_of))
 
-    def codes(self, column: "pa.StringArray") -> I32:
-        """Return the index of every row's name."""
+    def codes(self, column: "pa.StringArray", rename: Callable[[str], str] = str) -> I32:
+        """Return the index of every row's name; `rename` is asked once a different name."""
         encoded = column.dictionary_encode()
-        table = np.array([self.code(name) for name in encoded.dictionary.to_pylist()], np.int32)
+        names = encoded.dictionary.to_pylist()
+        table = np.array([self.code(rename(name)) for name in names], np.int32)
         indices: NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False)
         return table[indices] if len(indices) else np.zeros(0, np.int32)
 
@@ -117,6 +118,9 @@ class Format(Protocol):
     """What the head looks like, for the error when nothing matches."""
     ORDERED: bool
     """Whether rows come in order of arrival. If so a row that goes back is an error."""
+
+    COMPANION: bool
+    """Whether durations may come from a second file."""
 
     def matches(self, head: Head) -> bool:
         """Tell whether a file that begins like this is of this format."""

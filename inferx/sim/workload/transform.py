@@ -6,21 +6,23 @@ named after the transform and is drawn in row order, so where the chunks were cu
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import overload
 
 import numpy as np
 
 from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
-from inferx.core.types import F64, I64
+from inferx.core.types import I64
 from inferx.core.units import FOREVER_NS
+from inferx.sim.workload.popularity import FunctionDraw, Popularity
 from inferx.sim.workload.trace import Trace, chunks_of, concat
 
 __all__ = [
     "Popularity",
     "assign",
     "cut",
+    "from_zero",
     "jitter",
     "parse_assign",
     "sample_functions",
@@ -28,59 +30,22 @@ __all__ = [
     "scale",
 ]
 
-MAX_FUNCTIONS = 1_000_000
-"""Most functions that a trace can be spread over."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Popularity:
-    """How requests are shared between functions: function i gets a weight of (i + 1) ** -alpha.
-
-    `alpha` 0 is uniform.
-    """
-
-    functions: int
-    alpha: float = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """`f0000`, `f0001`, ...: the first is the most popular."""
-        return tuple(f"f{i:04d}" for i in range(self.functions))
-
-    def shares(self) -> F64:
-        """Each function's probability, shape (functions,)."""
-        weights: F64 = np.arange(1, self.functions + 1, dtype=np.float64) ** -self.alpha
-        shares: F64 = weights / weights.sum()
-        return shares
-
-    def cumulative(self) -> F64:
-        """Upper edge of each function's part of [0, 1), shape (functions,); the last is 1."""
-        edges: F64 = np.cumsum(self.shares())
-        edges[-1] = 1.0
-        return edges
-
 
 def parse_assign(text: str) -> Popularity:
     """Parse `zipf:ALPHA,FUNCTIONS` or `uniform:FUNCTIONS`."""
     kind, _, rest = text.partition(":")
-    fields = rest.split(",")
-    wanted = "expected zipf:ALPHA,FUNCTIONS or uniform:FUNCTIONS, such as zipf:1.1,50"
     try:
-        match kind, fields:
+        match kind, rest.split(","):
             case "zipf", [alpha, functions]:
-                spec = Popularity(alpha=float(alpha), functions=int(functions))
+                return Popularity(alpha=float(alpha), functions=int(functions))
             case "uniform", [functions]:
-                spec = Popularity(functions=int(functions))
-            case _:
-                raise DescriptionError(f"assign {text!r}: {wanted}")
-    except ValueError as error:
-        raise DescriptionError(f"assign {text!r}: {wanted}") from error
-    if not 1 <= spec.functions <= MAX_FUNCTIONS:
-        what = f"{spec.functions} functions; expected 1 to {MAX_FUNCTIONS}"
-        raise DescriptionError(f"assign {text!r}: {what}")
-    if not 0 <= spec.alpha <= 10:  # Also refuses NaN.
-        raise DescriptionError(f"assign {text!r}: alpha {spec.alpha:g}; expected 0 to 10")
-    return spec
+                return Popularity(functions=int(functions))
+    except ValueError:
+        pass  # A number that is none: the same mistake as a wrong form.
+    except DescriptionError as error:
+        raise DescriptionError(f"assign {text!r}: {error}") from error
+    wanted = "expected zipf:ALPHA,FUNCTIONS or uniform:FUNCTIONS, such as zipf:1.1,50"
+    raise DescriptionError(f"assign {text!r}: {wanted}")
 
 
 @overload
@@ -98,11 +63,10 @@ def assign(trace: Trace | Iterable[Trace], spec: Popularity, seed: int) -> Trace
 
 
 def _assign(chunks: Iterable[Trace], spec: Popularity, seed: int) -> Iterator[Trace]:
-    rng = stream(seed, "workload/assign")
-    names, edges = spec.names, spec.cumulative()
+    functions = FunctionDraw(spec, stream(seed, "workload/assign"))
+    names = spec.names
     for chunk in chunks:
-        drawn = np.searchsorted(edges, rng.random(len(chunk)), side="right")
-        yield replace(chunk, function=drawn.astype(np.int32), names=names)
+        yield replace(chunk, function=functions.next(len(chunk)), names=names)
 
 
 def scale(chunks: Iterable[Trace], factor: float) -> Iterator[Trace]:
@@ -123,7 +87,7 @@ def cut(chunks: Iterable[Trace], from_ns: int, to_ns: int) -> Iterator[Trace]:
     """Keep the arrivals in [from_ns, to_ns); the first that is kept becomes 0."""
     if not 0 <= from_ns < to_ns:
         raise DescriptionError(f"cut {from_ns}:{to_ns} ns: expected 0 <= from < to")
-    return _from_zero(_within(chunks, from_ns, to_ns))
+    return from_zero(_within(chunks, from_ns, to_ns))
 
 
 def _within(chunks: Iterable[Trace], from_ns: int, to_ns: int) -> Iterator[Trace]:
@@ -138,13 +102,13 @@ def sample_requests(chunks: Iterable[Trace], fraction: float, seed: int) -> Iter
     """Keep each request with probability `fraction`, on its own."""
     _check_fraction(fraction)
     rng = stream(seed, "workload/sample-requests")
-    return _from_zero(chunk.take(rng.random(len(chunk)) < fraction) for chunk in chunks)
+    return from_zero(chunk.take(rng.random(len(chunk)) < fraction) for chunk in chunks)
 
 
 def sample_functions(chunks: Iterable[Trace], fraction: float, seed: int) -> Iterator[Trace]:
     """Keep each function, with all its requests, with probability `fraction`; it is renumbered."""
     _check_fraction(fraction)
-    return _from_zero(_kept_functions(chunks, fraction, seed))
+    return from_zero(_kept_functions(chunks, fraction, seed))
 
 
 def _kept_functions(chunks: Iterable[Trace], fraction: float, seed: int) -> Iterator[Trace]:
@@ -166,7 +130,7 @@ def jitter(chunks: Iterable[Trace], width_ns: int, seed: int) -> Iterator[Trace]
     """
     if not 0 < width_ns < FOREVER_NS:
         raise DescriptionError(f"jitter {width_ns} ns: expected more than 0")
-    return _from_zero(_jittered(chunks, width_ns, seed))
+    return from_zero(_jittered(chunks, width_ns, seed))
 
 
 def _jittered(chunks: Iterable[Trace], width_ns: int, seed: int) -> Iterator[Trace]:
@@ -204,7 +168,7 @@ def _check_fraction(fraction: float) -> None:
         raise DescriptionError(f"sample {fraction:g}: expected a fraction above 0, at most 1")
 
 
-def _from_zero(chunks: Iterable[Trace]) -> Iterator[Trace]:
+def from_zero(chunks: Iterable[Trace]) -> Iterator[Trace]:
     """Move the first arrival to 0; chunks without rows are left out."""
     origin: I64 | None = None
     for chunk in chunks:

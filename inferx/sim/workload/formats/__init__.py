@@ -2,7 +2,16 @@
 
 from typing import cast
 
-from inferx.sim.workload.formats import azure_llm, canonical, gentd26, mooncake
+from inferx.sim.workload.formats import (
+    azure_functions_2019,
+    azure_functions_2021,
+    azure_llm,
+    burstgpt,
+    canonical,
+    gentd26,
+    mooncake,
+    openb,
+)
 from inferx.sim.workload.source import Format
 
 __all__ = ["FORMATS"]
@@ -14,6 +23,10 @@ FORMATS: tuple[Format, ...] = cast(
         azure_llm,
         mooncake,
         gentd26,
+        azure_functions_2019,
+        azure_functions_2021,
+        burstgpt,
+        openb,
     ),
 )
 """Tried in this order; the first that matches reads the file."""

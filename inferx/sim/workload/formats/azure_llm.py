@@ -14,6 +14,7 @@ from inferx.sim.workload.source import Head, Rows, Source
 NAME = "azure-llm"
 EXPECTS = "TIMESTAMP,ContextTokens,GeneratedTokens"
 ORDERED = True
+COMPANION = False
 _COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 

@@ -22,6 +22,7 @@ from inferx.sim.workload.trace import CHUNK_ROWS, COLUMNS, Trace
 NAME = "inferx"
 EXPECTS = "a Parquet file written by inferx"
 ORDERED = True
+COMPANION = False
 
 VERSION = "1"
 VERSION_KEY = b"inferx.trace.version"

@@ -14,6 +14,7 @@ from inferx.sim.workload.source import Head, Rows, Source
 NAME = "gentd26"
 EXPECTS = "gmt_create,...,exec_time_seconds,groupId,...,checkpoint_model_version_id,..."
 ORDERED = True
+COMPANION = False
 _COLUMNS = ("gmt_create", "exec_time_seconds", "groupId", "checkpoint_model_version_id")
 
 

@@ -22,6 +22,7 @@ from inferx.sim.workload.trace import MAX_TOKENS
 NAME = "mooncake"
 EXPECTS = '{"timestamp": ..., "input_length": ..., "output_length": ...} a line'
 ORDERED = True
+COMPANION = False
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 _Millis = Annotated[float, msgspec.Meta(ge=0, le=FOREVER_NS / NS_PER_MS / 2)]
