@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from inferx.core.units import FOREVER_NS, NS_PER_S
 
 __all__ = [
+    "ANY_NODE",
     "F64",
     "I32",
     "I64",
+    "NO_FUNCTION",
+    "NO_POD",
     "Bool",
     "FunctionId",
     "FunctionSpec",
@@ -39,6 +42,10 @@ PodId = NewType("PodId", int)
 RequestId = NewType("RequestId", int)
 RouterId = NewType("RouterId", int)
 LeaseId = NewType("LeaseId", int)
+
+ANY_NODE = NodeId(-1)
+NO_POD = PodId(-1)
+NO_FUNCTION = FunctionId(-1)
 
 Bool = NDArray[np.bool_]
 I32 = NDArray[np.int32]
@@ -141,5 +148,5 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     hbm_bytes: int
     host_bytes: int
     gpu_type: str
-    node: NodeId = NodeId(-1)
+    node: NodeId = ANY_NODE
     since_ns: int = FOREVER_NS

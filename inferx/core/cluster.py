@@ -1,0 +1,433 @@
+"""The state of the cluster as the scheduler believes it: GPUs, nodes, pods, snapshots.
+
+Laws:
+1. Only a machine's `step` changes it; policies see it through `ClusterView`.
+2. Capacity is charged when a start is decided and released when its end is confirmed (INV-1).
+3. A pod that waits for victims to leave holds a *claim*: capacity that is promised to it, hidden
+   from others, and turned into a charge when the last victim is gone.
+4. Scalars of one pod live in `Pod`; the same facts lie in `PodTable` columns for scans.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inferx.core.estimate import ArrivalEstimate, StartEstimate
+from inferx.core.lifecycle import PodState, check_transition
+from inferx.core.types import (
+    I32,
+    I64,
+    NO_POD,
+    Bool,
+    FunctionId,
+    FunctionSpec,
+    GpuId,
+    LeaseId,
+    NodeId,
+    NodeSpec,
+    PodId,
+    RouterId,
+    Tier,
+)
+from inferx.core.units import MILLI_PER_GPU
+
+__all__ = ["Cluster", "Lease", "Pod", "PodColumns"]
+
+MAX_GPUS_PER_POD = 8
+
+
+@dataclass(slots=True)
+class Lease:
+    """A router's right to `slots` slots of a pod."""
+
+    id: LeaseId
+    router: RouterId
+    pod: PodId
+    slots: int
+    recalled: bool = False
+
+
+@dataclass(slots=True)
+class Pod:
+    """One pod. `row` is its row in the columns; it moves when they are compacted."""
+
+    id: PodId
+    function: FunctionId
+    node: NodeId
+    gpus: tuple[GpuId, ...]
+    state: PodState
+    row: int
+    host_charged: int = 0
+    holds_gpu: bool = False
+    claims: bool = False
+    start: Tier = Tier.ABSENT
+    """Where the state of its last start came from; ABSENT is a cold start."""
+    started_ns: int = 0
+    ready_ns: int = 0
+    idle_since_ns: int = 0
+    hold: int = 0
+    """Token of the hold in force: an older timer finds another number and does nothing."""
+    waits_for: dict[PodId, None] = field(default_factory=dict)
+    blocks: PodId = NO_POD
+    """The pod that waits for this one to leave."""
+    leases: dict[LeaseId, Lease] = field(default_factory=dict)
+    leased_slots: int = 0
+    sink_to: Tier = Tier.HBM
+    """Where it goes when drained; HBM while it is not leaving."""
+    prewarmed: bool = False
+    bakes: bool = False
+    """It was started only to be snapshotted."""
+    keeps_local: bool = False
+    """Its restore from the shared store leaves a copy on the node's disk, charged already."""
+
+
+class PodColumns:
+    """The pods as columns, in pod order. Rows of pods that are gone stay, unset, until compaction.
+
+    Columns grow by doubling; a row is written when its pod changes state, never per request.
+    """
+
+    __slots__ = (
+        "count",
+        "dead",
+        "function",
+        "gpu",
+        "hbm_bytes",
+        "host_bytes",
+        "id",
+        "idle",
+        "idle_since_ns",
+        "leased_slots",
+        "milli_gpu",
+        "node",
+        "ready_ns",
+        "state",
+    )
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.count = 0
+        self.dead = 0
+        self.id: I64 = np.full(capacity, -1, np.int64)
+        self.function: I32 = np.full(capacity, -1, np.int32)
+        self.node: I32 = np.full(capacity, -1, np.int32)
+        self.gpu: I32 = np.full((capacity, MAX_GPUS_PER_POD), -1, np.int32)
+        self.milli_gpu: I32 = np.zeros(capacity, np.int32)
+        self.hbm_bytes: I64 = np.zeros(capacity, np.int64)
+        self.host_bytes: I64 = np.zeros(capacity, np.int64)
+        self.state: I32 = np.full(capacity, int(PodState.GONE), np.int32)
+        self.idle: Bool = np.zeros(capacity, np.bool_)
+        self.idle_since_ns: I64 = np.zeros(capacity, np.int64)
+        self.ready_ns: I64 = np.zeros(capacity, np.int64)
+        self.leased_slots: I32 = np.zeros(capacity, np.int32)
+
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(name for name in self.__slots__ if name not in {"count", "dead"})
+
+    def add(self) -> int:
+        """Return the number of a new row."""
+        row = self.count
+        if row == len(self.id):
+            for name in self._columns():
+                old = getattr(self, name)
+                grown = np.zeros((2 * len(old), *old.shape[1:]), old.dtype)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+        self.count += 1
+        return row
+
+    def drop(self, row: int) -> None:
+        """Unset a row."""
+        self.id[row] = -1
+        self.state[row] = int(PodState.GONE)
+        self.idle[row] = False
+        self.hbm_bytes[row] = 0
+        self.host_bytes[row] = 0
+        self.milli_gpu[row] = 0
+        self.dead += 1
+
+    def wants_compaction(self) -> bool:
+        """Tell whether dead rows outnumber live ones."""
+        return self.dead > 32 and 2 * self.dead > self.count
+
+    def compact(self) -> I64:
+        """Drop dead rows, keep the order; return the old row of each new one."""
+        live = np.flatnonzero(self.id[: self.count] >= 0)
+        n = len(live)
+        for name in self._columns():
+            column = getattr(self, name)
+            column[:n] = column[live]
+        self.count = n
+        self.dead = 0
+        return live
+
+
+class Cluster:
+    """Owned by the scheduler machine. Row g of every `gpu_*` array is GPU g, row n node n."""
+
+    def __init__(self, nodes: Sequence[NodeSpec], functions: Sequence[FunctionSpec]) -> None:
+        self.now_ns = 0
+        self.nodes = tuple(nodes)
+        self.functions = tuple(functions)
+        counts = [node.gpus for node in nodes]
+        self.gpu_count = sum(counts)
+        self.gpu_node: I32 = np.repeat(np.arange(len(nodes), dtype=np.int32), counts)
+        self.first_gpu: list[int] = np.concatenate(([0], np.cumsum(counts))).astype(int).tolist()
+        self.gpu_hbm_total: I64 = np.repeat(
+            np.array([node.hbm_bytes for node in nodes], np.int64), counts
+        )
+        self.gpu_milli_charged: I32 = np.zeros(self.gpu_count, np.int32)
+        self.gpu_hbm_charged: I64 = np.zeros(self.gpu_count, np.int64)
+        # Open: neither charged nor claimed. Negative while victims of a claim are still there.
+        self.gpu_milli_open: I32 = np.full(self.gpu_count, MILLI_PER_GPU, np.int32)
+        self.gpu_hbm_open: I64 = self.gpu_hbm_total.copy()
+        self.gpu_pods: I32 = np.zeros(self.gpu_count, np.int32)
+        self.gpu_schedulable: Bool = np.zeros(self.gpu_count, np.bool_)
+
+        self.node_host_total: I64 = np.array([n.host_bytes for n in nodes], np.int64)
+        self.node_host_charged: I64 = np.zeros(len(nodes), np.int64)
+        self.node_host_open: I64 = self.node_host_total.copy()
+        self.node_nvme_total: I64 = np.array([n.nvme_bytes for n in nodes], np.int64)
+        self.node_nvme_free: I64 = self.node_nvme_total.copy()
+        self.node_schedulable: Bool = np.zeros(len(nodes), np.bool_)
+        self.node_alive: Bool = np.zeros(len(nodes), np.bool_)
+        platforms = sorted({node.platform for node in nodes})
+        self.platforms = tuple(platforms)
+        self.node_platform: I32 = np.array(
+            [platforms.index(node.platform) for node in nodes], np.int32
+        )
+        groups = list(dict.fromkeys(node.group for node in nodes))
+        self.groups = tuple(groups)
+        self.node_group: I32 = np.array([groups.index(node.group) for node in nodes], np.int32)
+        self._type_mask: dict[str, Bool] = {
+            kind: np.repeat(np.array([n.gpu_type == kind for n in nodes], np.bool_), counts)
+            for kind in {node.gpu_type for node in nodes}
+        }
+        self._any_type: Bool = np.ones(self.gpu_count, np.bool_)
+        self._no_type: Bool = np.zeros(self.gpu_count, np.bool_)
+
+        f = len(functions)
+        self.nvme: Bool = np.zeros((len(nodes), f), np.bool_)
+        self.remote: Bool = np.zeros((len(platforms), f), np.bool_)
+        self.snapshot_bytes: I64 = np.array([s.snapshot_bytes for s in functions], np.int64)
+
+        self.pods: dict[PodId, Pod] = {}
+        self.columns = PodColumns()
+        self.by_function: list[dict[PodId, Pod]] = [{} for _ in functions]
+        self.fn_queued: I32 = np.zeros(f, np.int32)
+        self.fn_inflight: I32 = np.zeros(f, np.int32)
+        self.fn_ready: I32 = np.zeros(f, np.int32)
+        self.fn_starting: I32 = np.zeros(f, np.int32)
+        self.fn_standby: I32 = np.zeros(f, np.int32)
+        self.arrivals = ArrivalEstimate(f)
+        representative = {node.group: node for node in reversed(nodes)}
+        self.starts = StartEstimate(tuple(representative[group] for group in groups))
+
+    # -- queries ---
+    def type_mask(self, gpu_type: str) -> Bool:
+        """GPUs of the wanted type. Shape (gpus,)."""
+        if gpu_type == "Any":
+            return self._any_type
+        return self._type_mask.get(gpu_type, self._no_type)
+
+    def live(self, function: FunctionId) -> int:
+        """Pods of a function that serve or soon will."""
+        return int(self.fn_ready[function]) + int(self.fn_starting[function])
+
+    # -- pods ---
+    def add_pod(
+        self, pod: PodId, function: FunctionId, gpus: tuple[GpuId, ...], node: NodeId
+    ) -> Pod:
+        """Enter a pod in state INIT; it holds nothing yet."""
+        columns = self.columns
+        row = columns.add()
+        spec = self.functions[function]
+        new = Pod(pod, function, node, gpus, PodState.INIT, row)
+        columns.id[row] = pod
+        columns.function[row] = function
+        columns.node[row] = node
+        columns.milli_gpu[row] = spec.milli_gpu
+        columns.hbm_bytes[row] = spec.hbm_bytes
+        columns.host_bytes[row] = 0
+        columns.state[row] = int(PodState.INIT)
+        columns.idle[row] = False
+        columns.idle_since_ns[row] = 0
+        columns.ready_ns[row] = 0
+        columns.leased_slots[row] = 0
+        self._place_row(row, gpus)
+        self.pods[pod] = new
+        self.by_function[function][pod] = new
+        self.fn_starting[function] += 1
+        return new
+
+    def _place_row(self, row: int, gpus: tuple[GpuId, ...]) -> None:
+        self.columns.gpu[row] = -1
+        self.columns.gpu[row, : len(gpus)] = gpus
+
+    def move(self, pod: Pod, gpus: tuple[GpuId, ...]) -> None:
+        """Name the GPUs of a pod that holds none."""
+        assert not pod.holds_gpu
+        assert not pod.claims
+        pod.gpus = gpus
+        self._place_row(pod.row, gpus)
+
+    def enter(self, pod: Pod, state: PodState) -> None:
+        """Change a pod's state along the lifecycle table; counts and columns follow."""
+        old = pod.state
+        check_transition(old, state)
+        pod.state = state
+        self.columns.state[pod.row] = int(state)
+        for which, members in _COUNTED:
+            was, is_now = old in members, state in members
+            if was != is_now:
+                getattr(self, which)[pod.function] += 1 if is_now else -1
+        self.touch(pod)
+
+    def touch(self, pod: Pod) -> None:
+        """Bring the columns of leases and idleness up to date."""
+        row, columns = pod.row, self.columns
+        columns.leased_slots[row] = pod.leased_slots
+        columns.idle[row] = pod.state is PodState.READY and not pod.leases
+        columns.idle_since_ns[row] = pod.idle_since_ns
+        columns.ready_ns[row] = pod.ready_ns
+
+    def remove(self, pod: Pod) -> None:
+        """Forget a pod that is gone; it must hold nothing."""
+        assert pod.state is PodState.GONE
+        assert not pod.holds_gpu
+        assert not pod.claims
+        assert pod.host_charged == 0
+        del self.pods[pod.id]
+        del self.by_function[pod.function][pod.id]
+        self.columns.drop(pod.row)
+        if self.columns.wants_compaction():
+            self.columns.compact()
+            for row, survivor in enumerate(self.pods.values()):
+                survivor.row = row
+
+    # -- capacity: every change of a charge is one of these ---
+    def charge_gpus(self, pod: Pod) -> None:
+        """Charge a pod's slices. They must be open, or claimed by this pod."""
+        assert not pod.holds_gpu
+        if pod.claims:
+            self.unclaim(pod)
+        self._shift(pod, 1, charged=True)
+        pod.holds_gpu = True
+        for gpu in pod.gpus:
+            assert self.gpu_milli_open[gpu] >= 0, f"GPU {gpu}: milli overcommitted"
+            assert self.gpu_hbm_open[gpu] >= 0, f"GPU {gpu}: memory overcommitted"
+
+    def release_gpus(self, pod: Pod) -> None:
+        """Release a pod's slices; the release is confirmed."""
+        assert pod.holds_gpu
+        self._shift(pod, -1, charged=True)
+        pod.holds_gpu = False
+
+    def claim(self, pod: Pod) -> None:
+        """Promise a pod its slices and its host memory while victims leave."""
+        assert not pod.claims
+        assert not pod.holds_gpu
+        self._shift(pod, 1, charged=False)
+        self.node_host_open[pod.node] -= self._claimed_host(pod)
+        pod.claims = True
+
+    def unclaim(self, pod: Pod) -> None:
+        """Withdraw the promise."""
+        assert pod.claims
+        self._shift(pod, -1, charged=False)
+        self.node_host_open[pod.node] += self._claimed_host(pod)
+        pod.claims = False
+
+    def _claimed_host(self, pod: Pod) -> int:
+        return max(0, self.functions[pod.function].host_bytes - pod.host_charged)
+
+    def _shift(self, pod: Pod, sign: int, *, charged: bool) -> None:
+        spec = self.functions[pod.function]
+        milli, hbm = sign * spec.milli_gpu, sign * spec.hbm_bytes
+        for gpu in pod.gpus:
+            self.gpu_milli_open[gpu] -= milli
+            self.gpu_hbm_open[gpu] -= hbm
+            if charged:
+                self.gpu_milli_charged[gpu] += milli
+                self.gpu_hbm_charged[gpu] += hbm
+                self.gpu_pods[gpu] += sign
+
+    def charge_host(self, pod: Pod, amount: int) -> None:
+        """Set what a pod is charged of its node's host memory to `amount` bytes."""
+        delta = amount - pod.host_charged
+        self.node_host_charged[pod.node] += delta
+        self.node_host_open[pod.node] -= delta
+        pod.host_charged = amount
+        self.columns.host_bytes[pod.row] = amount
+        assert delta <= 0 or self.node_host_open[pod.node] >= 0, "host memory overcommitted"
+
+    def charge_nvme(self, node: NodeId, function: FunctionId) -> None:
+        """Charge a node's disk with a snapshot."""
+        self.node_nvme_free[node] -= self.snapshot_bytes[function]
+        assert self.node_nvme_free[node] >= 0, "disk overcommitted"
+
+    def release_nvme(self, node: NodeId, function: FunctionId) -> None:
+        """Release a snapshot's bytes."""
+        self.node_nvme_free[node] += self.snapshot_bytes[function]
+        assert self.node_nvme_free[node] <= self.node_nvme_total[node]
+
+    # -- nodes ---
+    def set_schedulable(self, node: NodeId, *, yes: bool) -> None:
+        """Open or close a node for new pods."""
+        self.node_schedulable[node] = yes
+        self.gpu_schedulable[self.first_gpu[node] : self.first_gpu[node + 1]] = yes
+
+    # -- truth ---
+    def check(self, nvme_pending: Sequence[tuple[NodeId, FunctionId]] = ()) -> None:
+        """Assert INV-1 by recounting every charge and claim from the pods. O(pods + GPUs).
+
+        Args:
+            nvme_pending: Snapshots whose bytes are charged but which are not there yet.
+        """
+        milli = np.zeros(self.gpu_count, np.int64)
+        hbm = np.zeros(self.gpu_count, np.int64)
+        milli_claimed = np.zeros(self.gpu_count, np.int64)
+        hbm_claimed = np.zeros(self.gpu_count, np.int64)
+        host = np.zeros(len(self.nodes), np.int64)
+        host_claimed = np.zeros(len(self.nodes), np.int64)
+        for pod in self.pods.values():
+            spec = self.functions[pod.function]
+            host[pod.node] += pod.host_charged
+            if pod.claims:
+                host_claimed[pod.node] += self._claimed_host(pod)
+            for gpu in pod.gpus:
+                if pod.holds_gpu:
+                    milli[gpu] += spec.milli_gpu
+                    hbm[gpu] += spec.hbm_bytes
+                if pod.claims:
+                    milli_claimed[gpu] += spec.milli_gpu
+                    hbm_claimed[gpu] += spec.hbm_bytes
+        assert np.array_equal(milli, self.gpu_milli_charged), "INV-1: charged milli"
+        assert np.array_equal(hbm, self.gpu_hbm_charged), "INV-1: charged HBM"
+        assert np.array_equal(MILLI_PER_GPU - milli - milli_claimed, self.gpu_milli_open)
+        assert np.array_equal(self.gpu_hbm_total - hbm - hbm_claimed, self.gpu_hbm_open)
+        assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
+        assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"
+        assert np.array_equal(host, self.node_host_charged), "INV-1: charged host memory"
+        assert np.array_equal(self.node_host_total - host - host_claimed, self.node_host_open)
+        assert (host <= self.node_host_total).all(), "INV-1: more host memory than a node has"
+        used = self.nvme @ self.snapshot_bytes
+        for node, function in nvme_pending:
+            used[node] += self.snapshot_bytes[function]
+        assert np.array_equal(self.node_nvme_total - used, self.node_nvme_free), "INV-1: disk"
+        for name, members in _COUNTED:
+            counts = np.zeros(len(self.functions), np.int64)
+            for pod in self.pods.values():
+                counts[pod.function] += pod.state in members
+            assert np.array_equal(counts, getattr(self, name)), name
+
+
+_COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (
+    ("fn_ready", frozenset({PodState.READY, PodState.SNAPSHOTTING})),
+    (
+        "fn_starting",
+        frozenset({PodState.INIT, PodState.CREATING, PodState.RESTORING, PodState.RESUMING}),
+    ),
+    ("fn_standby", frozenset({PodState.STANDBY, PodState.SUSPENDING})),
+)
+"""Column of counts -> the states that it counts."""

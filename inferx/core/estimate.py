@@ -1,0 +1,151 @@
+"""What the kernel learns from events: arrival rates and start-up times. Policies see nothing else.
+
+Start-up time is affine in bytes for each way of starting and each group of nodes; the prior is
+the node's declared bandwidth, and every observed start moves it.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inferx.core.types import F64, I64, FunctionSpec, NodeSpec, Tier
+from inferx.core.units import GIB, NS_PER_S
+
+__all__ = ["ArrivalEstimate", "StartEstimate", "moved_bytes"]
+
+_GAP_MEMORY = 0.8
+"""Weight that the past keeps when one arrival is learned."""
+
+
+class ArrivalEstimate:
+    """Arrival rate of each function: the reciprocal of an exponentially weighted gap.
+
+    A function that falls silent fades: its gap is never shorter than the present silence.
+    """
+
+    __slots__ = ("_gap_ns", "_last_ns", "_seen")
+
+    def __init__(self, functions: int) -> None:
+        self._gap_ns: F64 = np.full(functions, np.inf)
+        self._last_ns: I64 = np.zeros(functions, np.int64)
+        self._seen: I64 = np.zeros(functions, np.int64)
+
+    def learn(self, function: int, arrivals: int, now_ns: int) -> None:
+        """Learn that `arrivals` requests came since the last time, the latest about now."""
+        gap = float(max(1, now_ns - int(self._last_ns[function]))) / arrivals
+        seen = int(self._seen[function])
+        if seen == 0:
+            # A first request tells no gap; the second one will.
+            self._gap_ns[function] = np.inf if arrivals == 1 else gap
+        elif not np.isfinite(self._gap_ns[function]):
+            self._gap_ns[function] = gap
+        else:
+            keep = _GAP_MEMORY**arrivals
+            self._gap_ns[function] = keep * float(self._gap_ns[function]) + (1 - keep) * gap
+        self._seen[function] = seen + arrivals
+        self._last_ns[function] = now_ns
+
+    def per_s(self, now_ns: int) -> F64:
+        """Arrivals per second now. Shape (functions,)."""
+        silence = (now_ns - self._last_ns).astype(np.float64)
+        rate: F64 = NS_PER_S / np.maximum(self._gap_ns, np.maximum(silence, 1.0))
+        return rate
+
+    def one_per_s(self, function: int, now_ns: int) -> float:
+        """Arrivals per second of one function now."""
+        silence = max(1, now_ns - int(self._last_ns[function]))
+        return NS_PER_S / max(float(self._gap_ns[function]), float(silence))
+
+    def last_ns(self) -> I64:
+        """When each function was last asked for; 0 if never. Shape (functions,)."""
+        return self._last_ns
+
+
+_START_FIXED_S: dict[Tier, float] = {Tier.ABSENT: 30.0, Tier.REMOTE: 3.0, Tier.NVME: 2.0}
+"""Prior of the fixed part by source tier; a resume from DRAM gets half a second."""
+_FORGET = 0.95
+
+
+def moved_bytes(function: FunctionSpec, source: Tier) -> int:
+    """Bytes that a start from `source` has to move: the estimate's regressor."""
+    if source is Tier.ABSENT:
+        return function.weight_bytes
+    if source is Tier.DRAM:
+        return function.device_bytes
+    return function.snapshot_bytes
+
+
+@dataclass(slots=True)
+class _Affine:
+    """Exponentially forgetting least squares of `y = fixed + slope * x`; x in GiB, y in seconds."""
+
+    n: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def add(self, x: float, y: float, weight: float) -> None:
+        self.n += weight
+        self.x += weight * x
+        self.y += weight * y
+        self.xx += weight * x * x
+        self.xy += weight * x * y
+
+    def forget(self) -> None:
+        self.n *= _FORGET
+        self.x *= _FORGET
+        self.y *= _FORGET
+        self.xx *= _FORGET
+        self.xy *= _FORGET
+
+    def at(self, x: float) -> float:
+        spread = self.n * self.xx - self.x * self.x
+        slope = max(0.0, (self.n * self.xy - self.x * self.y) / spread) if spread > 1e-9 else 0.0
+        fixed = (self.y - slope * self.x) / self.n
+        if fixed < 0.0:
+            fixed, slope = 0.0, self.xy / self.xx
+        return fixed + slope * x
+
+
+@dataclass(slots=True)
+class StartEstimate:
+    """Expected start-up time by source tier and group of nodes.
+
+    Attributes:
+        version: Grows with every observation, so that derived tables know when they are stale.
+    """
+
+    groups: tuple[NodeSpec, ...]
+    """One representative node a group."""
+    version: int = 0
+    _fits: dict[tuple[Tier, int], _Affine] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start from the declared bandwidths, as two weak observations."""
+        for group, node in enumerate(self.groups):
+            links = node.links
+            pcie = max(links.pcie_gpu, GIB)
+            speeds = {
+                Tier.ABSENT: max(min(links.network or pcie, links.nvme_write or pcie), GIB // 8),
+                Tier.REMOTE: max(links.network, GIB // 8),
+                Tier.NVME: max(links.nvme_read or links.ebs, GIB // 8),
+                Tier.DRAM: pcie,
+            }
+            for tier, speed in speeds.items():
+                fit = _Affine()
+                fixed = _START_FIXED_S.get(tier, 0.5)
+                for x in (1.0, 64.0):
+                    fit.add(x, fixed + x * GIB / speed, weight=0.5)
+                self._fits[tier, group] = fit
+
+    def learn(self, source: Tier, group: int, function: FunctionSpec, duration_ns: int) -> None:
+        """Learn from one finished start."""
+        fit = self._fits[source, group]
+        fit.forget()
+        fit.add(moved_bytes(function, source) / GIB, duration_ns / NS_PER_S, weight=1.0)
+        self.version += 1
+
+    def start_ns(self, source: Tier, group: int, function: FunctionSpec) -> int:
+        """Return the expected time to ready from `source` on a node of `group`."""
+        return int(self._fits[source, group].at(moved_bytes(function, source) / GIB) * NS_PER_S)

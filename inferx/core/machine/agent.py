@@ -1,0 +1,192 @@
+"""The agent machine: one a node. Turns commands into device actions, and tells facts.
+
+Laws:
+1. A command of an older epoch than the newest obeyed is refused (INV-8).
+2. A command is identified by (epoch, sequence); a repeated one is not carried out again: while it
+   runs it is accepted, when it has ended its fact is told again.
+3. Actions on one pod run in the order of their commands. Starts that build GPU state are
+   serialised per GPU: two engines that size themselves at once mis-size each other, and a restore
+   that meets a full GPU poisons its process.
+4. Every command is answered by exactly one fact, success or failure.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import assert_never
+
+from inferx.core.commands import (
+    AgentCommand,
+    AgentEvent,
+    Copy,
+    Create,
+    Drop,
+    NodeCommand,
+    Perform,
+    Report,
+    Restore,
+    Resume,
+    Snapshot,
+    Stop,
+    Suspend,
+)
+from inferx.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    Fact,
+    Performed,
+    PodFailed,
+    PodGone,
+    PodReady,
+    PodSuspended,
+    SnapshotCopied,
+    SnapshotDropped,
+    SnapshotTaken,
+)
+from inferx.core.machine.step import Step
+from inferx.core.types import NodeId, PodId
+
+__all__ = ["Agent"]
+
+REMEMBERED = 1_024
+"""Facts kept to answer repeated commands; older ones have long been received."""
+
+
+class Agent:
+    """One node's command queue. `step` is the only mutator; see the module's laws."""
+
+    def __init__(self, node: NodeId) -> None:
+        self._node = node
+        self._epoch = 0
+        self._next_action = 0
+        self._running: dict[int, NodeCommand] = {}
+        self._accepted: dict[tuple[int, int], None] = {}
+        self._facts: dict[tuple[int, int], Fact] = {}
+        self._waiting: deque[NodeCommand] = deque()
+        self._busy_pods: dict[PodId, None] = {}
+        self._busy_gpus: dict[int, None] = {}
+        self._dead: dict[PodId, None] = {}
+        self.now_ns = 0
+
+    def step(self, now_ns: int, events: Sequence[AgentEvent]) -> Step[AgentCommand]:
+        """Take commands and ended actions in, give actions and facts out."""
+        assert now_ns >= self.now_ns, "INV-5: time went back"
+        self.now_ns = now_ns
+        out: list[AgentCommand] = []
+        for event in events:
+            if isinstance(event, Performed):
+                self._ended(event, out)
+            else:
+                self._ordered(event, out)
+        return Step((), tuple(out), None)
+
+    def _ordered(self, command: NodeCommand, out: list[AgentCommand]) -> None:
+        key = (command.epoch, command.sequence)
+        if command.epoch < self._epoch:
+            out.append(Report(CommandRefused(self._node, command.epoch, command.sequence)))
+            return
+        self._epoch = command.epoch
+        told = self._facts.get(key)
+        if told is not None:
+            out.append(Report(told))
+            return
+        if key in self._accepted:
+            out.append(Report(CommandAccepted(self._node, command.epoch, command.sequence)))
+            return
+        self._accepted[key] = None
+        self._waiting.append(command)
+        self._advance(out)
+
+    def _ended(self, event: Performed, out: list[AgentCommand]) -> None:
+        command = self._running.pop(event.action)
+        if not isinstance(command, Copy | Drop):
+            del self._busy_pods[command.pod]
+            for gpu in self._exclusive(command):
+                del self._busy_gpus[gpu]
+            if event.error or isinstance(command, Stop):
+                self._dead[command.pod] = None
+                if len(self._dead) > REMEMBERED:
+                    del self._dead[next(iter(self._dead))]
+        self._tell(command, self._fact(command, event), out)
+        self._advance(out)
+
+    def _tell(self, command: NodeCommand, fact: Fact, out: list[AgentCommand]) -> None:
+        key = (command.epoch, command.sequence)
+        self._accepted.pop(key, None)
+        self._facts[key] = fact
+        if len(self._facts) > REMEMBERED:
+            del self._facts[next(iter(self._facts))]
+        out.append(Report(fact))
+
+    def _advance(self, out: list[AgentCommand]) -> None:
+        """Start every waiting command whose pod and GPUs are free, oldest first."""
+        held: deque[NodeCommand] = deque()
+        blocked_pods: dict[PodId, None] = {}
+        blocked_gpus: dict[int, None] = {}
+        while self._waiting:
+            command = self._waiting.popleft()
+            if isinstance(command, Copy | Drop):
+                self._perform(command, out)
+                continue
+            gpus = self._exclusive(command)
+            pod = command.pod
+            if (
+                pod in self._busy_pods
+                or pod in blocked_pods
+                or any(gpu in self._busy_gpus or gpu in blocked_gpus for gpu in gpus)
+            ):
+                held.append(command)
+                blocked_pods[pod] = None
+                blocked_gpus.update(dict.fromkeys(gpus))
+                continue
+            if pod in self._dead and not isinstance(command, Stop):
+                # It failed while this command was on its way.
+                self._tell(command, self._failed(command, "pod is gone"), out)
+                continue
+            self._busy_pods[pod] = None
+            self._busy_gpus.update(dict.fromkeys(gpus))
+            self._perform(command, out)
+        self._waiting = held
+
+    def _exclusive(
+        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop
+    ) -> tuple[int, ...]:
+        return command.gpus if isinstance(command, Create | Restore | Resume) else ()
+
+    def _perform(self, command: NodeCommand, out: list[AgentCommand]) -> None:
+        action = self._next_action
+        self._next_action += 1
+        self._running[action] = command
+        out.append(Perform(action, command))
+
+    def _failed(
+        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop, reason: str
+    ) -> Fact:
+        return PodFailed(self._node, command.epoch, command.sequence, command.pod, reason)
+
+    def _fact(self, command: NodeCommand, event: Performed) -> Fact:
+        node, epoch, sequence = self._node, command.epoch, command.sequence
+        match command:
+            case Copy():
+                return SnapshotCopied(
+                    node, epoch, sequence, command.function, command.target, not event.error
+                )
+            case Drop():
+                return SnapshotDropped(node, epoch, sequence, command.function, command.tier)
+            case Stop():
+                return PodGone(node, epoch, sequence, command.pod)
+            case _ if event.error:
+                return self._failed(command, event.error)
+            case Create() | Resume():
+                return PodReady(node, epoch, sequence, command.pod, event.phases)
+            case Restore():
+                if command.gpus:
+                    return PodReady(node, epoch, sequence, command.pod, event.phases)
+                return PodSuspended(node, epoch, sequence, command.pod, event.phases)
+            case Suspend():
+                return PodSuspended(node, epoch, sequence, command.pod, event.phases)
+            case Snapshot():
+                return SnapshotTaken(
+                    node, epoch, sequence, command.pod, command.leave, event.phases
+                )
+            case _:
+                assert_never(command)

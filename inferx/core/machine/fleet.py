@@ -1,0 +1,505 @@
+"""Pods and snapshots on their way: starts, sinks, and the commands and facts they are made of.
+
+The half of the scheduler machine that talks to nodes. It owns every change of the cluster's
+charges; the other half (`scheduler.py`) decides and leases.
+
+Laws:
+1. A command has a sequence number and is answered by exactly one fact; it is repeated until then,
+   and a node that never answers is lost. A fact whose command is not pending is a repetition.
+2. Capacity is charged when a command is decided, released when the fact that frees it arrives.
+3. A restore starts only where the manifest matches: from the node's own disk, or from the shared
+   store's copy for the node's platform (INV-11).
+4. A pod with leases is drained before it sinks (INV-4).
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from inferx.core.cluster import Cluster, Pod
+from inferx.core.commands import (
+    Copy,
+    Create,
+    Drop,
+    NodeCommand,
+    RecallLease,
+    Restore,
+    Resume,
+    RevokeLease,
+    SchedulerCommand,
+    Snapshot,
+    Stop,
+    Suspend,
+)
+from inferx.core.lifecycle import PodState
+from inferx.core.machine.step import Record
+from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
+from inferx.core.units import NS_PER_S
+
+__all__ = ["Fleet"]
+
+RETRY_NS = 10 * NS_PER_S
+"""A command unanswered for this long is sent again; the wait doubles each time."""
+RETRY_LIMIT = 8
+"""After so many repetitions in a row without a sign of life the node is lost."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    command: NodeCommand
+    tries: int = 0
+
+
+class Fleet:
+    """Carries out decisions on nodes. All of it runs inside the scheduler's step."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        epoch: int,
+        snapshots: bool,
+        out: list[SchedulerCommand],
+        on_left: Callable[[Pod], None],
+    ) -> None:
+        self._c = cluster
+        self._epoch = epoch
+        self._snapshots = snapshots
+        self._out = out
+        self._on_left = on_left
+        self._sequence = 0
+        self._next_pod = 0
+        self._retries: list[tuple[int, int]] = []
+        self.pending: dict[int, _Pending] = {}
+        self.arriving: dict[tuple[NodeId, FunctionId], None] = {}
+        """Snapshots whose bytes are charged to a disk where they are not yet."""
+        self._uploading: dict[tuple[int, FunctionId], None] = {}
+        self.records: list[Record] = []
+        self.counters: dict[str, int] = {}
+
+    # -- bookkeeping ---
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    def _send(self, command: NodeCommand) -> None:
+        self._out.append(command)
+        self.pending[command.sequence] = _Pending(command)
+        heapq.heappush(self._retries, (self._c.now_ns + RETRY_NS, command.sequence))
+
+    def _number(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def _command(self, kind: type[Create | Resume | Suspend | Stop], pod: Pod) -> None:
+        self._send(kind(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus))
+
+    def deadline_ns(self) -> int | None:
+        """When the next command has to be repeated."""
+        retries = self._retries
+        while retries and retries[0][1] not in self.pending:
+            heapq.heappop(retries)
+        return retries[0][0] if retries else None
+
+    def repeat(self) -> list[NodeId]:
+        """Send again what is due; return nodes that never answered."""
+        lost: list[NodeId] = []
+        now = self._c.now_ns
+        while (due := self.deadline_ns()) is not None and due <= now:
+            _, sequence = heapq.heappop(self._retries)
+            entry = self.pending[sequence]
+            entry.tries += 1
+            if entry.tries > RETRY_LIMIT:
+                if entry.command.node not in lost:
+                    lost.append(entry.command.node)
+                continue
+            self.count("commands_repeated")
+            self._out.append(entry.command)
+            heapq.heappush(self._retries, (now + (RETRY_NS << entry.tries), sequence))
+        return lost
+
+    def answered(self, sequence: int) -> NodeCommand | None:
+        """Take the command that a fact answers; None if it was answered before."""
+        entry = self.pending.pop(sequence, None)
+        return None if entry is None else entry.command
+
+    def accepted(self, sequence: int) -> None:
+        """Note a sign of life: the command is being carried out."""
+        entry = self.pending.get(sequence)
+        if entry is not None:
+            entry.tries = min(entry.tries, 1)
+
+    # -- starts ---
+    def source(self, function: FunctionId, node: NodeId) -> tuple[Tier, Pod | None]:
+        """Return where a start on `node` comes from soonest, and the suspended pod if from DRAM.
+
+        Ties go to the warmer tier.
+        """
+        c = self._c
+        if not self._snapshots:
+            return Tier.ABSENT, None
+        spec, group = c.functions[function], int(c.node_group[node])
+        best, standby = Tier.ABSENT, None
+        soonest = c.starts.start_ns(Tier.ABSENT, group, spec)
+        there: list[tuple[Tier, Pod | None]] = []
+        if c.remote[c.node_platform[node], function]:
+            there.append((Tier.REMOTE, None))
+        if c.nvme[node, function]:
+            there.append((Tier.NVME, None))
+        for pod in c.by_function[function].values():
+            if pod.node == node and pod.state is PodState.STANDBY and pod.sink_to is Tier.HBM:
+                there.append((Tier.DRAM, pod))
+                break
+        for tier, pod_there in there:
+            estimate = c.starts.start_ns(tier, group, spec)
+            if estimate <= soonest:
+                best, standby, soonest = tier, pod_there, estimate
+        return best, standby
+
+    def start(
+        self,
+        function: FunctionId,
+        gpus: tuple[GpuId, ...],
+        victims: Sequence[tuple[PodId, Tier]],
+        *,
+        prewarmed: bool = False,
+        bakes: bool = False,
+    ) -> Pod:
+        """Start a pod on `gpus`, once `victims` have left."""
+        c = self._c
+        node = NodeId(int(c.gpu_node[gpus[0]]))
+        tier, standby = (Tier.ABSENT, None) if bakes else self.source(function, node)
+        if standby is None:
+            pod = self._new(function, gpus, node)
+        else:
+            pod = standby
+            pod.hold += 1
+            c.move(pod, gpus)
+            if victims:
+                c.enter(pod, PodState.INIT)
+        pod.start = tier
+        pod.started_ns = c.now_ns
+        pod.prewarmed = prewarmed
+        pod.bakes = bakes
+        if not victims:
+            self._launch(pod)
+            return pod
+        c.claim(pod)
+        for victim, _ in victims:
+            pod.waits_for[victim] = None
+            c.pods[victim].blocks = pod.id
+        for victim, to in victims:
+            self.sink(c.pods[victim], to)
+        return pod
+
+    def standby(self, function: FunctionId, node: NodeId, source: Tier) -> Pod:
+        """Restore a pod from `source` into host memory, without GPUs."""
+        c = self._c
+        pod = self._new(function, (), node)
+        pod.start = source
+        pod.started_ns = c.now_ns
+        spec = c.functions[function]
+        c.charge_host(pod, spec.host_bytes + spec.device_bytes)
+        self._restore(pod, source)
+        return pod
+
+    def _new(self, function: FunctionId, gpus: tuple[GpuId, ...], node: NodeId) -> Pod:
+        pod = self._c.add_pod(PodId(self._next_pod), function, gpus, node)
+        self._next_pod += 1
+        return pod
+
+    def _launch(self, pod: Pod) -> None:
+        """Turn a decision whose capacity is open into a command."""
+        c = self._c
+        c.charge_gpus(pod)
+        pod.started_ns = c.now_ns
+        if pod.start is Tier.DRAM:
+            c.enter(pod, PodState.RESUMING)
+            self._command(Resume, pod)
+        else:
+            c.charge_host(pod, c.functions[pod.function].host_bytes)
+            if pod.start is not Tier.ABSENT:
+                # While it waited for victims, its snapshot may have come nearer, or gone.
+                pod.start = self._snapshot_tier(pod.function, pod.node)
+            if pod.start is Tier.ABSENT:
+                c.enter(pod, PodState.CREATING)
+                self._command(Create, pod)
+            else:
+                self._restore(pod, pod.start)
+        value = msgspec.msgpack.encode((pod.function, pod.node, pod.gpus, self._epoch))
+        self.records.append(Record(f"pod/{pod.id}", value))
+
+    def _snapshot_tier(self, function: FunctionId, node: NodeId) -> Tier:
+        c = self._c
+        if c.nvme[node, function]:
+            return Tier.NVME
+        return Tier.REMOTE if c.remote[c.node_platform[node], function] else Tier.ABSENT
+
+    def _restore(self, pod: Pod, source: Tier) -> None:
+        c = self._c
+        key = (pod.node, pod.function)
+        if source is Tier.REMOTE and self._fits_disk(key):
+            # What is fetched is kept: the next restore here reads the disk.
+            self._expect(key)
+            pod.keeps_local = True
+        c.enter(pod, PodState.RESTORING)
+        self._send(
+            Restore(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus, source)
+        )
+
+    def _fits_disk(self, key: tuple[NodeId, FunctionId]) -> bool:
+        c = self._c
+        node, function = key
+        return (
+            key not in self.arriving
+            and not c.nvme[node, function]
+            and bool(c.node_nvme_free[node] >= c.snapshot_bytes[function])
+        )
+
+    def _expect(self, key: tuple[NodeId, FunctionId]) -> None:
+        self._c.charge_nvme(*key)
+        self.arriving[key] = None
+
+    def _arrive(self, key: tuple[NodeId, FunctionId], *, ok: bool) -> None:
+        del self.arriving[key]
+        if ok:
+            self._c.nvme[key] = True
+        else:
+            self._c.release_nvme(*key)
+
+    # -- sinks ---
+    def sink(self, pod: Pod, to: Tier) -> None:
+        """Send a ready or suspended pod down to `to`, or as far as there is room on the way."""
+        c = self._c
+        pod.sink_to = to
+        pod.hold += 1
+        if pod.state is PodState.DRAINING:
+            return
+        if pod.leases:
+            c.enter(pod, PodState.DRAINING)
+            for lease in pod.leases.values():
+                if not lease.recalled:
+                    lease.recalled = True
+                    self._out.append(RecallLease(lease.router, lease.id, pod.id))
+            self.count("recalls")
+            return
+        self._leave(pod)
+
+    def drained(self, pod: Pod) -> None:
+        """Go on with a sink whose last lease came back."""
+        assert pod.state is PodState.DRAINING
+        self._leave(pod)
+
+    def _leave(self, pod: Pod) -> None:
+        c = self._c
+        spec = c.functions[pod.function]
+        to, key = pod.sink_to, (pod.node, pod.function)
+        if to is Tier.DRAM and pod.state is not PodState.STANDBY and self._snapshots:
+            if c.node_host_open[pod.node] >= spec.device_bytes:
+                c.charge_host(pod, pod.host_charged + spec.device_bytes)
+                c.enter(pod, PodState.SUSPENDING)
+                self._command(Suspend, pod)
+                self.count("suspends")
+                return
+            self.count("no_room_in_dram")
+            to = Tier.NVME
+        elsewhere = bool(c.nvme[key]) or (
+            to is Tier.REMOTE and bool(c.remote[c.node_platform[pod.node], pod.function])
+        )
+        if to in (Tier.NVME, Tier.REMOTE) and self._snapshots and not elsewhere:
+            if self._fits_disk(key):
+                self._take(pod, leave=True)
+                return
+            self.count("no_room_on_disk")
+        self._stop(pod)
+
+    def _take(self, pod: Pod, *, leave: bool) -> None:
+        self._expect((pod.node, pod.function))
+        self._c.enter(pod, PodState.SNAPSHOTTING)
+        self._send(
+            Snapshot(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus, leave)
+        )
+        self.count("snapshots")
+
+    def _stop(self, pod: Pod) -> None:
+        self._c.enter(pod, PodState.TERMINATING)
+        self._command(Stop, pod)
+        self.count("stops")
+
+    # -- snapshots ---
+    def copy_in(self, function: FunctionId, node: NodeId) -> bool:
+        """Bring a snapshot from the shared store to a node's disk; False if it cannot be."""
+        key = (node, function)
+        if not self._c.remote[self._c.node_platform[node], function] or not self._fits_disk(key):
+            return False
+        self._expect(key)
+        self._send(Copy(node, self._epoch, self._number(), function, Tier.REMOTE, Tier.NVME))
+        return True
+
+    def drop(self, function: FunctionId, node: NodeId) -> bool:
+        """Delete a snapshot from a node's disk; False if it is not there."""
+        if not self._c.nvme[node, function]:
+            return False
+        # It must not be chosen as a source any more; its bytes are free when it is gone.
+        self._c.nvme[node, function] = False
+        self.arriving[node, function] = None
+        self._send(Drop(node, self._epoch, self._number(), function, Tier.NVME))
+        return True
+
+    def _upload(self, node: NodeId, function: FunctionId) -> None:
+        c = self._c
+        key = (int(c.node_platform[node]), function)
+        if c.remote[key] or key in self._uploading:
+            return
+        self._uploading[key] = None
+        self._send(Copy(node, self._epoch, self._number(), function, Tier.NVME, Tier.REMOTE))
+
+    # -- facts: each answers a command that was taken out of `pending` ---
+    def ready(self, pod: Pod) -> None:
+        """A start is over: learn from it, free what only it needed."""
+        c = self._c
+        spec = c.functions[pod.function]
+        c.starts.learn(pod.start, int(c.node_group[pod.node]), spec, c.now_ns - pod.started_ns)
+        self._landed(pod, ok=True)
+        pod.ready_ns = pod.idle_since_ns = c.now_ns
+        c.enter(pod, PodState.READY)
+        c.charge_host(pod, spec.host_bytes)
+        self.count(f"starts_{START_NAME[pod.start]}")
+
+    def bake(self, pod: Pod) -> None:
+        """Snapshot a pod that was started for nothing else."""
+        if self._fits_disk((pod.node, pod.function)):
+            self._take(pod, leave=True)
+        else:
+            self._stop(pod)
+
+    def suspended(self, pod: Pod) -> None:
+        """A pod left its GPUs and lies in host memory."""
+        c = self._c
+        if pod.holds_gpu:
+            c.release_gpus(pod)
+        self._landed(pod, ok=True)
+        c.enter(pod, PodState.STANDBY)
+        pod.sink_to = Tier.HBM
+        c.move(pod, ())
+        self._left(pod)
+
+    def taken(self, pod: Pod) -> None:
+        """A pod's snapshot is on the node's disk and the pod has ended."""
+        self._arrive((pod.node, pod.function), ok=True)
+        self._upload(pod.node, pod.function)
+        self.gone(pod)
+
+    def kept(self, pod: Pod) -> None:
+        """A pod's snapshot is on the node's disk and the pod serves on."""
+        self._arrive((pod.node, pod.function), ok=True)
+        self._upload(pod.node, pod.function)
+        self._c.enter(pod, PodState.READY)
+
+    def gone(self, pod: Pod) -> None:
+        """A pod has ended and all it held is free."""
+        self._release(pod)
+        self._c.enter(pod, PodState.GONE)
+        self._c.remove(pod)
+        self.records.append(Record(f"pod/{pod.id}", b""))
+        self._left(pod)
+
+    def failed(self, pod: Pod) -> None:
+        """A pod broke, at any point of its life, and all it held is free."""
+        if pod.state is PodState.SNAPSHOTTING:
+            self._arrive((pod.node, pod.function), ok=False)
+        self._landed(pod, ok=False)
+        for lease in pod.leases.values():
+            self._out.append(RevokeLease(lease.router, lease.id, pod.id))
+        for waited in pod.waits_for:
+            self._c.pods[waited].blocks = NO_POD
+        self._c.enter(pod, PodState.FAILED)
+        self.gone(pod)
+        self.count("pods_failed")
+
+    def copied(self, command: Copy, *, ok: bool) -> None:
+        """A copy of a snapshot ended."""
+        c = self._c
+        if command.target is Tier.REMOTE:
+            platform = int(c.node_platform[command.node])
+            self._uploading.pop((platform, command.function), None)
+            if ok:
+                c.remote[platform, command.function] = True
+        else:
+            self._arrive((command.node, command.function), ok=ok)
+
+    def dropped(self, command: Drop) -> None:
+        """A snapshot is off a node's disk."""
+        self._arrive((command.node, command.function), ok=False)
+
+    def _landed(self, pod: Pod, *, ok: bool) -> None:
+        if pod.keeps_local:
+            pod.keeps_local = False
+            self._arrive((pod.node, pod.function), ok=ok)
+
+    def _release(self, pod: Pod) -> None:
+        if pod.claims:
+            self._c.unclaim(pod)
+        if pod.holds_gpu:
+            self._c.release_gpus(pod)
+        self._c.charge_host(pod, 0)
+        pod.leases.clear()
+        pod.leased_slots = 0
+
+    def _left(self, pod: Pod) -> None:
+        """Tell who waited for this pod to leave; start the one it blocked if it was the last."""
+        waiting = self._c.pods.get(pod.blocks)
+        pod.blocks = NO_POD
+        if waiting is not None:
+            waiting.waits_for.pop(pod.id, None)
+            if not waiting.waits_for and waiting.claims:
+                self._launch(waiting)
+        self._on_left(pod)
+
+    # -- nodes ---
+    def lose(self, node: NodeId) -> None:
+        """Forget all that a lost node ran and held."""
+        c = self._c
+        for sequence in [s for s, p in self.pending.items() if p.command.node == node]:
+            command = self.pending.pop(sequence).command
+            if isinstance(command, Copy) and command.target is Tier.REMOTE:
+                self._uploading.pop((int(c.node_platform[node]), command.function), None)
+        c.set_schedulable(node, yes=False)
+        c.node_alive[node] = False
+        # Claims first: a pod that waits for victims of this node must not be launched on it.
+        here = sorted(
+            (pod for pod in c.pods.values() if pod.node == node),
+            key=lambda pod: (not pod.claims, pod.id),
+        )
+        for pod in here:
+            self.failed(pod)
+        for key in [key for key in self.arriving if key[0] == node]:
+            self._arrive(key, ok=False)
+        for function in np.flatnonzero(c.nvme[node]):
+            c.nvme[node, function] = False
+            c.release_nvme(node, FunctionId(int(function)))
+        self.count("nodes_lost")
+
+    def drain(self, node: NodeId) -> None:
+        """Close a node and empty it: what serves ends first."""
+        c = self._c
+        c.set_schedulable(node, yes=False)
+        for pod in [pod for pod in c.pods.values() if pod.node == node]:
+            if pod.state in (PodState.READY, PodState.STANDBY) and pod.sink_to is Tier.HBM:
+                self.sink(pod, Tier.ABSENT)
+
+    def end_orphan(self, node: NodeId, pod: PodId, function: FunctionId) -> None:
+        """Stop a pod that a node runs and that this scheduler does not know."""
+        self._send(Stop(node, self._epoch, self._number(), pod, function, ()))
+        self.count("orphans")
+
+
+START_NAME: dict[Tier, str] = {
+    Tier.ABSENT: "cold",
+    Tier.REMOTE: "restore-remote",
+    Tier.NVME: "restore-nvme",
+    Tier.DRAM: "resume",
+}

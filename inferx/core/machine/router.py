@@ -1,0 +1,468 @@
+"""The router machine: one a gateway. Queues requests, holds leases of pods, hands out their slots.
+
+Laws:
+1. A request holds exactly one slot from `Dispatch` to its end; a slot serves one request (INV-10).
+2. A request is dispatched at most once: what reached a pod is never sent to another.
+3. arrived = finished + failed + refused + cancelled + waiting + running, always (INV-2).
+4. A warm request touches nothing but this machine. The scheduler hears of a function when its
+   requests lack slots, when a lease falls idle, and once a report period.
+
+This is the hot path: O(1) a request, plain lists and slots, no arrays.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from typing import assert_never
+
+from numpy.random import Generator
+
+from inferx.core.commands import (
+    AskLease,
+    Dispatch,
+    Refuse,
+    ReportLoad,
+    ReturnLease,
+    RouterCommand,
+)
+from inferx.core.errors import LocalProtocolError, PolicyError
+from inferx.core.events import (
+    LeaseGranted,
+    LeaseRecalled,
+    LeaseRefused,
+    LeaseRevoked,
+    RequestArrived,
+    RequestCancelled,
+    RequestFailed,
+    RequestFinished,
+    RouterEvent,
+)
+from inferx.core.machine.step import Step
+from inferx.core.protocols import PolicyBundle, Reject
+from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
+from inferx.core.units import NS_PER_S
+
+__all__ = ["Router"]
+
+ASK_AGAIN_NS = NS_PER_S
+"""How long a router waits before it repeats an unmet demand."""
+
+_REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
+
+
+class _Pod:
+    """What the router knows of a leased pod."""
+
+    __slots__ = (
+        "free_slots",
+        "function",
+        "id",
+        "idle_since_ns",
+        "inflight",
+        "lease",
+        "open",
+        "timed",
+    )
+
+    def __init__(self, pod: PodId, lease: LeaseId, function: FunctionId, slots: int) -> None:
+        self.id = pod
+        self.lease = lease
+        self.function = function
+        self.free_slots = slots
+        self.inflight = 0
+        self.idle_since_ns = 0
+        self.open = True
+        """Recalled pods take no more requests."""
+        self.timed = False
+        """A linger timer is armed for it."""
+
+
+class _Function:
+    """Queue, leases and load of one function."""
+
+    __slots__ = (
+        "arrivals",
+        "ask_sequence",
+        "ask_timed",
+        "asked",
+        "changed_ns",
+        "dirty",
+        "inflight",
+        "inside_ns",
+        "open_pods",
+        "queue",
+        "timed",
+    )
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[RequestArrived, int, int]] = deque()
+        """Requests that wait: (request, arrived, deadline)."""
+        self.open_pods: list[_Pod] = []
+        """Leased pods with a free slot."""
+        self.inflight = 0
+        self.asked = 0
+        """Slots that the scheduler was asked for and that were not granted since."""
+        self.ask_sequence = 0
+        self.ask_timed = False
+        """A timer is armed to ask again."""
+        self.timed = False
+        """A timer is armed for the head of the queue."""
+        self.dirty = False
+        self.arrivals = 0
+        self.inside_ns = 0
+        """Integral of requests inside over time, since the last report."""
+        self.changed_ns = 0
+
+
+class Router:
+    """One gateway's queues and leases. `step` is the only mutator; see the module's laws."""
+
+    def __init__(
+        self,
+        router: RouterId,
+        functions: Sequence[FunctionSpec],
+        policies: PolicyBundle,
+        rng: Generator,
+        *,
+        report_period_ns: int = NS_PER_S,
+    ) -> None:
+        self._id = router
+        self._specs = tuple(functions)
+        self._f = [_Function() for _ in functions]
+        self._pods: dict[PodId, _Pod] = {}
+        self._timers: list[tuple[int, int, int, int]] = []
+        self._timer_count = 0
+        self._admit = policies.admission.admit
+        self._route = policies.routing.route
+        self._rng = rng
+        self._report_period_ns = report_period_ns
+        self._report_due = False
+        self._reported_ns = 0
+        self._dirty: list[int] = []
+        self._out: list[RouterCommand] = []
+        self.now_ns = 0
+        self.arrived = 0
+        self.finished = 0
+        self.refused = 0
+        self.failed = 0
+        self.cancelled = 0
+
+    # -- what policies may ask ---
+    def queued(self, function: FunctionId) -> int:
+        """Requests of a function that wait here."""
+        return len(self._f[function].queue)
+
+    def inflight(self, function: FunctionId) -> int:
+        """Requests of a function in service from here."""
+        return self._f[function].inflight
+
+    def waiting(self) -> int:
+        """Requests that wait, over all functions."""
+        return sum(len(f.queue) for f in self._f)
+
+    def running(self) -> int:
+        """Requests in service, over all functions."""
+        return sum(f.inflight for f in self._f)
+
+    def step(self, now_ns: int, events: Sequence[RouterEvent]) -> Step[RouterCommand]:
+        """Take events in, give commands out."""
+        assert now_ns >= self.now_ns, "INV-5: time went back"
+        self.now_ns = now_ns
+        for event in events:
+            kind = type(event)
+            if kind is RequestArrived:
+                self._arrived(event)  # type: ignore[arg-type]  # the type was compared above
+            elif kind is RequestFinished:
+                self.finished += 1
+                self._ended(event.pod)  # type: ignore[union-attr]  # the type was compared above
+            else:
+                self._rare(event)
+        timers = self._timers
+        if timers and timers[0][0] <= now_ns:
+            self._fire()
+        out = self._out
+        if out:
+            self._out = []
+            return Step((), tuple(out), timers[0][0] if timers else None)
+        return Step((), (), timers[0][0] if timers else None)
+
+    def _rare(self, event: RouterEvent) -> None:
+        match event:
+            case RequestFailed():
+                self.failed += 1
+                self._ended(event.pod)
+            case LeaseGranted():
+                self._granted(event)
+            case LeaseRevoked():
+                pod = self._pods.get(event.pod)
+                if pod is not None and pod.lease == event.lease:
+                    # What ran there is reported failed one by one by whoever held the stream.
+                    self._close(pod)
+                    if pod.inflight == 0:
+                        del self._pods[pod.id]
+            case LeaseRecalled():
+                pod = self._pods.get(event.pod)
+                if pod is not None and pod.lease == event.lease:
+                    self._close(pod)
+                    if pod.inflight == 0:
+                        self._give_back(pod, failed=False)
+            case LeaseRefused():
+                f = self._f[event.function]
+                while f.queue:
+                    self._refuse(f, f.queue.popleft()[0].request, event.reason)
+                f.asked = 0
+            case RequestCancelled():
+                f = self._f[event.function]
+                for entry in f.queue:
+                    if entry[0].request == event.request:
+                        self._count(f, event.function)
+                        f.queue.remove(entry)
+                        self.cancelled += 1
+                        if not f.queue:
+                            f.asked = 0
+                        break
+            case RequestArrived() | RequestFinished():
+                raise LocalProtocolError("events of the hot path were taken before")
+            case _:
+                assert_never(event)
+
+    # -- requests ---
+    def _arrived(self, event: RequestArrived) -> None:
+        self.arrived += 1
+        function = event.function
+        f = self._f[function]
+        queued = len(f.queue)
+        verdict = self._admit(event, queued, self)
+        now = self.now_ns
+        if f.dirty:
+            f.inside_ns += (f.inflight + queued) * (now - f.changed_ns)
+            f.changed_ns = now
+        else:
+            self._mark(f, function)
+        f.arrivals += 1
+        if type(verdict) is Reject:
+            self._refuse(f, event.request, verdict.reason)
+            return
+        pods = f.open_pods
+        if pods and not queued:
+            pod = pods[0] if len(pods) == 1 else self._chosen(event, pods)
+            f.inflight += 1
+            pod.inflight += 1
+            pod.free_slots -= 1
+            if not pod.free_slots:
+                pods.remove(pod)
+            self._out.append(Dispatch(event.request, pod.id))
+            return
+        spec = self._specs[function]
+        if queued >= spec.queue_len:
+            self._refuse(f, event.request, "queue full")
+            return
+        deadline = event.deadline_ns or now + spec.queue_timeout_ns
+        f.queue.append((event, now, deadline))
+        if not f.timed:
+            f.timed = True
+            self._arm(deadline, _QUEUE, function)
+        lack = queued + 1
+        # Ask at once, then at each doubling; in between, the repeated ask tells the level.
+        if lack >= 2 * f.asked:
+            self._ask(f, function)
+
+    def _chosen(self, event: RequestArrived, pods: list[_Pod]) -> _Pod:
+        index = self._route(event, pods, self, self._rng)
+        if not 0 <= index < len(pods):
+            raise PolicyError("routing", f"an index in 0..{len(pods) - 1} was expected", index)
+        return pods[index]
+
+    def _ended(self, pod_id: PodId) -> None:
+        pod = self._pods.get(pod_id)
+        if pod is None:
+            raise LocalProtocolError(f"pod {pod_id}: a request ended on a pod that is not leased")
+        f = self._f[pod.function]
+        now = self.now_ns
+        if f.dirty:
+            f.inside_ns += (f.inflight + len(f.queue)) * (now - f.changed_ns)
+            f.changed_ns = now
+        else:
+            self._mark(f, pod.function)
+        if not pod.open:
+            f.inflight -= 1
+            pod.inflight -= 1
+            if pod.inflight == 0:
+                self._give_back(pod, failed=False)
+            return
+        queue = f.queue
+        if queue:
+            # The slot passes on: neither the pod's nor the function's count changes.
+            self._out.append(Dispatch(queue.popleft()[0].request, pod_id))
+            if not queue:
+                f.asked = 0
+            return
+        f.inflight -= 1
+        if not pod.free_slots:
+            f.open_pods.append(pod)
+        pod.free_slots += 1
+        pod.inflight -= 1
+        if not pod.inflight:
+            pod.idle_since_ns = now
+            if not pod.timed:
+                pod.timed = True
+                self._arm(now + self._specs[pod.function].linger_ns, _LINGER, pod_id)
+
+    def _refuse(self, f: _Function, request: RequestId, reason: str) -> None:
+        self.refused += 1
+        self._out.append(Refuse(request, reason))
+
+    # -- leases ---
+    def _granted(self, event: LeaseGranted) -> None:
+        if event.pod in self._pods:
+            return  # A repeated grant.
+        f = self._f[event.function]
+        pod = _Pod(event.pod, event.lease, event.function, event.slots)
+        self._pods[event.pod] = pod
+        f.asked = max(0, f.asked - event.slots)
+        self._count(f, event.function)
+        queue = f.queue
+        while queue and pod.free_slots:
+            pod.free_slots -= 1
+            pod.inflight += 1
+            f.inflight += 1
+            self._out.append(Dispatch(queue.popleft()[0].request, pod.id))
+        if pod.free_slots:
+            f.open_pods.append(pod)
+        if not queue:
+            f.asked = 0
+        if not pod.inflight:
+            pod.idle_since_ns = self.now_ns
+            pod.timed = True
+            self._arm(self.now_ns + self._specs[event.function].linger_ns, _LINGER, pod.id)
+
+    def _close(self, pod: _Pod) -> None:
+        if pod.open:
+            pod.open = False
+            if pod.free_slots:
+                self._f[pod.function].open_pods.remove(pod)
+
+    def _give_back(self, pod: _Pod, *, failed: bool) -> None:
+        assert pod.inflight == 0, "INV-10: a lease goes back without requests on it"
+        self._close(pod)
+        del self._pods[pod.id]
+        self._out.append(ReturnLease(self._id, pod.lease, pod.id, failed))
+
+    def _ask(self, f: _Function, function: FunctionId) -> None:
+        lack = len(f.queue)
+        if not f.ask_timed:
+            f.ask_timed = True
+            self._arm(self.now_ns + ASK_AGAIN_NS, _ASK, function)
+        f.asked = lack
+        f.ask_sequence += 1
+        self._out.append(
+            AskLease(self._id, function, lack, f.inflight, f.queue[0][1], f.ask_sequence)
+        )
+
+    # -- load ---
+    def _mark(self, f: _Function, function: FunctionId) -> None:
+        """Begin to measure a function in this report window; it was steady until now."""
+        f.dirty = True
+        f.inside_ns = (f.inflight + len(f.queue)) * (self.now_ns - self._reported_ns)
+        f.changed_ns = self.now_ns
+        self._dirty.append(function)
+        if not self._report_due:
+            self._report_due = True
+            self._reported_ns = self.now_ns
+            f.inside_ns = 0
+            self._arm(self.now_ns + self._report_period_ns, _REPORT, 0)
+
+    def _count(self, f: _Function, function: FunctionId) -> None:
+        if f.dirty:
+            f.inside_ns += (f.inflight + len(f.queue)) * (self.now_ns - f.changed_ns)
+            f.changed_ns = self.now_ns
+        else:
+            self._mark(f, function)
+
+    def _report(self) -> None:
+        now, window = self.now_ns, self.now_ns - self._reported_ns
+        functions = self._dirty
+        self._dirty = []
+        inside: list[int] = []
+        queued: list[int] = []
+        arrivals: list[int] = []
+        busy = False
+        for function in functions:
+            f = self._f[function]
+            load = f.inflight + len(f.queue)
+            total = f.inside_ns + load * (now - f.changed_ns)
+            inside.append(1000 * total // window if window else 0)
+            queued.append(len(f.queue))
+            arrivals.append(f.arrivals)
+            f.arrivals = 0
+            f.dirty = False
+            if load:
+                busy = True
+                f.dirty = True
+                f.inside_ns = 0
+                f.changed_ns = now
+                self._dirty.append(function)
+        self._out.append(
+            ReportLoad(
+                self._id,
+                window,
+                tuple(functions),
+                tuple(arrivals),
+                tuple(inside),
+                tuple(queued),
+            )
+        )
+        self._reported_ns = now
+        self._report_due = busy
+        if busy:
+            self._arm(now + self._report_period_ns, _REPORT, 0)
+
+    # -- timers ---
+    def _arm(self, at_ns: int, kind: int, key: int) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (at_ns, self._timer_count, kind, key))
+
+    def _fire(self) -> None:
+        timers, now = self._timers, self.now_ns
+        while timers and timers[0][0] <= now:
+            _, _, kind, key = heapq.heappop(timers)
+            if kind == _LINGER:
+                self._lingered(PodId(key))
+            elif kind == _QUEUE:
+                self._expire(FunctionId(key))
+            elif kind == _ASK:
+                f = self._f[key]
+                f.ask_timed = False
+                if f.queue:
+                    self._ask(f, FunctionId(key))
+            else:
+                self._report()
+
+    def _lingered(self, pod_id: PodId) -> None:
+        pod = self._pods.get(pod_id)
+        if pod is None:
+            return
+        pod.timed = False
+        if pod.inflight or not pod.open:
+            return
+        due = pod.idle_since_ns + self._specs[pod.function].linger_ns
+        if due <= self.now_ns:
+            self._give_back(pod, failed=False)
+        else:
+            # It worked in between: the one timer moves on instead of one a request.
+            pod.timed = True
+            self._arm(due, _LINGER, pod_id)
+
+    def _expire(self, function: FunctionId) -> None:
+        f = self._f[function]
+        f.timed = False
+        queue = f.queue
+        if queue and queue[0][2] <= self.now_ns:
+            self._count(f, function)
+            while queue and queue[0][2] <= self.now_ns:
+                self._refuse(f, queue.popleft()[0].request, "queue timeout")
+            if not queue:
+                f.asked = 0
+        if queue:
+            f.timed = True
+            self._arm(queue[0][2], _QUEUE, function)

@@ -1,0 +1,460 @@
+"""What a policy may see: the cluster as read-only columns, and learned estimates.
+
+A view is valid for one call. Its arrays are not writeable; a policy that changes one raises.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferx.core.cluster import Cluster
+from inferx.core.lifecycle import PodState
+from inferx.core.types import (
+    F64,
+    I32,
+    I64,
+    Bool,
+    FunctionId,
+    FunctionSpec,
+    GpuId,
+    NodeId,
+    NodeSpec,
+    PodId,
+    Tier,
+    Want,
+)
+
+__all__ = ["ClusterView", "FunctionTable", "GpuTable", "NodeTable", "PodTable", "Trial"]
+
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+def _locked(array: NDArray[_T]) -> NDArray[_T]:
+    seen = array.view()
+    seen.flags.writeable = False
+    return seen
+
+
+class GpuTable:
+    """Row g is GPU g; every array has shape (gpus,)."""
+
+    __slots__ = ("_c",)
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._c = cluster
+
+    @property
+    def node(self) -> I32:
+        """Node of each GPU."""
+        return _locked(self._c.gpu_node)
+
+    @property
+    def milli_free(self) -> I32:
+        """Compute neither charged nor promised; negative while victims of a promise leave."""
+        return _locked(self._c.gpu_milli_open)
+
+    @property
+    def hbm_bytes_free(self) -> I64:
+        """Memory neither charged nor promised; negative while victims of a promise leave."""
+        return _locked(self._c.gpu_hbm_open)
+
+    @property
+    def hbm_bytes_total(self) -> I64:
+        """Memory of each GPU."""
+        return _locked(self._c.gpu_hbm_total)
+
+    @property
+    def pods(self) -> I32:
+        """Pods that hold a slice of each GPU."""
+        return _locked(self._c.gpu_pods)
+
+    @property
+    def schedulable(self) -> Bool:
+        """Whether new pods may be placed there."""
+        return _locked(self._c.gpu_schedulable)
+
+
+class NodeTable:
+    """Row n is node n; every array has shape (nodes,)."""
+
+    __slots__ = ("_c",)
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._c = cluster
+
+    @property
+    def specs(self) -> tuple[NodeSpec, ...]:
+        """The nodes as described."""
+        return self._c.nodes
+
+    @property
+    def host_bytes_free(self) -> I64:
+        """Host memory neither charged nor promised."""
+        return _locked(self._c.node_host_open)
+
+    @property
+    def host_bytes_total(self) -> I64:
+        """Host memory."""
+        return _locked(self._c.node_host_total)
+
+    @property
+    def nvme_bytes_free(self) -> I64:
+        """Local disk not held by snapshots."""
+        return _locked(self._c.node_nvme_free)
+
+    @property
+    def schedulable(self) -> Bool:
+        """Whether new pods may be placed there."""
+        return _locked(self._c.node_schedulable)
+
+    @property
+    def snapshots(self) -> Bool:
+        """Which functions' snapshots are on the node's disk. Shape (nodes, functions)."""
+        return _locked(self._c.nvme)
+
+    @property
+    def platform(self) -> I32:
+        """Row of `remote_snapshots` that fits the node."""
+        return _locked(self._c.node_platform)
+
+    @property
+    def remote_snapshots(self) -> Bool:
+        """Which snapshots the shared store has. Shape (platforms, functions)."""
+        return _locked(self._c.remote)
+
+
+class PodTable:
+    """Rows are pods in pod order; every array has shape (rows,).
+
+    Rows of pods that are gone stay for a while: their `id` is -1, `idle` is False, `state` GONE.
+    """
+
+    __slots__ = ("_c", "_n")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._c = cluster.columns
+        self._n = cluster.columns.count
+
+    @property
+    def id(self) -> I64:
+        """Pod id."""
+        return _locked(self._c.id[: self._n])
+
+    @property
+    def function(self) -> I32:
+        """Function of the pod."""
+        return _locked(self._c.function[: self._n])
+
+    @property
+    def node(self) -> I32:
+        """Node of the pod."""
+        return _locked(self._c.node[: self._n])
+
+    @property
+    def gpu(self) -> I32:
+        """GPUs of the pod, padded with -1. Shape (rows, 8)."""
+        return _locked(self._c.gpu[: self._n])
+
+    @property
+    def milli_gpu(self) -> I32:
+        """Compute of each slice."""
+        return _locked(self._c.milli_gpu[: self._n])
+
+    @property
+    def hbm_bytes(self) -> I64:
+        """Memory of each slice."""
+        return _locked(self._c.hbm_bytes[: self._n])
+
+    @property
+    def host_bytes(self) -> I64:
+        """Host memory that the pod is charged."""
+        return _locked(self._c.host_bytes[: self._n])
+
+    @property
+    def state(self) -> I32:
+        """`PodState` of the pod."""
+        return _locked(self._c.state[: self._n])
+
+    @property
+    def idle(self) -> Bool:
+        """Ready, and leased by nobody: may be evicted at once."""
+        return _locked(self._c.idle[: self._n])
+
+    @property
+    def ready(self) -> Bool:
+        """Ready, leased or not: may be evicted, a leased one after it was drained."""
+        ready: Bool = self._c.state[: self._n] == int(PodState.READY)
+        return ready
+
+    @property
+    def standby(self) -> Bool:
+        """Suspended: holds host memory and no GPU; may be evicted to free host memory."""
+        standby: Bool = self._c.state[: self._n] == int(PodState.STANDBY)
+        return standby
+
+    @property
+    def leased_slots(self) -> I32:
+        """Slots that routers hold."""
+        return _locked(self._c.leased_slots[: self._n])
+
+    @property
+    def idle_since_ns(self) -> I64:
+        """When the pod was last given back, or became ready."""
+        return _locked(self._c.idle_since_ns[: self._n])
+
+    @property
+    def ready_ns(self) -> I64:
+        """When the pod became ready."""
+        return _locked(self._c.ready_ns[: self._n])
+
+
+class FunctionTable:
+    """Row f is function f; every array has shape (functions,)."""
+
+    __slots__ = ("_c",)
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._c = cluster
+
+    @property
+    def specs(self) -> tuple[FunctionSpec, ...]:
+        """The functions as described."""
+        return self._c.functions
+
+    @property
+    def queued(self) -> I32:
+        """Requests that wait in routers, as last reported."""
+        return _locked(self._c.fn_queued)
+
+    @property
+    def inflight(self) -> I32:
+        """Requests in service, as last reported."""
+        return _locked(self._c.fn_inflight)
+
+    @property
+    def ready(self) -> I32:
+        """Pods that are ready."""
+        return _locked(self._c.fn_ready)
+
+    @property
+    def starting(self) -> I32:
+        """Pods on their way to ready."""
+        return _locked(self._c.fn_starting)
+
+    @property
+    def standby(self) -> I32:
+        """Pods suspended in host memory, or on their way there."""
+        return _locked(self._c.fn_standby)
+
+    @property
+    def arrivals_per_s(self) -> F64:
+        """Learned arrival rate now."""
+        return self._c.arrivals.per_s(self._c.now_ns)
+
+    @property
+    def last_arrival_ns(self) -> I64:
+        """When each function was last asked for; 0 if never."""
+        return _locked(self._c.arrivals.last_ns())
+
+
+class ClusterView:
+    """The cluster at one instant, for one call."""
+
+    __slots__ = ("_c", "_snapshots", "_start_table", "functions", "gpus", "nodes")
+
+    def __init__(self, cluster: Cluster, *, snapshots: bool) -> None:
+        """Look at `cluster`; `snapshots` says whether starts may use them."""
+        self._c = cluster
+        self._snapshots = snapshots
+        self._start_table: dict[FunctionId, tuple[int, I64]] = {}
+        self.gpus = GpuTable(cluster)
+        self.nodes = NodeTable(cluster)
+        self.functions = FunctionTable(cluster)
+
+    @property
+    def now_ns(self) -> int:
+        """The present instant."""
+        return self._c.now_ns
+
+    @property
+    def pods(self) -> PodTable:
+        """The pods."""
+        return PodTable(self._c)
+
+    def spec(self, function: FunctionId) -> FunctionSpec:
+        """Return a function as described."""
+        return self._c.functions[function]
+
+    def pod_ids(self, function: FunctionId) -> tuple[PodId, ...]:
+        """Pods of a function, in pod order."""
+        return tuple(self._c.by_function[function])
+
+    def eligible(self, want: Want) -> Bool:
+        """GPUs that could ever hold one slice of `want`, full or not. Shape (gpus,)."""
+        c = self._c
+        ok = c.gpu_schedulable & c.type_mask(want.gpu_type)
+        if want.node >= 0:
+            ok &= c.gpu_node == want.node
+        ok &= c.gpu_hbm_total >= want.hbm_bytes
+        return ok
+
+    def fits(self, want: Want) -> Bool:
+        """GPUs that can hold one slice of `want` now. Shape (gpus,).
+
+        For a want of several slices, only GPUs of nodes that have enough of them.
+        """
+        c = self._c
+        return _fits(c, want, c.gpu_milli_open, c.gpu_hbm_open, c.node_host_open)
+
+    def tier(self, function: FunctionId) -> I32:
+        """Warmest `Tier` of `function` on each GPU's node. Shape (gpus,)."""
+        tier = self._node_tier(function)
+        for pod in self._c.by_function[function].values():
+            if pod.state is PodState.READY:
+                tier[pod.node] = int(Tier.HBM)
+        return tier[self._c.gpu_node]
+
+    def node_tier(self, function: FunctionId) -> I32:
+        """Warmest `Tier` below HBM that a start can use, on each node. Shape (nodes,)."""
+        return self._node_tier(function)
+
+    def _node_tier(self, function: FunctionId) -> I32:
+        c = self._c
+        tier = np.zeros(len(c.nodes), np.int32)
+        if self._snapshots:
+            tier[c.remote[c.node_platform, function]] = int(Tier.REMOTE)
+            tier[c.nvme[:, function]] = int(Tier.NVME)
+        for pod in c.by_function[function].values():
+            if pod.state is PodState.STANDBY:
+                tier[pod.node] = int(Tier.DRAM)
+        return tier
+
+    def restore_ns(self, function: FunctionId) -> I64:
+        """Estimated start-up time on each GPU, from the warmest tier there. Shape (gpus,)."""
+        return self.node_restore_ns(function)[self._c.gpu_node]
+
+    def node_restore_ns(self, function: FunctionId) -> I64:
+        """Estimated start-up time on each node, from the warmest tier there. Shape (nodes,)."""
+        c = self._c
+        return self._starts(function)[self._node_tier(function), c.node_group]
+
+    def start_ns(self, function: FunctionId, source: Tier, node: NodeId) -> int:
+        """Estimated start-up time from one tier on one node."""
+        return int(self._starts(function)[int(source), int(self._c.node_group[node])])
+
+    def _starts(self, function: FunctionId) -> I64:
+        """Shape (tiers below HBM, groups): the best of each tier and those colder than it."""
+        c = self._c
+        kept = self._start_table.get(function)
+        if kept is not None and kept[0] == c.starts.version:
+            return kept[1]
+        spec = c.functions[function]
+        table = np.array(
+            [
+                [c.starts.start_ns(tier, group, spec) for group in range(len(c.groups))]
+                for tier in (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM)
+            ],
+            np.int64,
+        )
+        self._start_table[function] = (c.starts.version, table)
+        return table
+
+    def arrivals_per_s(self, function: FunctionId) -> float:
+        """Learned arrival rate of one function now."""
+        return self._c.arrivals.one_per_s(function, self._c.now_ns)
+
+    def trial(self) -> "Trial":
+        """Open a what-if: release and place on a copy, undo, ask `fits` again."""
+        return Trial(self._c)
+
+
+def _fits(c: Cluster, want: Want, milli: I32, hbm: I64, host: I64) -> Bool:
+    ok: Bool = (milli >= want.milli_gpu) & (hbm >= want.hbm_bytes)
+    ok &= c.gpu_schedulable
+    if want.gpu_type != "Any":
+        ok &= c.type_mask(want.gpu_type)
+    if want.node >= 0:
+        ok &= c.gpu_node == want.node
+    short = host < want.host_bytes
+    for pod in c.by_function[want.function].values():
+        # A suspended pod brings its host memory along.
+        if pod.state is PodState.STANDBY:
+            short[pod.node] = False
+    if short.any():
+        ok &= ~short[c.gpu_node]
+    if want.gpus > 1:
+        per_node = np.bincount(c.gpu_node[ok], minlength=len(c.nodes))
+        ok &= (per_node >= want.gpus)[c.gpu_node]
+    return ok
+
+
+class Trial:
+    """A what-if on copies of the free columns; the cluster itself is never touched.
+
+    Use as a context manager, or drop it. `undo()` takes back the latest change.
+    """
+
+    __slots__ = ("_c", "_hbm", "_host", "_log", "_milli")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._c = cluster
+        self._milli = cluster.gpu_milli_open.copy()
+        self._hbm = cluster.gpu_hbm_open.copy()
+        self._host = cluster.node_host_open.copy()
+        self._log: list[tuple[tuple[GpuId, ...], int, int, int, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log.clear()
+
+    def release(self, pod: PodId) -> None:
+        """Suppose that a pod and all it holds were gone."""
+        held = self._c.pods[pod]
+        spec = self._c.functions[held.function]
+        gpus = held.gpus if held.holds_gpu else ()
+        self._apply(gpus, spec.milli_gpu, spec.hbm_bytes, int(held.node), held.host_charged)
+
+    def suspend(self, pod: PodId) -> None:
+        """Suppose that a pod were suspended to host memory."""
+        held = self._c.pods[pod]
+        spec = self._c.functions[held.function]
+        self._apply(held.gpus, spec.milli_gpu, spec.hbm_bytes, int(held.node), -spec.device_bytes)
+
+    def place(self, want: Want, gpus: Sequence[GpuId]) -> None:
+        """Suppose that `want` were placed on `gpus`."""
+        node = int(self._c.gpu_node[gpus[0]])
+        self._apply(tuple(gpus), -want.milli_gpu, -want.hbm_bytes, node, -want.host_bytes)
+
+    def _apply(self, gpus: tuple[GpuId, ...], milli: int, hbm: int, node: int, host: int) -> None:
+        for gpu in gpus:
+            self._milli[gpu] += milli
+            self._hbm[gpu] += hbm
+        self._host[node] += host
+        self._log.append((gpus, milli, hbm, node, host))
+
+    def undo(self) -> None:
+        """Take back the latest change."""
+        gpus, milli, hbm, node, host = self._log.pop()
+        for gpu in gpus:
+            self._milli[gpu] -= milli
+            self._hbm[gpu] -= hbm
+        self._host[node] -= host
+
+    def fits(self, want: Want) -> Bool:
+        """GPUs that could hold one slice of `want` in this what-if. Shape (gpus,)."""
+        return _fits(self._c, want, self._milli, self._hbm, self._host)
+
+    def host_bytes_free(self, node: NodeId) -> int:
+        """Host memory of a node in this what-if."""
+        return int(self._host[node])
