@@ -11,8 +11,9 @@ from types import MappingProxyType
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.spec.document import Document, Table, closest, parse_toml
+from inferx.spec.document import Document, closest, parse_toml
 from inferx.spec.hardware import Hardware, read_hardware
+from inferx.spec.table import Table, top_table
 
 __all__ = [
     "Catalogue",
@@ -73,7 +74,7 @@ def shipped(name: str) -> Document:
 @cache
 def catalogue() -> Catalogue:
     """Return the catalogue that ships with InferX."""
-    top = shipped("catalogue.toml").table()
+    top = top_table(shipped("catalogue.toml"))
     basis = _read_basis(top.table("basis"))
     gpus = {name: _read_gpu(name, table) for name, table in top.table("gpu").subtables()}
     instances = {}

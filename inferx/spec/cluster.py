@@ -8,8 +8,9 @@ from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionSpec, NodeSpec
 from inferx.core.units import GIB
 from inferx.spec.catalogue import catalogue, instance_type
-from inferx.spec.document import Document, Table, read_document
+from inferx.spec.document import Document, read_document
 from inferx.spec.hardware import Hardware, read_hardware
+from inferx.spec.table import Table, top_table
 
 __all__ = ["DEFAULT_DRIVER", "DEFAULT_ZONE", "MAX_NODES", "check_fit", "load_cluster", "misfits"]
 
@@ -49,7 +50,7 @@ def _inline(text: str) -> tuple[NodeSpec, ...]:
 
 
 def _nodes(document: Document) -> tuple[NodeSpec, ...]:
-    top = document.table()
+    top = top_table(document)
     driver = top.text("driver", DEFAULT_DRIVER)
     groups = top.tables("group")
     top.close()

@@ -11,29 +11,26 @@ import msgspec
 
 from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionSpec
-from inferx.spec.document import Document, Table, read_document
+from inferx.spec.document import Document, read_document, shown
 from inferx.spec.reference import objects_of, read_objects
 from inferx.spec.serving import ServingSpec, serving_for
 from inferx.spec.shape import (
-    NAME_PART,
+    LABEL,
     Policy,
     build,
-    is_name,
+    is_label,
     read_policy,
     read_slice_shape,
 )
+from inferx.spec.table import Table, top_table
 
 __all__ = [
-    "NAME_PARTS",
     "ServingSpec",
     "dump_functions",
     "load_functions",
     "read_function",
     "serving_for",
 ]
-
-NAME_PARTS = 3
-"""A name may be written out as `tenant/namespace/name`."""
 
 
 def load_functions(path: Path) -> tuple[FunctionSpec, ...]:
@@ -72,10 +69,9 @@ def read_function(table: Table) -> FunctionSpec:
     """Read one native table, and refuse what it does not know."""
     name = table.text("name")
     tenant = table.text("tenant", "default")
-    if not is_name(name, parts=NAME_PARTS):
-        raise table.error("name", f"the text {name!r}", f"{NAME_PART}, in up to three parts by /")
-    if not is_name(tenant):
-        raise table.error("tenant", f"the text {tenant!r}", NAME_PART)
+    for key, text in (("name", name), ("tenant", tenant)):
+        if not is_label(text):
+            raise table.error(key, shown(text), LABEL)
     function = build(name, tenant, read_slice_shape(table), read_policy(table, Policy()))
     table.close()
     return function
@@ -96,7 +92,7 @@ def _is_native(document: Document) -> bool:
 
 
 def _native(document: Document) -> list[tuple[FunctionSpec, Table]]:
-    top = document.table()
+    top = top_table(document)
     tables = top.tables("function")
     top.close()
     if not tables:

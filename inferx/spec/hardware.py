@@ -3,7 +3,7 @@
 import msgspec
 
 from inferx.core.types import Links
-from inferx.spec.document import Table
+from inferx.spec.table import Table
 
 __all__ = ["MAX_GPUS", "Hardware", "read_hardware"]
 

@@ -8,27 +8,28 @@ Differs: a link that leads nowhere is an error, where the reference silently tak
 kind and otherwise ignored: they do not bear on scheduling here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from inferx.core.types import FunctionSpec
 from inferx.core.units import MIB, NS_PER_S
-from inferx.spec.document import MAX_BYTES, Document, Table, shown
+from inferx.spec.document import Document, shown
 from inferx.spec.hardware import MAX_GPUS
 from inferx.spec.shape import (
-    NAME_PART,
     Policy,
     Shape,
     build,
     check_replicas,
-    is_name,
     read_shape,
 )
+from inferx.spec.table import MAX_BYTES, Table, top_table
 
 __all__ = ["objects_of", "read_objects"]
 
 _Key = tuple[str, str, str]
 """Tenant, namespace, name."""
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _STANDBY = ("File", "Mem", "Blob")
 _BOOKKEEPING = ("labels", "annotations", "channelRev", "srcEpoch", "revision")
 _TIMEOUT_LIMIT_S = 86_400 * 366
@@ -37,7 +38,7 @@ _TIMEOUT_LIMIT_S = 86_400 * 366
 def objects_of(document: Document) -> list[Table]:
     """Return the objects of a document: itself, or the elements of a list."""
     if not isinstance(document.root, list):
-        return [document.table()]
+        return [top_table(document)]
     if not document.root:
         raise document.error((), "an empty list", "at least one object")
     for index, item in enumerate(document.root):
@@ -67,8 +68,8 @@ def _key(table: Table) -> _Key:
     parts = []
     for key in ("tenant", "namespace", "name"):
         text = table.text(key)
-        if not is_name(text):
-            raise table.error(key, shown(text), NAME_PART)
+        if not _NAME.fullmatch(text):
+            raise table.error(key, shown(text), "letters, digits and - _ .")
         parts.append(text)
     table.opaque(*_BOOKKEEPING)
     return parts[0], parts[1], parts[2]

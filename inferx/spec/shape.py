@@ -8,24 +8,23 @@ A snapshot is taken after the KV cache was released. Where only the memory of a 
 - `host` is 2 GiB and 1 GiB a GPU: Python and torch hold 1 to 5 GiB of host pages.
 """
 
-import re
-
 import msgspec
 
 from inferx.core.types import FunctionSpec
 from inferx.core.units import GIB, MILLI_PER_GPU, NS_PER_S
-from inferx.spec.document import Table
 from inferx.spec.hardware import MAX_GPUS
+from inferx.spec.table import Table
 
 __all__ = [
     "DEFAULT_MILLI_GPU",
     "ENFORCEMENTS",
-    "NAME_PART",
+    "LABEL",
+    "LABEL_LIMIT",
     "Policy",
     "Shape",
     "build",
     "check_replicas",
-    "is_name",
+    "is_label",
     "read_policy",
     "read_shape",
     "read_slice_shape",
@@ -34,9 +33,9 @@ __all__ = [
 DEFAULT_MILLI_GPU = 100
 """Compute share where none is stated: small, so that memory decides how many pods share a GPU."""
 ENFORCEMENTS = ("none", "env", "hook", "mps", "mig", "exclusive")
-NAME_PART = "letters, digits and - _ ."
+LABEL_LIMIT = 256
+LABEL = f"1 to {LABEL_LIMIT} printable characters, none of them a blank at an end"
 
-_PART = re.compile(r"[A-Za-z0-9_.-]+")
 _PRIORITY_LIMIT = 1_000
 _COUNT_LIMIT = 1_000_000
 
@@ -74,10 +73,9 @@ def build(name: str, tenant: str, shape: Shape, policy: Policy) -> FunctionSpec:
     return FunctionSpec(name=name, tenant=tenant, **halves)
 
 
-def is_name(text: str, *, parts: int = 1) -> bool:
-    """Say whether `text` is one to `parts` names of the reference's character set, by slashes."""
-    names = text.split("/")
-    return len(names) <= parts and all(_PART.fullmatch(name) for name in names)
+def is_label(text: str) -> bool:
+    """Say whether a trace may call a function or tenant `text`: printable, and no stray blanks."""
+    return 0 < len(text) <= LABEL_LIMIT and text.isprintable() and text == text.strip()
 
 
 def read_shape(table: Table, *, gpus: int, hbm_bytes: int, gpu_type: str) -> Shape:

@@ -15,16 +15,16 @@ from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec
 from inferx.spec.catalogue import shipped
-from inferx.spec.document import Table, closest, read_document
-from inferx.spec.functions import NAME_PARTS
+from inferx.spec.document import closest, read_document
 from inferx.spec.shape import (
-    NAME_PART,
+    LABEL,
     Policy,
     build,
-    is_name,
+    is_label,
     read_policy,
     read_slice_shape,
 )
+from inferx.spec.table import Table, top_table
 
 __all__ = ["Template", "auto_functions", "load_template", "template_names"]
 
@@ -61,9 +61,8 @@ def auto_functions(
         raise DescriptionError(f"function {twice}: named twice; expected each function once")
     functions = []
     for name in names:
-        if not is_name(name, parts=NAME_PARTS):
-            expected = f"{NAME_PART}, in up to three parts by /"
-            raise DescriptionError(f"function {name!r}: a bad name; expected {expected}")
+        if not is_label(name):
+            raise DescriptionError(f"function {name[:60]!r}: a bad name; expected {LABEL}")
         draw = float(stream(seed, f"spec.template/{name}").random())
         tenant = tenants.get(name, "default") if tenants else "default"
         functions.append(msgspec.structs.replace(_pick(chosen, draw), name=name, tenant=tenant))
@@ -90,7 +89,7 @@ def template_names() -> tuple[str, ...]:
 def load_template(text: str) -> Template:
     """Return the template that `auto`, `auto:NAME` or `auto:PATH` selects."""
     if text.startswith(f"{_PREFIX}:") and text.endswith(".toml"):
-        top = read_document(Path(text.removeprefix(f"{_PREFIX}:"))).table()
+        top = top_table(read_document(Path(text.removeprefix(f"{_PREFIX}:"))))
         return _read_template(text, top)
     known = template_names()
     if text not in known:
@@ -99,13 +98,12 @@ def load_template(text: str) -> Template:
             + closest(text, known)
         )
     stem = text.partition(":")[2] or "default"
-    return _read_template(text, shipped(f"templates/{stem}.toml").table())
+    return _read_template(text, top_table(shipped(f"templates/{stem}.toml")))
 
 
 def _read_template(name: str, top: Table) -> Template:
-    classes = dict(_shipped_classes())
-    if "class" in top or "defaults" in top:
-        classes |= _read_classes(top)
+    shipped_defaults, shipped_classes = _shipped_models()
+    classes = shipped_classes | _read_models(top, shipped_defaults)[1]
     shares = top.table("share")
     if not shares.values:
         raise top.error("share", "nothing", "the share of each class")
@@ -126,19 +124,20 @@ def _read_template(name: str, top: Table) -> Template:
 
 
 @cache
-def _shipped_classes() -> Mapping[str, FunctionSpec]:
-    top = shipped(f"templates/{_MODELS}.toml").table()
-    classes = _read_classes(top)
+def _shipped_models() -> tuple[Policy, dict[str, FunctionSpec]]:
+    top = top_table(shipped(f"templates/{_MODELS}.toml"))
+    models = _read_models(top, Policy())
     top.close()
-    return classes
+    return models
 
 
-def _read_classes(top: Table) -> dict[str, FunctionSpec]:
+def _read_models(top: Table, base: Policy) -> tuple[Policy, dict[str, FunctionSpec]]:
     defaults = top.table("defaults")
-    base = read_policy(defaults, Policy())
+    base = read_policy(defaults, base)
     defaults.close()
     classes = {}
     for name, table in top.table("class").subtables():
         classes[name] = build(name, "default", read_slice_shape(table), read_policy(table, base))
+        table.opaque("reference_h100")  # For the reader of the file; speeds are derived.
         table.close()
-    return classes
+    return base, classes
