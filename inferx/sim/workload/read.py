@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import FOREVER_NS, NS_PER_S
 from inferx.sim.workload.formats import FORMATS
 from inferx.sim.workload.order import in_order
 from inferx.sim.workload.source import Format, Head, Rows, Source, shown
-from inferx.sim.workload.trace import CHUNK_ROWS, Trace, concat, make_trace
+from inferx.sim.workload.trace import Trace, chunks_of, concat, make_trace
 
 __all__ = ["TraceReader", "open_trace", "read_trace"]
 
@@ -68,7 +67,7 @@ class TraceReader:
         return self._source.bytes_read
 
     def __iter__(self) -> Iterator[Trace]:
-        """Yield chunks of 1 to `CHUNK_ROWS` rows; a trace without rows yields none."""
+        """Yield chunks of 1 to `CHUNK_ROWS` rows; a file without any usable row is an error."""
         self._source = source = self._fresh()
         pieces = self._format.rows(source)
         if self._sort or not self._format.ORDERED:
@@ -95,8 +94,11 @@ class TraceReader:
                 names=source.functions.names,
                 tenants=source.tenants.names,
             )
-            for at in range(0, len(chunk), CHUNK_ROWS):
-                yield chunk.take(slice(at, at + CHUNK_ROWS)) if len(chunk) > CHUNK_ROWS else chunk
+            yield from chunks_of(chunk)
+        if origin_ns is None:
+            lost = ", ".join(f"{count} with {why}" for why, count in source.dropped.items())
+            what = f"no usable requests{f' ({lost})' if lost else ''}; expected at least one"
+            raise DescriptionError(f"{self.path}: {what}")
 
     def _fresh(self) -> Source:
         return Source(path=self.path, seed=self._seed, durations=self._durations)
@@ -125,21 +127,7 @@ def read_trace(
     path: Path | str, *, seed: int = 0, sort: bool = False, durations: Path | str | None = None
 ) -> Trace:
     """Read a whole trace into memory: 36 bytes a request."""
-    reader = open_trace(path, seed=seed, sort=sort, durations=durations)
-    trace = concat(reader)
-    if not len(trace):
-        lost = ", ".join(f"{count} with {why}" for why, count in reader.dropped.items())
-        what = f"no usable requests{f' ({lost})' if lost else ''}; expected at least one"
-        raise DescriptionError(f"{path}: {what}")
-    return trace
-
-
-def stored_rows(path: Path) -> int | None:
-    """Return how many requests a file says it holds; None where it does not say."""
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (ValueError, OSError):
-        return None
+    return concat(open_trace(path, seed=seed, sort=sort, durations=durations))
 
 
 def _recognise(source: Source) -> Format:

@@ -71,6 +71,8 @@ class Popular:
     gini: float
     zipf_alpha: float
     """See `zipf_alpha`; NaN below three."""
+    first: tuple[tuple[str, int], ...]
+    """Name and requests of the ten most called; ties in order of first appearance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,9 +229,8 @@ class _GapStats:
         functions = len(chunk.names)
         grown = np.zeros((3, functions))
         grown[:, : self._of.shape[1]] = self._of
-        for row, weights in zip(grown, (None, own, own * own), strict=True):
-            row += np.bincount(function, weights=weights, minlength=functions)
-        self._of = grown
+        moments = (np.ones(len(own)), own, own * own)
+        self._of = grown + [np.bincount(function, moment, functions) for moment in moments]
 
     def result(self) -> Burstiness:
         count, total, squares = self._of[:, self._of[0] >= 2]
@@ -253,8 +254,9 @@ def _cv(count: F64, total: F64, squares: F64) -> F64:
     return cv
 
 
-def _popular(counts: I64) -> Popular:
-    used = np.sort(counts[counts > 0])[::-1]
+def _popular(counts: I64, names: tuple[str, ...]) -> Popular:
+    most = np.argsort(-counts, kind="stable")
+    used = counts[most][counts[most] > 0]
     total = max(1, int(used.sum()))
     return Popular(
         count=len(used),
@@ -263,6 +265,7 @@ def _popular(counts: I64) -> Popular:
         top10=float(used[:10].sum() / total),
         gini=gini(used),
         zipf_alpha=zipf_alpha(used),
+        first=tuple((names[i], int(counts[i])) for i in most[:10].tolist() if counts[i]),
     )
 
 
@@ -309,8 +312,8 @@ def trace_stats(chunks: Iterable[Trace]) -> TraceStats:
         second=second.result(),
         minute=minute.result(),
         gaps=gaps.result(),
-        functions=_popular(functions),
-        tenants=_popular(tenants),
+        functions=_popular(functions, names),
+        tenants=_popular(tenants, tenant_names),
         input_tokens=inputs.result(),
         output_tokens=outputs.result(),
         duration_ns=durations.result(),

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,44 +19,68 @@ from inferx.sim.workload.formats.canonical import (
 )
 from inferx.sim.workload.trace import Trace, TraceHash
 
-__all__ = ["GROUP_ROWS", "write_trace"]
+__all__ = ["GROUP_ROWS", "Written", "write_trace"]
 
 GROUP_ROWS = 262_144
 """Least rows of a row group but the last: small chunks are gathered."""
 
 
-def write_trace(path: Path | str, chunks: Iterable[Trace], *, overwrite: bool = False) -> str:
-    """Write a trace; return its content hash.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a file holds.
+
+    Attributes:
+        sha256: Hash of the content, see `Trace.sha256`; the file's own bytes may differ between
+            versions of the Parquet library.
+    """
+
+    requests: int
+    functions: int
+    span_ns: int
+    sha256: str
+
+
+def write_trace(path: Path | str, chunks: Iterable[Trace], *, overwrite: bool = False) -> Written:
+    """Write a trace; return what was written.
 
     The file appears under its name only when it is whole: it is written beside it first.
 
     Raises:
-        DescriptionError: The file exists and `overwrite` is off, or a chunk breaks a law.
+        DescriptionError: The file exists and `overwrite` is off, a chunk breaks a law, or there
+            is no request at all.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DescriptionError(f"{path}: is a directory; expected a file to write")
     if path.exists() and not overwrite:
         raise DescriptionError(f"{path}: exists; expected a new file (--overwrite replaces it)")
     if not path.parent.is_dir():
         raise DescriptionError(f"{path}: no such directory as {path.parent}")
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        digest = _write(aside, chunks)
+        written = _write(aside, chunks)
+        if not written.requests:
+            raise DescriptionError(f"{path}: no request is left to write; expected at least one")
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    return digest
+    return written
 
 
-def _write(path: Path, chunks: Iterable[Trace]) -> str:
+def _write(path: Path, chunks: Iterable[Trace]) -> Written:
     digest = TraceHash()
     names: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
+    last_ns = 0
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=9) as writer:
         waiting: list[pa.RecordBatch] = []
         rows = 0
         for chunk in chunks:
             chunk.validate(whole=digest.rows == 0)
+            if len(chunk) and chunk.arrival_ns[0] < last_ns:
+                raise DescriptionError(f"trace: row {digest.rows}: arrival is before the one above")
             digest.update(chunk)
+            last_ns = int(chunk.arrival_ns[-1]) if len(chunk) else last_ns
             names, tenants = chunk.names, chunk.tenants
             waiting.append(
                 pa.RecordBatch.from_arrays(
@@ -75,4 +100,9 @@ def _write(path: Path, chunks: Iterable[Trace]) -> str:
                 TENANTS_KEY: json.dumps(tenants).encode(),
             }
         )
-    return digest.hexdigest(names, tenants)
+    return Written(
+        requests=digest.rows,
+        functions=len(names),
+        span_ns=last_ns,
+        sha256=digest.hexdigest(names, tenants),
+    )
