@@ -8,7 +8,7 @@ from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionSpec, NodeSpec
 from inferx.core.units import GIB
 from inferx.spec.catalogue import catalogue, instance_type
-from inferx.spec.document import Document, read_document
+from inferx.spec.document import Document, exists, read_document
 from inferx.spec.hardware import Hardware, read_hardware
 from inferx.spec.table import Table, top_table
 
@@ -28,7 +28,7 @@ def load_cluster(text: str) -> tuple[NodeSpec, ...]:
         text: A path to a TOML file, or the inline form `g6e.12xlarge=2,p5.48xlarge=1`. Text with
             an equals sign that names no file is the inline form.
     """
-    if "=" in text and not Path(text).exists():
+    if "=" in text and not exists(Path(text)):
         return _inline(text)
     return _nodes(read_document(Path(text)))
 

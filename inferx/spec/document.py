@@ -18,6 +18,7 @@ from inferx.spec.positions import KeyPath, json_lines, toml_lines
 __all__ = [
     "Document",
     "closest",
+    "exists",
     "parse_json",
     "parse_toml",
     "read_document",
@@ -46,9 +47,17 @@ class Document:
         return _error(self.source, lines.get(at, 1), _path_text(path), found, expected)
 
 
+def exists(path: Path) -> bool:
+    """Say whether there is something at `path`; not where the system refuses to look."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def read_document(path: Path) -> Document:
     """Read one `.toml` or `.json` file."""
-    if not path.exists():
+    if not exists(path):
         raise DescriptionError(f"{path}: no such file; expected a .toml or .json file")
     if not path.is_file():
         raise DescriptionError(f"{path}: not a file; expected a .toml or .json file")
@@ -92,17 +101,16 @@ def parse_toml(text: str, source: str) -> Document:
 
 def parse_json(text: str, source: str) -> Document:
     """Parse a JSON text; `source` names it in errors."""
-    twice: list[str] = []
+    repeats = False
 
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            twice.append("")
-        return table
+    def table(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal repeats
+        repeats |= len(dict(pairs)) < len(pairs)
+        return dict(pairs)
 
     try:
-        root = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
-        if twice:
+        root = json.loads(text, object_pairs_hook=table, parse_constant=_refuse_constant)
+        if repeats:
             lines, paths = json_lines(text)
             path = paths[0]
             raise _error(source, lines[path], _path_text(path), "a second value", "each key once")
@@ -127,7 +135,8 @@ def shown(value: object) -> str:
         case str():
             return f"the text {value[:60]!r}" + ("..." if len(value) > 60 else "")
         case int() | float():
-            return f"the number {value:g}" if abs(value) >= 1e15 else f"the number {value}"
+            digits = str(value)
+            return f"the number {digits[:40]}" + ("..." if len(digits) > 40 else "")
         case list():
             return "an empty list" if not value else "a list"
         case dict():

@@ -22,8 +22,8 @@ __all__ = ["ServingSpec", "serving_for"]
 class ServingSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Token speed of one pod, alone on its GPUs.
 
-    A decode step of n concurrent requests takes `decode_base_ns + (n - 1) * decode_per_request_ns`
-    and gives each of them one token.
+    A decode step of n concurrent requests takes `decode_base_ns + n * decode_per_request_ns` and
+    gives each of them one token: the base reads the weights, each request reads its KV cache.
     """
 
     prefill_tokens_per_s: int

@@ -144,6 +144,9 @@ def test_a_cluster_that_is_no_file_is_told(tmp_path: Path) -> None:
     assert _message(load_cluster, "nowhere.toml").startswith("nowhere.toml: no such file; expected")
     assert "not a file" in _message(load_cluster, str(tmp_path))
     assert "no such file" in _message(load_cluster, "p5.48xlarge")
+    assert "no such file" in _message(load_cluster, "x" * 5_000)
+    assert "no such file" in _message(load_cluster, "a\0b")
+    assert "g5.xlarge twice" in _message(load_cluster, "g5.xlarge=1," * 5_000)
     (tmp_path / "c.yaml").write_text("a: 1")
     assert "a .yaml file; expected .toml or .json" in _message(
         load_cluster, str(tmp_path / "c.yaml")
@@ -201,6 +204,7 @@ _OBJECT_FAULTS = [
     ('"vRam": 14000', '"vRam": -1', "14: object.spec.resources.GPU.vRam: the number -1; expected"),
     ('"vRam": 14000', '"vRam": NaN', "1: NaN is no JSON number; expected JSON"),
     ('"vRam": 14000', '"vRam": 14000,', "15: "),
+    ('"vRam": 14000', '"vRam": 1' + "0" * 400, "14: object.spec.resources.GPU.vRam: the number 1"),
     ('"vRam": 14000', '"vRam": 1' + "0" * 5_000, "1: "),
     ('"parallel"', '"paralel"', "19: object.spec.policy.Obj.paralel: an unknown key; expected"),
     ('"parallel": 4', '"queue_timeout": "30"', "19: object.spec.policy.Obj.queue_timeout: the t"),
