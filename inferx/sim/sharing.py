@@ -3,7 +3,7 @@
 Laws:
 1. Virtual time is the work that one request has received since the server was last empty, so ends
    keep their order whatever the speed does: a request costs O(log n), never a step a token.
-2. Virtual time is a float64; instants are integers, and an end is rounded to the nearest nanosecond.
+2. Virtual time is a float64; instants in ns are integers, and an end is rounded to the nearest.
 3. A timer is armed only when the next end moves earlier. One that fires too soon arms the next, one
    that fires for nothing is ignored.
 
