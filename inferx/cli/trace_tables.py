@@ -53,7 +53,7 @@ def print_stats(reader: TraceReader, stats: TraceStats) -> None:
             f"{_number(stats.gaps.per_function_cv_p50)}, p90 "
             f"{_number(stats.gaps.per_function_cv_p90)} (Poisson: 1)",
             "tied arrivals": f"{stats.gaps.tied_share:.1%}",
-            "load": f"{_number(stats.load)} in service, were none delayed",
+            "load": f"{_number(stats.load)} plain requests in service, were none delayed",
             "functions": _shares(stats.functions),
             "tenants": _shares(stats.tenants),
             "most called": ", ".join(f"{name} {n:,}" for name, n in stats.functions.first[:5]),
@@ -110,4 +110,5 @@ def _shares(shares: Popular) -> str:
 
 
 def _row(size: Sizes, unit: int) -> list[str]:
-    return [f"{x / unit:,.4g}" for x in (size.mean, size.p50, size.p90, size.p99, size.max)]
+    values = (size.mean / unit, size.p50 / unit, size.p90 / unit, size.p99 / unit, size.max / unit)
+    return [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in values]

@@ -125,13 +125,13 @@ class Trace:
             "duration_ns is out of range": (self.duration_ns < 0)
             | (self.duration_ns >= FOREVER_NS),
             "has both tokens and a duration": tokens & (self.duration_ns > 0),
-            "has neither output tokens nor a duration": ~tokens & (self.duration_ns <= 0),
+            "has neither output tokens nor a duration": ~tokens & (self.duration_ns == 0),
             "has input tokens but no output tokens": ~tokens & (self.input_tokens > 0),
         }
         found = [(int(mask.argmax()), what) for what, mask in broken.items() if mask.any()]
         if whole and rows and self.arrival_ns[0] != 0 and not found:
             return 0, f"the first arrival is at {int(self.arrival_ns[0])} ns; expected 0"
-        return min(found, default=None)
+        return min(found, key=lambda flaw: flaw[0], default=None)
 
     def validate(self, *, whole: bool = True) -> None:
         """Raise DescriptionError where a law is broken."""

@@ -72,7 +72,9 @@ def _write(path: Path, chunks: Iterable[Trace]) -> Written:
     names: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     last_ns = 0
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd", compression_level=9) as writer:
+    with pq.ParquetWriter(
+        path, SCHEMA, compression="zstd", compression_level=9, write_page_checksum=True
+    ) as writer:
         waiting: list[pa.RecordBatch] = []
         rows = 0
         for chunk in chunks:

@@ -42,7 +42,7 @@ def rows(source: Source) -> Iterator[Rows]:
     """Read it, a batch at a time; every row is held to the laws of Trace."""
     with _seekable(source) as file:
         try:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             what = "damaged or cut short"
             raise DescriptionError(f"{source.path}: {what}; expected {EXPECTS}") from error
