@@ -31,12 +31,12 @@ _COLUMNS: Final = (
 """Heading over two lines, path in the row, factor."""
 
 _SHOWN: Final = (
-    ("ttft_s.p50", "TTFT p50 s"),
-    ("ttft_s.p99", "TTFT p99 s"),
-    ("e2e_s.p99", "E2E p99 s"),
-    ("cold_start_ratio", "cold-start ratio"),
-    ("gpu_allocated_pct", "GPU allocated %"),
-    ("goodput_per_gpu_hour", "goodput / GPU h"),
+    ("ttft_s.p50", "TTFT s\np50"),
+    ("ttft_s.p99", "TTFT s\np99"),
+    ("e2e_s.p99", "E2E s\np99"),
+    ("cold_start_ratio", "cold\nratio"),
+    ("gpu_allocated_pct", "GPU %\nalloc"),
+    ("goodput_per_gpu_hour", "good\n/GPUh"),
 )
 _THOUSAND: Final = 1_000.0
 _POLICY_WIDTH: Final = 18
@@ -103,7 +103,7 @@ def _verdict(pair: PairedDifference) -> Text:
         return text
     settled = pair.p_holm is not None and pair.p_holm < 0.05
     text.stylize("bold" if settled else "dim")
-    text.append(f" [{short(pair.ci95_low)}, {short(pair.ci95_high)}]", style="dim")
+    text.append(f"\n[{short(pair.ci95_low)}, {short(pair.ci95_high)}]", style="dim")
     return text
 
 
@@ -113,10 +113,10 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
         return []
     found = {(pair.policy, pair.metric): pair for pair in paired}
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("less " + paired[0].baseline, max_width=_POLICY_WIDTH, overflow="fold")
+    table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold")
     shown = [(name, title) for name, title in _SHOWN if any(key[1] == name for key in found)]
     for _, title in shown:
-        table.add_column(title, justify="right", no_wrap=False)
+        table.add_column(title, justify="right", no_wrap=True)
     for policy in dict.fromkeys(pair.policy for pair in paired):
         table.add_row(policy, *(_verdict(found[policy, name]) for name, _ in shown))
     seeds = max(pair.n for pair in paired)
@@ -125,7 +125,8 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
         if seeds < 2
         else f"n={seeds} seeds, paired; [95 % interval]; bold: p < 0.05 after Holm's correction."
     )
-    return [Text(""), table, Text(told, style="dim")]
+    head = Text(f"Less {paired[0].baseline}, on the same arrivals. {told}", style="dim")
+    return [Text(""), head, table]
 
 
 def _conservation(groups: dict[str, list[SummaryRow]]) -> Text:

@@ -92,7 +92,7 @@ def functions_of(count):
 class Crude:
     def __init__(self, gpus, functions, hold_s, standby, tiers):
         # Every fourth GPU is cut in two.
-        self.places = [(g, h) for g in range(gpus) for h in range(2 if g % 4 == 3 else 1)]
+        self.places = [(g, h) for g in range(gpus) for h in range(2 if g % 4 == 1 else 1)]
         self.small = [self.places.count((g, 1)) > 0 for g, _ in self.places]
         self.gpus, self.functions, self.tiers = gpus, functions, tiers
         self.hold_ns, self.standby = int(hold_s * NS_PER_S), standby
@@ -213,7 +213,7 @@ def make_record(
     weight = 1.0 / np.arange(1, functions + 1) ** 0.9
     who = trace.choice(functions, requests, p=weight / weight.sum()).astype(np.int32)
     day = trace.uniform(0, 1, requests)
-    wave = day + 0.07 * np.sin(4 * np.pi * day)
+    wave = day + 0.045 * np.sin(4 * np.pi * day)
     arrived = np.sort(((wave - wave.min()) * hours * 3600 * NS_PER_S).astype(np.int64))
     arrived -= arrived[0]
     tokens_in = service.lognormal(6, 1, requests).astype(np.int32)

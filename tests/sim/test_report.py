@@ -1,0 +1,211 @@
+import base64
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from inferx.core.units import NS_PER_S
+from inferx.sim.metrics import summarise
+from inferx.sim.occupancy import GROUPS, Spans
+from inferx.sim.output import RunWriter
+from inferx.sim.record import SpanRow
+from inferx.sim.report import write_report
+from inferx.sim.report.binning import MAX_SUBLANES, Window, lanes_of, overlap, pack, strip
+
+make_record = runpy.run_path(str(Path(__file__).with_name("synthetic_record.py")))["make_record"]
+SMALL = {"requests": 300, "gpus": 4, "functions": 12}
+
+
+def run(path, policies=("base", "other"), seeds=(1,), hours=0.25, change=None):
+    with RunWriter(path, command=["inferx", "replay", "a b"], baseline="base") as writer:
+        for policy in policies:
+            for seed in seeds:
+                record = make_record(policy, seed, hold_s=9 * len(policy), hours=hours, **SMALL)
+                if change:
+                    change(record)
+                writer.add(record)
+    return path
+
+
+def embedded(page):
+    text = Path(page).read_text(encoding="utf-8")
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found[1])
+
+
+def test_the_page_is_one_file_that_asks_the_network_for_nothing(tmp_path):
+    page = write_report(run(tmp_path / "run"), title="A <title> & more")
+    text = page.read_text(encoding="utf-8")
+    assert page == tmp_path / "run" / "report.html"
+    assert page.stat().st_size < 1 << 20
+    assert not re.search(r"""(src|href)\s*=|https?://|@import|url\(""", text)
+    assert "{{" not in text.replace("${", "")
+    assert "<title>A &lt;title&gt; &amp; more</title>" in text
+    assert list((tmp_path / "run").glob(".report*")) == []
+
+
+def test_the_page_tells_what_the_summary_tells(tmp_path):
+    data = embedded(write_report(run(tmp_path / "run", seeds=(1, 2))))
+    record = make_record("other", 1, hold_s=45, hours=0.25, **SMALL)
+    row = summarise(record)
+    assert [each["policy"] for each in data["rows"]] == ["base", "other"]
+    other = data["rows"][1]
+    assert other["counts"]["arrived"] == 600
+    mean, half = other["cells"]["ttft_s.p99"]
+    assert half is not None
+    assert mean > 0
+    picture = data["pictures"][1]
+    at = data["probability"].index(0.5)
+    assert picture["curves"]["ttft"][at] == pytest.approx(row.ttft_s.p50, rel=1e-3)
+    assert picture["curves"]["e2e"][at] == pytest.approx(row.e2e_s.p50, rel=1e-3)
+    assert sum(picture["warm"]) + sum(picture["cold"]) == row.finished
+    by_cause = {name: sum(counts) for name, counts in picture["causes"]["time"].items()}
+    assert by_cause == row.cold_starts_by_cause
+    assert sum(picture["causes"]["started"]) == row.started
+    for name, share in row.gpu_state_pct.items():
+        assert np.mean(picture["states"][name]) == pytest.approx(share, abs=0.05)
+    assert "wall_clock" not in data["manifest"]
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    pages = [write_report(run(tmp_path / name)).read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+    assert write_report(tmp_path / "a").read_bytes() == pages[0]
+
+
+SCRIPT = """
+import runpy, sys
+from pathlib import Path
+space = runpy.run_path(sys.argv[1])
+space["write_report"](space["run"](Path(sys.argv[2])))
+"""
+
+
+def test_the_hash_seed_of_the_process_changes_no_byte_of_the_page(tmp_path):
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, __file__, str(tmp_path / seed)],
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+    first, second = ((tmp_path / seed / "report.html").read_bytes() for seed in ("1", "2"))
+    assert first == second
+
+
+def test_a_long_run_gets_a_close_up_of_its_busiest_part(tmp_path):
+    data = embedded(write_report(run(tmp_path / "run", hours=3)))
+    whole, close = data["pictures"][0]["strips"]
+    assert close["to"] - close["from"] == pytest.approx((whole["to"] - whole["from"]) / 12)
+    assert whole["from"] <= close["from"] < close["to"] <= whole["to"]
+
+
+def nothing_finished(record):
+    record.requests.outcome[:] = 3
+
+
+def no_spans(record):
+    record.spans.clear()
+    record.decisions.clear()
+
+
+@pytest.mark.parametrize("change", [nothing_finished, no_spans])
+def test_a_poor_run_still_makes_a_page(tmp_path, change):
+    assert embedded(write_report(run(tmp_path / "run", change=change)))["complete"]
+
+
+def test_a_run_without_records_still_makes_a_page(tmp_path):
+    assert embedded(write_report(run(tmp_path / "run", policies=())))["pictures"] == []
+
+
+def test_a_name_cannot_end_the_script(tmp_path):
+    page = write_report(run(tmp_path / "run", policies=("</script><b>",)))
+    assert "</script><b>" not in page.read_text(encoding="utf-8")
+    assert embedded(page)["rows"][0]["policy"] == "</script><b>"
+
+
+# -- cells ---
+def unpack(packed):
+    cells, data, at = [], base64.b64decode(packed), 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        length = number()
+        cells += [number()] * length
+    return cells
+
+
+@given(arrays.arrays(np.int64, st.integers(0, 60), elements=st.integers(0, 70_000)))
+def test_packed_cells_unpack_to_themselves(cells):
+    assert unpack(pack(cells)) == cells.tolist()
+
+
+INTERVAL = st.tuples(st.integers(0, 1000), st.integers(0, 200))
+
+
+@given(st.lists(INTERVAL, max_size=20), st.integers(1, 17), st.integers(0, 500))
+def test_cutting_intervals_at_bin_edges_loses_no_nanosecond(intervals, bins, start):
+    window = Window(start, start + 400, bins)
+    begin = np.array([a for a, _ in intervals], np.int64)
+    end = np.array([a + n for a, n in intervals], np.int64)
+    row, cell, ns = overlap(begin, end, window)
+    edges = window.edges_ns.tolist()
+    expected = {
+        (r, b): min(e, edges[b + 1]) - max(a, edges[b])
+        for r, (a, e) in enumerate(zip(begin.tolist(), end.tolist(), strict=True))
+        for b in range(bins)
+        if min(e, edges[b + 1]) > max(a, edges[b])
+    }
+    found = dict(zip(zip(row.tolist(), cell.tolist(), strict=True), ns.tolist(), strict=True))
+    assert found == expected
+
+
+def test_pods_that_share_a_gpu_get_lanes_of_their_own():
+    spans = Spans.of(make_record(requests=400, gpus=4, functions=12).spans)
+    lanes = lanes_of(spans, 4)
+    assert lanes.gpu.tolist() == [0, 1, 1, 2, 3]
+    for lane in range(len(lanes.gpu)):
+        mine = np.flatnonzero(lanes.of_span == lane)
+        order = mine[np.lexsort((spans.to_ns[mine], spans.from_ns[mine]))]
+        assert (spans.gpu[mine] == lanes.gpu[lane]).all()
+        assert (spans.to_ns[order][:-1] <= spans.from_ns[order][1:]).all()
+    assert (lanes.of_span[spans.gpu < 0] == -1).all()
+
+
+def test_a_crowded_gpu_shows_its_first_pods():
+    rows = [SpanRow(0, 100, 0, 0, pod, 0, "idle", 100, 1, 1) for pod in range(9)]
+    lanes = lanes_of(Spans.of(rows), 1)
+    assert len(lanes.gpu) == MAX_SUBLANES
+    assert sorted(lanes.of_span.tolist()) == [-1] * 5 + [0, 1, 2, 3]
+
+
+def test_a_cell_shows_what_held_most_of_it():
+    s = NS_PER_S
+    rows = [
+        SpanRow(0, 6 * s, 0, 0, 1, 2, "creating", 1000, 1, 1),
+        SpanRow(6 * s, 12 * s, 0, 0, 1, 2, "working", 1000, 1, 1),
+        SpanRow(12 * s, 14 * s, 0, 0, 1, 2, "idle", 1000, 1, 1),
+    ]
+    spans = Spans.of(rows)
+    cells = strip(spans, lanes_of(spans, 1), Window(0, 20 * s, 4))
+    code = {name: 1 + 2 * 8 + group for group, name in enumerate(GROUPS)}
+    # The third bin has 2 s of work, 2 s idle, 1 s free: a tie goes to the first group.
+    assert cells.tolist() == [[code["starting"], code["working"], code["working"], 0]]
