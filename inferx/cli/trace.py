@@ -52,9 +52,18 @@ def _example(*lines: str) -> str:
     return "\b\nExample:\n  " + " \\\n    ".join(lines)
 
 
+def _seed(ctx: click.Context, option: click.Parameter, seed: int) -> int:
+    del ctx, option
+    if seed < 0:
+        raise DescriptionError(f"seed {seed}: expected a whole number, at least 0")
+    return seed
+
+
 _FILE = click.Path(path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-_SEED = click.option("--seed", default=0, show_default=True, help="Seed of all that is random.")
+_SEED = click.option(
+    "--seed", default=0, show_default=True, callback=_seed, help="Seed of all that is random."
+)
 _READING = (
     click.option("--sort", is_flag=True, help="Sort a trace that should be in order but is not."),
     click.option(
@@ -240,7 +249,7 @@ def synth(
         service=None if service is None else parse_size(service),
         tenants=tenants,
     )
-    _write(out, generate(plan, _seed(seed)), overwrite=overwrite, as_json=as_json)
+    _write(out, generate(plan, seed), overwrite=overwrite, as_json=as_json)
 
 
 @trace.command(
@@ -299,7 +308,7 @@ def transform(
         factor=factor,
         width=width,
         spread=spread,
-        seed=_seed(seed),
+        seed=seed,
     )
     _write(out, chunks, overwrite=overwrite, as_json=as_json, readers=readers)
 
@@ -329,12 +338,6 @@ def _changed(
     if spread is not None:
         chunks = assign(chunks, parse_assign(spread), seed)
     return chunks
-
-
-def _seed(seed: int) -> int:
-    if seed < 0:
-        raise DescriptionError(f"seed {seed}: expected a whole number, at least 0")
-    return seed
 
 
 def _seconds_ns(what: str, text: str | float) -> int:

@@ -44,15 +44,22 @@ def parse_arrivals(text: str) -> Arrivals:
 def parse_size(text: str) -> Size:
     """Parse a distribution of lengths or durations; a bare number is always that."""
     kinds: dict[str, type[Size]] = {"lognormal": LogNormal, "fixed": Fixed}
-    bare = text.replace(".", "", 1).isdecimal()
-    return _parse("size", f"fixed:{text}" if bare else text, kinds)
+    if not text.replace(".", "", 1).isdecimal():
+        return _parse("size", text, kinds)
+    try:
+        return Fixed(value=float(text))
+    except DescriptionError as error:
+        raise DescriptionError(f"size {text!r}: {error}") from error
 
 
 def parse_popularity(text: str, functions: int) -> Popularity:
     """Parse a popularity over so many functions."""
     kinds: dict[str, type[_Zipf | _Uniform]] = {"zipf": _Zipf, "uniform": _Uniform}
     parsed = _parse("popularity", text, kinds)
-    return Popularity(functions=functions, alpha=parsed.alpha, sticky=parsed.sticky)
+    try:
+        return Popularity(functions=functions, alpha=parsed.alpha, sticky=parsed.sticky)
+    except DescriptionError as error:
+        raise DescriptionError(f"popularity {text!r}: {error}") from error
 
 
 def _parse(what: str, text: str, kinds: Mapping[str, type[T]]) -> T:

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import NS_PER_MS, NS_PER_S
@@ -300,6 +302,38 @@ def test_bad_file_is_one_error_that_says_where_and_what(write, case):
     assert str(caught.value).startswith(f"{path}:")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+SOUND = {
+    "azure": AZURE + GOOD + GOOD.replace("00,5", "09.123,5"),
+    "mooncake": LINE + LINE.replace("0", "30"),
+    "gentd26": GENTD + "2024-11-15 16:57:50,T,S,3.5,G0,63.0,26.0,1.0,30.0,M0,0\n" * 2,
+    "burstgpt": BURST + "5,ChatGPT,472,18,490,Conversation log\n" * 2,
+    "openb": OPENB + "p0,1,1,1,460,A|B,LS,Running,10,20,10\n" * 2,
+    "functions": F2021 + "a,f,10.0,1.0\na,g,11.0,8.5\n",
+}
+
+
+@given(
+    st.sampled_from(sorted(SOUND)),
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=3)), min_size=1, max_size=4
+    ),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_damage_ends_in_anything_but_a_trace_or_that_error(tmp_path_factory, name, damage):
+    content = bytearray(SOUND[name].encode())
+    for where, removed, added in damage:
+        at = int(where * len(content))
+        content[at : at + removed] = added
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content)
+    message = f"{path}:"
+    try:
+        read_trace(path).validate()
+    except DescriptionError as error:
+        message = str(error)
+    assert message.startswith(f"{path}:")
 
 
 def test_line_without_an_end_is_not_read_to_its_end(write, monkeypatch):

@@ -34,7 +34,7 @@ def test_lawful_trace_has_no_flaw():
         ({"tenant": np.array([0, 0, 7], np.int32)}, 2, "tenant has no name"),
         ({"input_tokens": np.array([0, -1, 0], np.int32)}, 1, "input_tokens is out of range"),
         ({"output_tokens": np.array([1, 1, 2_000_000_000], np.int32)}, 2, "out of range"),
-        ({"output_tokens": np.array([1, 0, 1], np.int32)}, 1, "input tokens but no output"),
+        ({"output_tokens": np.array([1, 0, 1], np.int32)}, 1, "neither output tokens nor"),
         ({"duration_ns": np.array([0, 0, 4])}, 2, "both tokens and a duration"),
         ({"duration_ns": np.array([0, -4, 0])}, 1, "duration_ns is out of range"),
         ({"priority": np.array([0, 0, 0])}, 0, "priority is int64"),
