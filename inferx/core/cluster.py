@@ -314,8 +314,9 @@ class Cluster:
         self._shift(pod, 1, charged=True)
         pod.holds_gpu = True
         for gpu in pod.gpus:
-            assert self.gpu_milli_open[gpu] >= 0, f"GPU {gpu}: milli overcommitted"
-            assert self.gpu_hbm_open[gpu] >= 0, f"GPU {gpu}: memory overcommitted"
+            # Not open >= 0: another claim here may still wait for its victims.
+            assert self.gpu_milli_charged[gpu] <= MILLI_PER_GPU, f"GPU {gpu}: milli overcommitted"
+            assert self.gpu_hbm_charged[gpu] <= self.gpu_hbm_total[gpu], f"GPU {gpu}: HBM"
 
     def release_gpus(self, pod: Pod) -> None:
         """Release a pod's slices; the release is confirmed."""
@@ -359,7 +360,7 @@ class Cluster:
         self.node_host_open[pod.node] -= delta
         pod.host_charged = amount
         self.columns.host_bytes[pod.row] = amount
-        assert delta <= 0 or self.node_host_open[pod.node] >= 0, "host memory overcommitted"
+        assert self.node_host_charged[pod.node] <= self.node_host_total[pod.node], "host memory"
 
     def charge_nvme(self, node: NodeId, function: FunctionId) -> None:
         """Charge a node's disk with a snapshot."""

@@ -216,6 +216,7 @@ class PolicyBundle:
         snapshots: Whether starts may use snapshots and suspended pods; otherwise all are cold.
         mechanism: Which start-up mechanism it presumes: `snapshot`, `loader` or `none`; the
             simulator chooses a profile by it, a node checks that it has it.
+        whole_gpus: Whether every slice is a whole GPU, whatever its function asks for.
         control_period_ns: How often `promote` and `targets` are asked.
         settle_ns: How long after the latest event they still are; then the control loop sleeps
             until something happens.
@@ -232,6 +233,7 @@ class PolicyBundle:
     scaling: ScalingPolicy
     snapshots: bool
     mechanism: str
+    whole_gpus: bool
     control_period_ns: int
     settle_ns: int
     patience_ns: int

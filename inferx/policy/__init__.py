@@ -1,1 +1,95 @@
-"""Policies: pure decisions, one small file each."""
+"""Policies: pure decisions, one small file each. A policy author imports from here alone.
+
+A bundle is made by a function `bundle(...) -> PolicyBundle` in a file of its own; the file's name,
+with dashes, is what the command line calls it. Nothing is registered anywhere.
+"""
+
+from inferx.core.events import RequestArrived
+from inferx.core.explain import Candidate, Explanation
+from inferx.core.lifecycle import PodState
+from inferx.core.protocols import (
+    AdmissionPolicy,
+    Admit,
+    Defer,
+    Demote,
+    Evict,
+    EvictionPolicy,
+    Filter,
+    KeepAlivePolicy,
+    LeasedPod,
+    Observer,
+    Place,
+    PlacementPolicy,
+    PodCost,
+    PolicyBundle,
+    PrewarmPolicy,
+    Promote,
+    Reject,
+    Retain,
+    RouterView,
+    RoutingPolicy,
+    ScalingPolicy,
+    Scorer,
+)
+from inferx.core.types import (
+    F64,
+    I32,
+    I64,
+    Bool,
+    FunctionId,
+    FunctionSpec,
+    GpuId,
+    NodeId,
+    PodId,
+    Tier,
+    Want,
+)
+from inferx.core.units import FOREVER_NS, GIB, MIB, MILLI_PER_GPU, NS_PER_MS, NS_PER_S
+from inferx.core.view import ClusterView
+
+__all__ = [
+    "F64",
+    "FOREVER_NS",
+    "GIB",
+    "I32",
+    "I64",
+    "MIB",
+    "MILLI_PER_GPU",
+    "NS_PER_MS",
+    "NS_PER_S",
+    "AdmissionPolicy",
+    "Admit",
+    "Bool",
+    "Candidate",
+    "ClusterView",
+    "Defer",
+    "Demote",
+    "Evict",
+    "EvictionPolicy",
+    "Explanation",
+    "Filter",
+    "FunctionId",
+    "FunctionSpec",
+    "GpuId",
+    "KeepAlivePolicy",
+    "LeasedPod",
+    "NodeId",
+    "Observer",
+    "Place",
+    "PlacementPolicy",
+    "PodCost",
+    "PodId",
+    "PodState",
+    "PolicyBundle",
+    "PrewarmPolicy",
+    "Promote",
+    "Reject",
+    "RequestArrived",
+    "Retain",
+    "RouterView",
+    "RoutingPolicy",
+    "ScalingPolicy",
+    "Scorer",
+    "Tier",
+    "Want",
+]

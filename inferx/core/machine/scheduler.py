@@ -15,6 +15,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import TypeVar, assert_never
 
+import msgspec
 import numpy as np
 from numpy.random import Generator
 
@@ -61,7 +62,7 @@ from inferx.core.types import (
     Tier,
     Want,
 )
-from inferx.core.units import FOREVER_NS, NS_PER_S
+from inferx.core.units import FOREVER_NS, MILLI_PER_GPU, NS_PER_S
 from inferx.core.view import ClusterView
 from inferx.core.whynot import why_not
 
@@ -106,6 +107,11 @@ class Scheduler:
             on_decision: Takes every decision as it is made.
             explain: Whether decisions carry their explanation.
         """
+        if policies.whole_gpus:
+            functions = [
+                msgspec.structs.replace(spec, milli_gpu=MILLI_PER_GPU, enforcement="exclusive")
+                for spec in functions
+            ]
         self.cluster = Cluster(nodes, functions)
         self._p = policies
         self._rng = rng

@@ -1,0 +1,124 @@
+"""Finds policies by name: a shipped one, `module:attribute`, or `file.py:attribute`.
+
+There is no registry. `default` is `inferx/policy/default.py`; an attribute is a function that
+returns a `PolicyBundle`, called with the settings given.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from zlib import crc32
+
+from inferx import policy as shipped
+from inferx.core.errors import InferXError
+from inferx.core.protocols import PolicyBundle
+
+__all__ = ["LoadError", "bundle_names", "load_bundle", "parse_setting"]
+
+Setting = int | float | bool | str
+
+
+class LoadError(InferXError):
+    """A policy that cannot be found or made."""
+
+
+def bundle_names() -> list[str]:
+    """Return the names of the shipped bundles."""
+    found = sorted(module.name for module in pkgutil.iter_modules(shipped.__path__))
+    return [
+        name.replace("_", "-")
+        for name in found
+        if hasattr(importlib.import_module(f"{shipped.__name__}.{name}"), "bundle")
+    ]
+
+
+def parse_setting(text: str) -> tuple[str, Setting]:
+    """Parse `name=value`; a value is an integer, a float, true, false, or text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise LoadError(f"--set {text!r}: expected NAME=VALUE, as in hold_s=60")
+    if value in ("true", "false"):
+        return name, value == "true"
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def load_bundle(spec: str, settings: Mapping[str, Setting] | None = None) -> PolicyBundle:
+    """Make the bundle that `spec` names.
+
+    Raises:
+        LoadError: There is none, it takes no such setting, or it is not a bundle.
+    """
+    settings = dict(settings or {})
+    factory = _factory(spec)
+    try:
+        inspect.signature(factory).bind(**settings)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(factory).parameters) or "none"
+        raise LoadError(f"policy {spec}: {error}; its settings are: {known}") from error
+    try:
+        made = factory(**settings)
+    except Exception as error:
+        raise LoadError(f"policy {spec}: it raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, PolicyBundle):
+        raise LoadError(f"policy {spec}: it made a {type(made).__name__}, expected a PolicyBundle")
+    return made
+
+
+def _factory(spec: str) -> Callable[..., object]:
+    where, colon, attribute = spec.rpartition(":")
+    if not colon:
+        where, attribute = spec, "bundle"
+    if where.endswith(".py"):
+        module = _from_file(Path(where))
+    elif colon:
+        module = _from_module(spec, where)
+    else:
+        name = where.replace("-", "_")
+        if not name.isidentifier() or where not in bundle_names():
+            raise LoadError(
+                f"policy {spec}: unknown; expected one of {', '.join(bundle_names())},"
+                " FILE.py:NAME or MODULE:NAME"
+            )
+        module = importlib.import_module(f"{shipped.__name__}.{name}")
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise LoadError(f"policy {spec}: {where} has no function {attribute!r}")
+    made: Callable[..., object] = factory
+    return made
+
+
+def _from_module(spec: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise LoadError(f"policy {spec}: {type(error).__name__}: {error}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise LoadError(f"policy {path}: no such file")
+    # A name of its own: two files of one name must not be one module.
+    digest = crc32(str(path.resolve()).encode())
+    name = f"inferx_user_policy_{digest:08x}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        line = getattr(error, "lineno", None)
+        at = f":{line}" if line else ""
+        raise LoadError(f"policy {path}{at}: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,262 @@
+"""Ours: every choice is the one with the least expected waiting.
+
+- Place where the pod is ready soonest: the warmest tier, the least contended node, then best fit.
+- Wait for room only where that pays: if a node that is full of idle pods holds the state much
+  nearer than any free GPU does, evict there instead of starting cold elsewhere.
+- Evict the pods whose loss is expected to cost the least: the probability that the function is
+  asked for again soon, times how long its way back takes from where it will lie. One victim that
+  suffices is preferred. Victims are swapped to host memory, not killed, while it has room.
+- Keep what is asked for: a pod stays on its GPU for a few of its gaps while GPUs are scarce, and
+  as long as nobody needs the room while they are not. Suspended pods stay in host memory by the
+  same rule; what sinks to disk can be restored from there.
+- Bring back what is popular: functions that are asked for and lie on disk are suspended into free
+  host memory, the most waiting saved for each byte first.
+
+A pod that has been wanted for longer than `patience_s` gets room by draining the least busy pods.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from inferx.policy import (
+    F64,
+    FOREVER_NS,
+    NS_PER_S,
+    ClusterView,
+    Defer,
+    Demote,
+    Evict,
+    EvictionPolicy,
+    Explanation,
+    FunctionId,
+    NodeId,
+    Place,
+    PodId,
+    PodState,
+    PolicyBundle,
+    Promote,
+    Retain,
+    Tier,
+    Want,
+)
+from inferx.policy.basics import AdmitAll, LeastOutstanding, OnDemand
+from inferx.policy.compose import BestFit, RankedEviction, Scored
+
+__all__ = ["HoldWhileAsked", "LeastRegret", "PopularFirst", "SoonestReady", "SwapOut", "bundle"]
+
+HORIZON_S = 300.0
+"""How far ahead an eviction is regretted: about as long as an evicted pod would have stayed."""
+RESERVE = 0.15
+"""Share of host memory that suspended pods leave to live ones."""
+SCARCE = 0.25
+"""GPUs are scarce while less than this share of their memory is free."""
+WORTH = 3.0
+"""Evicting for a nearer start must be expected to be this many times sooner."""
+
+
+def _busy_starts(view: ClusterView) -> np.ndarray:
+    """Starts under way on each node, for they share its links. Shape (nodes,)."""
+    pods = view.pods
+    starting = np.isin(
+        pods.state, (int(PodState.CREATING), int(PodState.RESTORING), int(PodState.RESUMING))
+    )
+    return np.bincount(pods.node[starting], minlength=len(view.nodes.specs))
+
+
+def _ready_s(function: FunctionId, view: ClusterView) -> F64:
+    """Expected seconds to ready on each node. Shape (nodes,)."""
+    ready: F64 = view.node_restore_ns(function) * (1 + _busy_starts(view)) / NS_PER_S
+    return ready
+
+
+@dataclass(frozen=True, slots=True)
+class SoonestReady:
+    """Prefers the GPU on which the pod is ready soonest."""
+
+    def score(self, want: Want, view: ClusterView) -> F64:
+        """Return 1 / (1 + seconds to ready). Shape (gpus,), in [0, 1]."""
+        score: F64 = (1.0 / (1.0 + _ready_s(want.function, view)))[view.gpus.node]
+        return score
+
+
+@dataclass(frozen=True, slots=True)
+class LeastRegret:
+    """Expected seconds of waiting that evicting a pod costs."""
+
+    def cost(self, view: ClusterView) -> F64:
+        """Return P(asked for within the horizon) x seconds to come back. Shape (rows,)."""
+        pods = view.pods
+        asked = -np.expm1(-view.functions.arrivals_per_s * HORIZON_S)
+        function = np.maximum(pods.function, 0)
+        # What comes back from host memory moves its GPU state once more: bytes stand for time.
+        back = 1.0 + pods.hbm_bytes / (8 << 30)
+        cost: F64 = asked[function] * back
+        # Of equal pods, the one idle longest goes.
+        cost -= 1e-9 * (view.now_ns - pods.idle_since_ns) / NS_PER_S
+        return cost
+
+
+@dataclass(frozen=True, slots=True)
+class SwapOut:
+    """Sends victims to host memory where it has room, else to disk."""
+
+    ranked: RankedEviction
+
+    def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
+        """Return the ranked plan with a tier for each victim that has room for it."""
+        plan = self.ranked.evict(want, view, rng)
+        if isinstance(plan, Defer):
+            return plan
+        room = view.nodes.host_bytes_free.astype(np.int64).copy()
+        total = view.nodes.host_bytes_total
+        pods = view.pods
+        rows = {int(pod): row for row, pod in enumerate(pods.id.tolist()) if pod >= 0}
+        victims: list[tuple[PodId, Tier]] = []
+        for pod, _ in plan.victims:
+            row = rows[pod]
+            node = int(pods.node[row])
+            size = view.spec(FunctionId(int(pods.function[row]))).device_bytes
+            fits = room[node] - size >= RESERVE * total[node]
+            room[node] -= size if fits else 0
+            victims.append((pod, Tier.DRAM if fits else Tier.NVME))
+        return Evict(plan.gpus, tuple(victims))
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrEvict:
+    """Places by score, unless evicting where the state lies is much sooner than any free GPU."""
+
+    scored: Scored
+    eviction: EvictionPolicy
+
+    def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
+        """Return the soonest free GPUs, or defer to the eviction that beats them."""
+        free = self.scored.place(want, view, rng)
+        if isinstance(free, Defer) or want.node >= 0:
+            return free
+        ready = _ready_s(want.function, view)
+        node = int(view.gpus.node[free.gpus[0]])
+        eligible = np.unique(view.gpus.node[view.eligible(want)])
+        if ready[node] <= WORTH * (1.0 + float(ready[eligible].min())):
+            return free
+        plan = self.eviction.evict(want, view, rng)
+        if isinstance(plan, Evict) and plan.gpus:
+            there = int(view.gpus.node[plan.gpus[0]])
+            if ready[node] > WORTH * (1.0 + ready[there]):
+                return Defer("sooner behind a victim")
+        return free
+
+    def explain(self, want: Want, view: ClusterView) -> Explanation:
+        """Say how free GPUs scored."""
+        return self.scored.explain(want, view)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldWhileAsked:
+    """Holds a pod for a few of its function's gaps; for longer while nobody needs the room."""
+
+    gaps: float
+    least_s: float
+    most_s: float
+
+    def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
+        """Return the hold, and host memory or disk as what comes after it."""
+        rate = view.arrivals_per_s(function)
+        hold_s = self.gaps / rate if rate > 0 else 0.0
+        if at is Tier.HBM:
+            gpus = view.gpus
+            free = float(gpus.hbm_bytes_free.sum()) / float(gpus.hbm_bytes_total.sum())
+            hold_s = min(max(hold_s, self.least_s), self.most_s)
+            if free > SCARCE:
+                hold_s *= 1.0 + 10.0 * (free - SCARCE)
+            return Retain(int(hold_s * NS_PER_S), self._below(function, view))
+        nodes = view.nodes
+        free = float(nodes.host_bytes_free.sum()) / float(nodes.host_bytes_total.sum())
+        hold_s = max(10.0 * hold_s, 10.0 * self.most_s)
+        # While host memory is plentiful a suspended pod costs nothing that anybody wants.
+        if free > 2 * RESERVE:
+            return Retain(FOREVER_NS, Tier.NVME)
+        return Retain(int(min(hold_s, 86_400.0) * NS_PER_S), Tier.NVME)
+
+    def _below(self, function: FunctionId, view: ClusterView) -> Tier:
+        nodes = view.nodes
+        size = view.spec(function).device_bytes
+        spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
+        return Tier.DRAM if bool((spare >= size).any()) else Tier.NVME
+
+
+@dataclass(frozen=True, slots=True)
+class PopularFirst:
+    """Suspends popular functions into free host memory before they are asked for."""
+
+    moves: int
+
+    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
+        """Return the few promotions that save the most waiting for each byte."""
+        functions, nodes = view.functions, view.nodes
+        away = (functions.ready + functions.starting + functions.standby) == 0
+        rate = np.where(away, functions.arrivals_per_s, 0.0)
+        known = np.flatnonzero(rate > 0)
+        if not len(known):
+            return ()
+        size = np.array(
+            [functions.specs[f].device_bytes + functions.specs[f].host_bytes for f in known]
+        )
+        order = known[np.argsort(-rate[known] / size, kind="stable")]
+        spare = nodes.host_bytes_free - RESERVE * 2 * nodes.host_bytes_total
+        spare[~nodes.schedulable] = -1
+        quiet = _busy_starts(view) == 0
+        moves: list[Promote] = []
+        for f in order[: 4 * self.moves].tolist():
+            function = FunctionId(f)
+            tiers = view.node_tier(function)
+            need = functions.specs[f].device_bytes + functions.specs[f].host_bytes
+            ok = quiet & (spare >= need) & (tiers >= int(Tier.REMOTE))
+            if not ok.any():
+                continue
+            node = int(np.lexsort((-spare, -tiers, ~ok))[0])
+            spare[node] -= need
+            quiet[node] = False
+            moves.append(Promote(function, NodeId(node), Tier.DRAM))
+            if len(moves) == self.moves:
+                break
+        return moves
+
+
+def bundle(
+    gaps: float = 2.0,
+    least_s: float = 15.0,
+    most_s: float = 300.0,
+    patience_s: float = 5.0,
+    moves: int = 4,
+) -> PolicyBundle:
+    """Return the bundle.
+
+    Args:
+        gaps: How many mean gaps of its function an idle pod keeps its GPU while GPUs are scarce.
+        least_s: The shortest such hold.
+        most_s: The longest.
+        patience_s: How long a pod may be wanted before busy ones are drained for it.
+        moves: Promotions a control period.
+    """
+    eviction = SwapOut(RankedEviction(LeastRegret(), Tier.DRAM))
+    scored = Scored((("soonest ready", 1.0, SoonestReady()), ("best fit", 0.05, BestFit())))
+    return PolicyBundle(
+        name="default",
+        admission=AdmitAll(),
+        routing=LeastOutstanding(),
+        placement=PlaceOrEvict(scored, eviction),
+        eviction=eviction,
+        keep_alive=HoldWhileAsked(gaps, least_s, most_s),
+        prewarm=PopularFirst(moves),
+        scaling=OnDemand(),
+        snapshots=True,
+        mechanism="snapshot",
+        whole_gpus=False,
+        control_period_ns=10 * NS_PER_S,
+        settle_ns=60 * NS_PER_S,
+        patience_ns=int(patience_s * NS_PER_S),
+    )

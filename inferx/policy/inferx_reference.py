@@ -1,0 +1,303 @@
+"""The InferX reference's own policy, its waste included: the baseline to beat.
+
+Source: repository inferx-net/inferx at 875cb0f: `ixshare/src/scheduler/scheduler_handler.rs`
+(FindNode4Pod, TryAdjustStandbyPodsOnNode, TryCreateSnapshotOnNode) and
+`ixshare/src/gateway/func_agent_mgr.rs` (NeedNewWorker).
+
+- A start is a resume: only nodes that hold a suspended pod of the function are candidates, in the
+  order of their names; the first on which it fits wins, on the GPUs with the lowest numbers.
+- Memory is counted in slots of 256 MB, a GPU holds one resumed context unless set otherwise, and at
+  most one pod of several GPUs.
+- With no room, the global list of idle pods is walked from the least recently used: each is added
+  to the victims of its node until one node has room. Every victim gathered there is killed, those
+  on other GPUs too (the over-eviction that `trim` would avoid).
+- A killed pod's suspended twin is rebuilt at no more than one a node and second, for a random
+  function, and not while anything starts on the node.
+- Every function is snapshotted on every node, eagerly.
+- Scale-out on the ratio of active requests to slots, at most two at once and one a second.
+- Nothing leaves a GPU until something else needs the room.
+
+Differs: a snapshot that the shared store has is copied, where the original takes it again on each
+node; snapshotting does not evict; min_replica is filled at once, where the original fills one in
+4 s; returned leases serve whoever waits, where the original lets a request wait for a new pod; a
+function is not given up after three failed snapshots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+
+from inferx.policy import (
+    FOREVER_NS,
+    I32,
+    I64,
+    MIB,
+    NS_PER_S,
+    ClusterView,
+    Defer,
+    Demote,
+    Evict,
+    FunctionId,
+    GpuId,
+    NodeId,
+    Place,
+    PodId,
+    PodState,
+    PolicyBundle,
+    Promote,
+    Tier,
+    Want,
+)
+from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding
+
+__all__ = [
+    "EagerStandby",
+    "LruPrefix",
+    "NameOrderedFirstFit",
+    "WaitQueueRatio",
+    "bundle",
+]
+
+SLOT_BYTES = 256 * MIB
+_NO_STANDBY = Defer("no standby")
+_NO_ROOM = Defer("no GPU fits")
+_NO_VICTIMS = Defer("no victims suffice")
+
+
+def _slots(size_bytes: int) -> int:
+    return -(-size_bytes // SLOT_BYTES)
+
+
+@dataclass(slots=True)
+class _Free:
+    """Free slots, contexts and multi-GPU tokens of each GPU, as the reference counts them."""
+
+    slots: I64
+    contexts: I64
+    tokens: I64
+
+    def add(self, gpus: Sequence[int], slots: int, *, multi: bool) -> None:
+        for gpu in gpus:
+            self.slots[gpu] += slots
+            self.contexts[gpu] += 1
+            self.tokens[gpu] += multi
+
+    def first_fit(self, want: Want, gpus: Sequence[int]) -> tuple[GpuId, ...] | None:
+        need = _slots(want.hbm_bytes)
+        multi = want.gpus > 1
+        found = [
+            GpuId(gpu)
+            for gpu in gpus
+            if self.slots[gpu] >= need
+            and self.contexts[gpu] >= 1
+            and (not multi or self.tokens[gpu] >= 1)
+        ]
+        return tuple(found[: want.gpus]) if len(found) >= want.gpus else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """How the reference keeps its accounts, shared by placement and eviction."""
+
+    contexts_per_gpu: int
+
+    def free(self, view: ClusterView) -> _Free:
+        pods, gpus = view.pods, view.gpus
+        slots: I64 = gpus.hbm_bytes_total // SLOT_BYTES
+        contexts = np.full(len(slots), self.contexts_per_gpu, np.int64)
+        tokens = np.ones(len(slots), np.int64)
+        free = _Free(slots, contexts, tokens)
+        holds = ~np.isin(pods.state, (int(PodState.STANDBY), int(PodState.GONE)))
+        for row in np.flatnonzero(holds & (pods.gpu[:, 0] >= 0)).tolist():
+            on = [int(gpu) for gpu in pods.gpu[row] if gpu >= 0]
+            for gpu in on:
+                free.slots[gpu] -= _slots(int(pods.hbm_bytes[row]))
+                free.contexts[gpu] -= 1
+                free.tokens[gpu] -= len(on) > 1
+        return free
+
+    def nodes(self, want: Want, view: ClusterView) -> list[int]:
+        """Candidate nodes by name: those that hold a suspended pod, or the one wanted."""
+        pods = view.pods
+        if want.node >= 0:
+            there = [int(want.node)]
+        else:
+            mine = pods.standby & (pods.function == want.function)
+            there = sorted({int(node) for node in pods.node[mine]})
+        open_now = view.nodes.schedulable
+        specs = view.nodes.specs
+        return sorted((n for n in there if open_now[n]), key=lambda n: specs[n].name)
+
+
+@dataclass(frozen=True, slots=True)
+class NameOrderedFirstFit:
+    """The first node by name, the first GPUs by number."""
+
+    books: _Books
+
+    def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
+        """Return the first fit among nodes with a suspended pod."""
+        nodes = self.books.nodes(want, view)
+        if not nodes:
+            return _NO_STANDBY
+        free, fits = self.books.free(view), view.fits(want)
+        for node in nodes:
+            here = np.flatnonzero((view.gpus.node == node) & fits).tolist()
+            if want.node >= 0:
+                # A snapshot is taken on GPUs of its own.
+                here = [gpu for gpu in here if view.gpus.pods[gpu] == 0]
+            found = free.first_fit(want, here)
+            if found is not None:
+                return Place(found)
+        return _NO_ROOM
+
+
+@dataclass(frozen=True, slots=True)
+class LruPrefix:
+    """Kills a prefix of the global list of idle pods, least recently used first."""
+
+    books: _Books
+    trim: bool
+
+    def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
+        """Return the first node on which the walk makes room, with all victims found there."""
+        if want.node >= 0:
+            return _NO_VICTIMS
+        nodes = self.books.nodes(want, view)
+        if not nodes:
+            return _NO_STANDBY
+        pods, functions = view.pods, view.functions
+        rows = np.flatnonzero(pods.idle & (pods.function != want.function))
+        rows = rows[np.lexsort((pods.id[rows], pods.idle_since_ns[rows]))]
+        candidates = set(nodes)
+        free = self.books.free(view)
+        usable = view.eligible(want)
+        resumed = functions.ready.astype(np.int64)
+        gathered: dict[int, list[int]] = {node: [] for node in nodes}
+        for row in rows.tolist():
+            node, function = int(pods.node[row]), int(pods.function[row])
+            if node not in candidates:
+                continue
+            if resumed[function] <= functions.specs[function].min_replica:
+                continue
+            resumed[function] -= 1
+            on = [int(gpu) for gpu in pods.gpu[row] if gpu >= 0]
+            free.add(on, _slots(int(pods.hbm_bytes[row])), multi=len(on) > 1)
+            gathered[node].append(row)
+            here = np.flatnonzero((view.gpus.node == node) & usable).tolist()
+            found = free.first_fit(want, here)
+            if found is not None and self._really_fits(want, view, found, gathered[node]):
+                kept = [r for r in gathered[node] if not self.trim or _helps(view, r, found)]
+                victims = tuple((PodId(int(pods.id[r])), Tier.ABSENT) for r in kept)
+                return Evict(found, victims)
+        return _NO_VICTIMS
+
+    def _really_fits(
+        self, want: Want, view: ClusterView, gpus: tuple[GpuId, ...], rows: list[int]
+    ) -> bool:
+        """Hold the reference's accounts against the kernel's, which know claims and compute."""
+        with view.trial() as trial:
+            for row in rows:
+                trial.release(PodId(int(view.pods.id[row])))
+            fits = trial.fits(want)
+        return bool(fits[list(gpus)].all())
+
+
+def _helps(view: ClusterView, row: int, gpus: tuple[GpuId, ...]) -> bool:
+    return bool(np.isin(view.pods.gpu[row], gpus).any())
+
+
+@dataclass(frozen=True, slots=True)
+class EagerStandby:
+    """A snapshot of every function on every node, and a suspended pod of each, built one by one."""
+
+    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
+        """Return missing snapshots, and at most one new suspended pod a node."""
+        nodes, pods, functions = view.nodes, view.pods, view.functions
+        wanted = np.array([spec.standby_per_node for spec in functions.specs])
+        moves: list[Promote] = []
+        starting = np.isin(
+            pods.state,
+            (
+                int(PodState.INIT),
+                int(PodState.CREATING),
+                int(PodState.RESTORING),
+                int(PodState.RESUMING),
+            ),
+        )
+        suspended = pods.standby
+        for node in np.flatnonzero(nodes.schedulable).tolist():
+            absent = np.flatnonzero(~nodes.snapshots[node] & (wanted > 0))
+            remote = nodes.remote_snapshots[nodes.platform[node]]
+            moves += [
+                Promote(FunctionId(int(f)), NodeId(node), Tier.NVME) for f in absent if remote[f]
+            ]
+            baked = next((int(f) for f in absent if not remote[f]), None)
+            if baked is not None:
+                moves.append(Promote(FunctionId(baked), NodeId(node), Tier.NVME))
+            here = pods.node == node
+            if (starting & here).any():
+                continue
+            have = np.bincount(pods.function[suspended & here], minlength=len(wanted))
+            short = np.flatnonzero((have < wanted) & nodes.snapshots[node])
+            if len(short):
+                pick = FunctionId(int(short[rng.integers(len(short))]))
+                moves.append(Promote(pick, NodeId(node), Tier.DRAM))
+        return moves
+
+
+@dataclass(slots=True)
+class WaitQueueRatio:
+    """The gateway's scale-out: one more pod when active requests exceed the slots by a ratio.
+
+    A token bucket of two, refilled by one a second, bounds each function.
+    """
+
+    _tokens: dict[FunctionId, tuple[float, int]] = field(default_factory=dict)
+
+    def target(self, function: FunctionId, view: ClusterView) -> int:
+        """Return the pods there are, or one more if the ratio and the bucket allow."""
+        table, spec = view.functions, view.spec(function)
+        workers = int(table.ready[function]) + int(table.starting[function])
+        active = int(table.queued[function]) + int(table.inflight[function])
+        if active <= (1.0 + spec.wait_ratio) * workers * spec.slots:
+            return workers
+        left, since_ns = self._tokens.get(function, (2.0, view.now_ns))
+        left = min(2.0, left + (view.now_ns - since_ns) / NS_PER_S)
+        if left < 1.0:
+            self._tokens[function] = (left, view.now_ns)
+            return workers
+        self._tokens[function] = (left - 1.0, view.now_ns)
+        return workers + 1
+
+    def targets(self, view: ClusterView) -> I32 | None:
+        """No opinion: nothing is scaled without a request."""
+        return None
+
+
+def bundle(contexts_per_gpu: int = 1, *, trim: bool = False) -> PolicyBundle:
+    """Return the bundle.
+
+    Args:
+        contexts_per_gpu: How many resumed pods share a GPU (`MaxContextPerGPU`).
+        trim: Whether victims that do not help are spared; the original kills them.
+    """
+    books = _Books(contexts_per_gpu)
+    return PolicyBundle(
+        name="inferx-reference",
+        admission=AdmitAll(),
+        routing=LeastOutstanding(),
+        placement=NameOrderedFirstFit(books),
+        eviction=LruPrefix(books, trim=trim),
+        keep_alive=FixedHold(FOREVER_NS, Tier.ABSENT),
+        prewarm=EagerStandby(),
+        scaling=WaitQueueRatio(),
+        snapshots=True,
+        mechanism="snapshot",
+        whole_gpus=False,
+        control_period_ns=NS_PER_S,
+        settle_ns=5 * NS_PER_S,
+        patience_ns=FOREVER_NS,
+    )

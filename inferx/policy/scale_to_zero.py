@@ -1,0 +1,145 @@
+"""No snapshots: autoscaled on concurrency, to zero, with full cold starts on whole GPUs.
+
+Source: Knative Serving's pod autoscaler (KPA), repository knative/serving at 98e5ef9,
+`pkg/autoscaler`: stable window 60 s, panic window 10 % of it, panic threshold 200 %, tick 2 s,
+target 70 % of a pod's concurrency, scale-up by at most 1,000 times and scale-down to no less than
+half a tick, and 30 s of grace before zero.
+
+Differs: one concurrency sample a second instead of one a pod and second; the activator, which wakes
+a function at zero, is the kernel's demand.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inferx.core.events import LoadReported
+from inferx.policy import (
+    F64,
+    FOREVER_NS,
+    I32,
+    I64,
+    NS_PER_S,
+    Bool,
+    ClusterView,
+    FunctionId,
+    PolicyBundle,
+    Tier,
+)
+from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, NeverEvict, NoPrewarm
+from inferx.policy.compose import BestFit, Scored
+
+__all__ = ["KnativePodAutoscaler", "bundle"]
+
+
+@dataclass(slots=True)
+class KnativePodAutoscaler:
+    """Wants pods by the average concurrency over a stable and a panic window."""
+
+    stable_s: int = 60
+    panic_share: float = 0.1
+    panic_threshold: float = 2.0
+    utilisation: float = 0.7
+    up: float = 1000.0
+    down: float = 2.0
+    grace_s: int = 30
+    _load: F64 = field(default_factory=lambda: np.zeros((0, 0)))
+    """Request-seconds in each second of the stable window. Shape (functions, stable_s)."""
+    _second: int = 0
+    _panic_until_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    _panic_pods: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    _wanted_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """When more than zero pods were last wanted."""
+    _targets: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def _grow(self, functions: int) -> None:
+        more = functions - len(self._load)
+        if more > 0:
+            self._load = np.vstack(
+                (self._load.reshape(-1, self.stable_s), np.zeros((more, self.stable_s)))
+            )
+            self._panic_until_ns = np.append(self._panic_until_ns, np.full(more, -1))
+            self._panic_pods = np.append(self._panic_pods, np.zeros(more, np.int32))
+            self._wanted_ns = np.append(self._wanted_ns, np.full(more, -FOREVER_NS))
+            self._targets = np.append(self._targets, np.zeros(more, np.int32))
+
+    def _advance(self, now_ns: int) -> None:
+        second = now_ns // NS_PER_S
+        if second > self._second:
+            passed = min(second - self._second, self.stable_s)
+            columns = (self._second + 1 + np.arange(passed)) % self.stable_s
+            self._load[:, columns] = 0.0
+            self._second = second
+
+    def observe(self, now_ns: int, event: object) -> None:
+        """Learn concurrency from load reports."""
+        if not isinstance(event, LoadReported) or not event.functions:
+            return
+        self._grow(max(event.functions) + 1)
+        self._advance(now_ns)
+        column = self._second % self.stable_s
+        window_s = event.window_ns / NS_PER_S
+        for function, inside in zip(event.functions, event.concurrency_milli, strict=True):
+            self._load[function, column] += inside / 1000 * window_s
+
+    def target(self, function: FunctionId, view: ClusterView) -> int:
+        """Return the latest target; one where it is zero, for somebody asks."""
+        self._grow(len(view.functions.specs))
+        return max(1, int(self._targets[function]))
+
+    def targets(self, view: ClusterView) -> I32:
+        """Return the pods wanted. Shape (functions,)."""
+        functions = view.functions
+        self._grow(len(functions.specs))
+        now = view.now_ns
+        self._advance(now)
+        slots = np.array([spec.slots for spec in functions.specs], np.float64)
+        per_pod = np.maximum(1.0, slots * self.utilisation)
+        panic_s = max(1, int(self.stable_s * self.panic_share))
+        recent = (self._second - np.arange(panic_s)) % self.stable_s
+        stable = self._load.sum(axis=1) / self.stable_s
+        panic = self._load[:, recent].sum(axis=1) / panic_s
+        ready = functions.ready.astype(np.float64)
+        most = np.ceil(self.up * np.maximum(ready, 1.0))
+        least = np.floor(ready / self.down)
+        want_stable = np.clip(np.ceil(stable / per_pod), least, most).astype(np.int32)
+        want_panic = np.clip(np.ceil(panic / per_pod), least, most).astype(np.int32)
+        over: Bool = np.ceil(panic / per_pod) / np.maximum(ready, 1.0) >= self.panic_threshold
+        calm = self._panic_until_ns <= now
+        self._panic_pods[calm] = 0
+        self._panic_until_ns[over] = now + self.stable_s * NS_PER_S
+        panicking = self._panic_until_ns > now
+        # In panic the target never falls.
+        self._panic_pods = np.where(
+            panicking, np.maximum(np.maximum(self._panic_pods, want_panic), functions.ready), 0
+        ).astype(np.int32)
+        wanted = np.where(panicking, np.maximum(self._panic_pods, want_stable), want_stable)
+        inside = functions.queued + functions.inflight > 0
+        self._wanted_ns[(wanted > 0) | inside] = now
+        grace = now - self._wanted_ns < self.grace_s * NS_PER_S
+        live = functions.ready + functions.starting
+        wanted = np.where((wanted == 0) & grace & (live > 0), 1, wanted)
+        self._targets = wanted.astype(np.int32)
+        return self._targets
+
+
+def bundle(stable_s: int = 60, grace_s: int = 30, utilisation: float = 0.7) -> PolicyBundle:
+    """Return the bundle with Knative's defaults."""
+    autoscaler = KnativePodAutoscaler(stable_s=stable_s, grace_s=grace_s, utilisation=utilisation)
+    return PolicyBundle(
+        name="scale-to-zero",
+        admission=AdmitAll(),
+        routing=LeastOutstanding(),
+        placement=Scored((("best fit", 1.0, BestFit()),)),
+        eviction=NeverEvict(),
+        keep_alive=FixedHold(FOREVER_NS, Tier.ABSENT),
+        prewarm=NoPrewarm(),
+        scaling=autoscaler,
+        observers=(autoscaler,),
+        snapshots=False,
+        mechanism="none",
+        whole_gpus=True,
+        control_period_ns=2 * NS_PER_S,
+        settle_ns=(stable_s + grace_s + 10) * NS_PER_S,
+        patience_ns=FOREVER_NS,
+    )
