@@ -5,6 +5,7 @@ Owns the grouping of pod states that people read: working, idle, starting, suspe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -64,7 +65,7 @@ class Spans:
         """Turn rows into columns, once."""
 
         def column(name: str, dtype: type[np.int32 | np.int64] = np.int64) -> np.ndarray:
-            return np.fromiter((getattr(row, name) for row in rows), dtype, len(rows))
+            return np.fromiter(map(attrgetter(name), rows), dtype, len(rows))
 
         return cls(
             from_ns=column("from_ns"),

@@ -14,8 +14,11 @@ Laws:
 """
 
 import shutil
+import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +71,22 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def _json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Put off Ctrl-C until the block is over, so that the tables of a record never part."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _is_run(path: Path) -> bool:
@@ -130,7 +149,11 @@ class RunWriter:
         if not self._folder.exists():
             return
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.finish(complete=kind is None)
+            try:
+                self.finish(complete=kind is None)
+            except Exception:
+                self.abort()
+                raise
         else:
             self.abort()
 
@@ -145,18 +168,24 @@ class RunWriter:
         if not self.rows:
             self._cluster, self._functions = node_facts(record.nodes), len(record.functions)
         assert node_facts(record.nodes) == self._cluster, "every record of a run has one cluster"
-        self._write("requests", requests_table(record))
-        self._write("decisions", decisions_table(record))
-        self._write("timeline", timeline_table(record))
-        self.rows.append(row)
+        tables: dict[str, pa.Table] = {
+            "requests": requests_table(record),
+            "decisions": decisions_table(record),
+            "timeline": timeline_table(record),
+        }
+        with _whole():
+            for name, table in tables.items():
+                if table.num_rows:
+                    self._tables[name].write_table(table, row_group_size=_ROWS_PER_GROUP)
+            self.rows.append(row)
         return row
-
-    def _write(self, name: str, table: pa.Table) -> None:
-        if table.num_rows:
-            self._tables[name].write_table(table, row_group_size=_ROWS_PER_GROUP)
 
     def finish(self, *, complete: bool = True) -> Summary:
         """Write the summary and the manifest, and put the directory in its place."""
+        with _whole():
+            return self._finish(complete=complete)
+
+    def _finish(self, *, complete: bool) -> Summary:
         for table in self._tables.values():
             table.close()
         summary = Summary(
@@ -180,7 +209,7 @@ class RunWriter:
         """Leave nothing behind."""
         for table in self._tables.values():
             table.close()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _replace(self) -> None:
         if not self.path.exists():

@@ -5,6 +5,7 @@ Times keep the record's nanoseconds, -1 for "never"; `*_s` columns are null wher
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -162,14 +163,21 @@ def timeline_table(record: RunRecord) -> pa.Table:
     """One row a span, in the record's order."""
     rows = record.spans
     function = np.fromiter((row.function for row in rows), np.int32, len(rows))
-    numbers = ("from_ns", "to_ns", "node", "gpu", "pod", "milli_gpu")
-    sizes = ("hbm_bytes", "host_bytes", "nvme_bytes")
+    words = {"policy", "seed", "function", "state"}
+    numbers = [
+        (field.name, field.type.to_pandas_dtype())
+        for field in SCHEMAS["timeline"]
+        if field.name not in words
+    ]
     return _table(
         "timeline",
         record,
         len(rows),
         {
-            **{name: [getattr(row, name) for row in rows] for name in (*numbers, *sizes)},
+            **{
+                name: np.fromiter(map(attrgetter(name), rows), kind, len(rows))
+                for name, kind in numbers
+            },
             "function": _names(record, function),
             "state": _words([row.state for row in rows]),
         },

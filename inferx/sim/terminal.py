@@ -87,7 +87,7 @@ def _main(groups: dict[str, list[SummaryRow]]) -> Table:
     for over, under, _, _ in _COLUMNS:
         table.add_column(f"{over}\n{under}", justify="right", no_wrap=True)
     for policy, rows in groups.items():
-        table.add_row(policy, *(_cell(rows, name, factor) for _, _, name, factor in _COLUMNS))
+        table.add_row(Text(policy), *(_cell(rows, name, factor) for _, _, name, factor in _COLUMNS))
     return table
 
 
@@ -118,7 +118,7 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
     for _, title in shown:
         table.add_column(title, justify="right", no_wrap=True)
     for policy in dict.fromkeys(pair.policy for pair in paired):
-        table.add_row(policy, *(_verdict(found[policy, name]) for name, _ in shown))
+        table.add_row(Text(policy), *(_verdict(found[policy, name]) for name, _ in shown))
     seeds = max(pair.n for pair in paired)
     told = (
         "n=1: one seed, no interval."

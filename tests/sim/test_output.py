@@ -2,6 +2,7 @@ import io
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -189,6 +190,47 @@ def test_interruption_keeps_what_is_finished_and_says_so(tmp_path):
     assert not summary.complete
     assert not read_manifest(tmp_path / "run").complete
     assert len(summary.rows) == 1
+
+
+def test_an_interruption_amid_a_record_waits_for_its_last_table(tmp_path, monkeypatch):
+    record = make_record(**SMALL)
+
+    def interrupt():
+        with RunWriter(tmp_path / "run", command=COMMAND) as writer:
+            table = writer._tables["requests"]
+            write_table = table.write_table
+
+            def struck(*args, **kwargs):
+                os.kill(os.getpid(), signal.SIGINT)
+                write_table(*args, **kwargs)
+
+            monkeypatch.setattr(table, "write_table", struck)
+            writer.add(record)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    summary = read_summary(tmp_path / "run")
+    assert len(summary.rows) == 1
+    assert not summary.complete
+    for name in ("requests", "decisions", "timeline"):
+        assert pq.read_table(tmp_path / "run" / f"{name}.parquet").num_rows > 0
+
+
+def test_a_failure_to_finish_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunWriter, "_manifest", lambda self, complete: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_policys_name_is_not_markup():
+    from inferx.sim.metrics import summarise
+
+    out = io.StringIO()
+    row = summarise(make_record("mine.py:b[hold=5]", **SMALL))
+    Console(file=out, width=120).print(summary_table([row]))
+    assert "mine.py:b[hold=5]: " in out.getvalue()
+    assert "[hold=5]" in out.getvalue().splitlines()[2]
 
 
 def test_an_error_leaves_nothing_behind_and_the_former_run_whole(tmp_path):

@@ -13,7 +13,7 @@ function curves(id, kind, mode) {
     const percent = (v) => (v === 0 ? "0 %" : `${+(v * 100).toPrecision(3)} %`);
     let out = axisX(x, decades(low, high), h - 40, 10, seconds) + axisY(y, yTicks, LEFT, w - 14, percent);
     if (kind === "ttft" && DATA.slo_ttft_s > low && DATA.slo_ttft_s < high) {
-      out += line(x(DATA.slo_ttft_s), 10, x(DATA.slo_ttft_s), h - 40, "slo") + text(x(DATA.slo_ttft_s) + 5, 20, `target ${seconds(DATA.slo_ttft_s)}`);
+      out += line(x(DATA.slo_ttft_s), 10, x(DATA.slo_ttft_s), h - 40, "slo") + text(x(DATA.slo_ttft_s) + 5, mode === "tail" ? h - 48 : 20, `target ${seconds(DATA.slo_ttft_s)}`);
     }
     drawn.forEach((values, row) => {
       // A curve of n requests ends where its tail does.
@@ -23,6 +23,7 @@ function curves(id, kind, mode) {
     out += text((LEFT + w) / 2, h - 4, mode === "tail" ? "share of requests still waiting after this time" : "share of requests answered within this time", "middle");
     return out;
   });
+  byId(id).insertAdjacentHTML("beforeend", `<div class="legend">${DATA.rows.map((row, i) => key(policyColour(i), row.policy)).join("")}</div>`);
   hover(svg, (px) => {
     const value = log(low, high, LEFT, width - 14).invert(px);
     if (px < LEFT || px > width - 14) return "";
@@ -41,8 +42,12 @@ function scatter(quantile) {
   const shown = points.filter((p) => p.x > 0 && p.y > 0);
   byId("scatter-lead").textContent = `${priced ? "Dollars" : "GPU hours"} per 1,000 good requests against TTFT ${quantile}. Down and to the left is better.`;
   if (!shown.length) { byId("scatter").textContent = "No policy met the target."; return; }
-  const range = (values, pad) => [Math.min(...values) / pad, Math.max(...values) * pad];
-  const [x0, x1] = range(shown.map((p) => p.x), 1.6), [y0, y1] = range(shown.map((p) => p.y), 1.5);
+  // Room around the points, and at least most of a decade, so that small differences look small.
+  const range = (values) => {
+    const low = Math.min(...values), high = Math.max(...values), pad = Math.max(1.5, Math.sqrt((8 * low) / high));
+    return [low / pad, high * pad];
+  };
+  const [x0, x1] = range(shown.map((p) => p.x)), [y0, y1] = range(shown.map((p) => p.y));
   const fine = (a, b) => [...new Set(decades(a / 10, b).flatMap((d) => [d, 2 * d, 5 * d]))].filter((v) => v >= a && v <= b);
   draw("scatter", 300, (w, h) => {
     const x = log(x0, x1, LEFT, w - 14), y = log(y0, y1, h - 40, 10);
@@ -52,10 +57,10 @@ function scatter(quantile) {
     for (const p of shown) {
       const cx = x(p.x), cy = y(p.y), long = p.name.length * 7.4;
       const places = [[12, -6], [-12 - long, -6], [-long / 2, 10], [-long / 2, -23], [8, 9], [-long - 6, 9], [8, -22], [-long - 6, -22]].map(([dx, dy]) => [cx + dx, cy + dy, cx + dx + long, cy + dy + 13]);
-      const place = places.find((box) => !clash(box)) || places[0];
-      taken.push(place);
+      const place = places.find((box) => !clash(box));
       out += `<circle cx="${cx}" cy="${cy}" r="7" fill="${policyColour(p.i)}" stroke="var(--card)" stroke-width="2"><title>${escaped(p.name)}: ${short(p.x)}, ${seconds(p.y)}</title></circle>`;
-      out += text(place[0], place[1] + 11, p.name, "start", "name");
+      // A crowded point keeps its name for the pointer.
+      if (place) { taken.push(place); out += text(place[0], place[1] + 11, p.name, "start", "name"); }
     }
     return out + text((LEFT + w) / 2, h - 4, `${priced ? "$" : "GPU h"} per 1,000 good requests`, "middle");
   });
@@ -67,7 +72,7 @@ function conservation() {
     DATA.rows.forEach((row, i) => {
       const value = (kind) => row.counts[kind], total = value("arrived") || 1;
       const rest = kinds.filter((kind) => value(kind)).map((kind) => `${exact(value(kind))} ${kind}`).join(" + ");
-      out += text(0, i * step + 13, row.policy, "start", "name") + text(w, i * step + 13, `${exact(value("arrived"))} = ${rest}`, "end");
+      out += text(0, i * step + 13, row.policy, "start", "name") + text(w, i * step + 13, w < 470 ? `${exact(value("finished"))} of ${exact(value("arrived"))}` : `${exact(value("arrived"))} = ${rest}`, "end");
       let at = 0;
       for (const kind of kinds) {
         const part = (value(kind) / total) * w;

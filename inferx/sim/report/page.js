@@ -32,7 +32,7 @@ function open() {
   state.policy = Math.min(asked.has("policy") ? state.policy : Math.max(DATA.rows.length - 1, 0), Math.max(DATA.rows.length - 1, 0));
   const arrived = DATA.requests;
   byId("title").textContent = document.title;
-  byId("subtitle").textContent = `${exact(arrived)} requests for ${DATA.functions.length} functions over ${DATA.span_s >= 7200 ? `${+(DATA.span_s / 3600).toPrecision(3)} h` : seconds(DATA.span_s)}, on ${DATA.gpus} GPUs of ${DATA.nodes.length} node${DATA.nodes.length === 1 ? "" : "s"}, under ${DATA.rows.length} ${DATA.rows.length === 1 ? "policy" : "policies"}`;
+  byId("subtitle").textContent = `${exact(arrived)} requests for ${DATA.functions.length} functions over ${duration(DATA.span_s)}, on ${DATA.gpus} GPUs of ${DATA.nodes.length} node${DATA.nodes.length === 1 ? "" : "s"}, under ${DATA.rows.length} ${DATA.rows.length === 1 ? "policy" : "policies"}`;
   if (!DATA.complete) byId("banner").textContent = "This run was interrupted: it holds the policies and seeds that were finished.";
   if (!DATA.rows.length) { byId("banner").textContent = "This run holds no results."; return facts(); }
   byId("ttft-lead").textContent = "From arrival to the first token (or to the start of service, where a request has none), finished requests.";
@@ -44,7 +44,7 @@ function open() {
   const windows = DATA.pictures[0].strips;
   if (windows.length > 1) {
     const close = windows[1].to - windows[1].from;
-    choice("strip-window", [[0, "Whole run"], [1, `Busiest ${close >= 5400 ? `${short(close / 3600)} h` : `${Math.round(close / 60)} min`}`]], state.window, (value) => { state.window = Number(value); perPolicy(); });
+    choice("strip-window", [[0, "Whole run"], [1, `Busiest ${duration(close)}`]], state.window, (value) => { state.window = Number(value); perPolicy(); });
   }
   byId("picker").innerHTML = '<span>Below, one policy:</span><div id="policy"></div>';
   choice("policy", DATA.rows.map((row, i) => [i, `<i class="swatch" style="background:${policyColour(i)}"></i>${escaped(row.policy)}`]), state.policy, (value) => { state.policy = Number(value); perPolicy(); });

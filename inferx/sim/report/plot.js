@@ -26,6 +26,11 @@ function seconds(value) {
   if (value < 999.5) return `${+value.toPrecision(3)} s`;
   return `${short(value)} s`;
 }
+function duration(value) {
+  if (value >= 2 * 86400) return `${+(value / 86400).toPrecision(3)} days`;
+  if (value >= 7200) return `${+(value / 3600).toPrecision(3)} h`;
+  return value >= 120 ? `${+(value / 60).toPrecision(3)} min` : seconds(value);
+}
 function clock(value, span) {
   const whole = Math.round(value);
   const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60].map((n) => String(n).padStart(2, "0"));

@@ -103,5 +103,5 @@ function strips(picture, chosen, mode) {
   const functions = DATA.functions.slice(0, 10).map((name, rank) => key(functionColour(rank, 0), name)).join("");
   byId("state-legend").innerHTML = shown.map((name) => key(`var(--${name})`, name)).join("") + key("var(--grid)", "free");
   byId("strip-legend").innerHTML = mode === "function" ? `${functions}<span>Strong: working; pale: idle; hatched: starting or suspending. The most asked-for functions are named.</span>` : "";
-  byId("strip-lead").textContent = `Above, the share of all GPU time by state. Below, one lane per GPU: a cell is the state, and the function, that held most of its ${seconds(span / bins)}.`;
+  byId("strip-lead").textContent = `Above, the share of all GPU time by state. Below, one lane per GPU: a cell is the state, and the function, that held most of its ${duration(span / bins)}.`;
 }
