@@ -250,6 +250,16 @@ BAD = {
     "unknown": ("sn,cpu_milli\n1,2\n", r":1: begins with 'sn,cpu_milli'; expected"),
     "binary": (bytes(range(256)) * 9, r":1: begins with .*expected"),
     "binary inside": (AZURE + GOOD + "\0\0\n", r":3: binary content; expected text"),
+    "carriage return": (
+        AZURE + "\n2024-05-10 00:00:00,5,1\r2,3\n",
+        r":3: a carriage return inside",
+    ),
+    "column twice": (
+        "TIMESTAMP," + AZURE + "1,2,3,4\n",
+        r":1: column 'TIMESTAMP' stands here twice",
+    ),
+    "quote without end": (AZURE + GOOD + '"2024,5,6\n', r":3: "),
+    "header of quotes": ('"TIMESTAMP,ContextTokens\n', r":1: begins with"),
     "not UTF-8": ((AZURE + GOOD).encode() + b"\xff\xfe,1,1\n", r":3: not text; expected UTF-8"),
     "column missing": ("TIMESTAMP,ContextTokens\n", r":1: begins with .*GeneratedTokens"),
     "header only": (AZURE, r": no usable requests; expected at least one"),

@@ -21,7 +21,8 @@ from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
 from inferx.core.types import I32, I64
 from inferx.core.units import NS_PER_MS, NS_PER_S
-from inferx.sim.workload.source import Head, Rows, Source, Table
+from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import Table, tables
 
 NAME = "azure-functions-2019"
 EXPECTS = "HashOwner,HashApp,HashFunction,Trigger,1,2,...,1440"
@@ -46,7 +47,7 @@ def rows(source: Source) -> Iterator[Rows]:
     """Read all counts, then make the arrivals, a minute at a time."""
     cells: list[tuple[I32, I32, I32]] = []
     tenant_of: dict[int, int] = {}
-    for table in source.tables((*_KEY, *_MINUTES)):
+    for table in tables(source, (*_KEY, *_MINUTES)):
         function = source.functions.codes(_names(table))
         tenant = source.tenants.codes(table.text("HashOwner"))
         tenant_of.update(zip(function.tolist(), tenant.tolist(), strict=True))
@@ -111,7 +112,7 @@ def _averages(path: Path) -> dict[str, int]:
     if not companion.head().columns.issuperset(columns):
         raise DescriptionError(f"{path}:1: expected columns {','.join(columns)}")
     known: dict[str, int] = {}
-    for table in companion.tables(columns):
+    for table in tables(companion, columns):
         averages = table.durations_ns("Average", scale_ns=NS_PER_MS).tolist()
         known.update(zip(_names(table).to_pylist(), averages, strict=True))
     return known

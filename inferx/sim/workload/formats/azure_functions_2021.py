@@ -9,11 +9,10 @@ Azure/AzurePublicDataset (CC-BY-4.0).
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow.compute as pc
 
-from inferx.core.units import NS_PER_S
 from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import tables
 
 NAME = "azure-functions-2021"
 EXPECTS = "app,func,end_timestamp,duration"
@@ -29,9 +28,9 @@ def matches(head: Head) -> bool:
 
 def rows(source: Source) -> Iterator[Rows]:
     """Read it, a block at a time."""
-    for table in source.tables(_COLUMNS):
+    for table in tables(source, _COLUMNS):
         # The rule for durations of zero must not move the arrival.
-        measured = np.rint(table.numbers("duration") * NS_PER_S).astype(np.int64)
+        measured = table.seconds_ns("duration")
         app = table.text("app")
         yield Rows(
             at_ns=table.seconds_ns("end_timestamp") - measured,

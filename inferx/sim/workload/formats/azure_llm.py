@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import tables
 
 NAME = "azure-llm"
 EXPECTS = "TIMESTAMP,ContextTokens,GeneratedTokens"
@@ -27,7 +28,7 @@ def rows(source: Source) -> Iterator[Rows]:
     """Read it, a block at a time."""
     source.functions.code("azure-llm")
     source.tenants.code("default")
-    for table in source.tables(_COLUMNS):
+    for table in tables(source, _COLUMNS):
         kept = table.where(table.tokens("GeneratedTokens") > 0, "no output tokens")
         yield Rows(
             at_ns=kept.stamps_ns("TIMESTAMP"),

@@ -9,6 +9,7 @@ Source: Wang et al., "BurstGPT", KDD 2025; HPMLL/BurstGPT (CC-BY-4.0).
 from collections.abc import Iterator
 
 from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import tables
 
 NAME = "burstgpt"
 EXPECTS = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"
@@ -25,7 +26,7 @@ def matches(head: Head) -> bool:
 def rows(source: Source) -> Iterator[Rows]:
     """Read it, a block at a time."""
     source.tenants.code("default")
-    for table in source.tables(_COLUMNS):
+    for table in tables(source, _COLUMNS):
         kept = table.where(table.tokens("Response tokens") > 0, "no output tokens")
         yield Rows(
             at_ns=kept.seconds_ns("Timestamp"),

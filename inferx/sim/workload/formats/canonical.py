@@ -43,7 +43,7 @@ def rows(source: Source) -> Iterator[Rows]:
     with _seekable(source) as file:
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             what = "damaged or cut short"
             raise DescriptionError(f"{source.path}: {what}; expected {EXPECTS}") from error
         names, tenants = _checked(source, parquet)
@@ -68,7 +68,7 @@ def rows(source: Source) -> Iterator[Rows]:
                     place=lambda row, done=done: f"{source.path}: row {done + row}",  # type: ignore[misc]  # bound now, called later
                 )
                 done += len(chunk)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             what = f"damaged after row {done}"
             raise DescriptionError(f"{source.path}: {what}; expected {EXPECTS}") from error
 

@@ -10,6 +10,7 @@ Source: alibaba/clusterdata, cluster-trace-v2026-GenAI; cite SoCC 2025.
 from collections.abc import Iterator
 
 from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import tables
 
 NAME = "gentd26"
 EXPECTS = "gmt_create,...,exec_time_seconds,groupId,...,checkpoint_model_version_id,..."
@@ -25,7 +26,7 @@ def matches(head: Head) -> bool:
 
 def rows(source: Source) -> Iterator[Rows]:
     """Read it, a block at a time."""
-    for table in source.tables(_COLUMNS):
+    for table in tables(source, _COLUMNS):
         modelled = table.where(table.filled("checkpoint_model_version_id"), "no model")
         kept = modelled.where(modelled.filled("exec_time_seconds"), "no duration")
         yield Rows(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inferx.sim.workload.source import Head, Rows, Source
+from inferx.sim.workload.table import tables
 from inferx.sim.workload.trace import SHORTEST_NS
 
 NAME = "openb"
@@ -38,7 +39,7 @@ def rows(source: Source) -> Iterator[Rows]:
         raise source.error(1, f"{what}; expected columns creation_time and deletion_time")
     spec = ("gpu_spec",) if "gpu_spec" in columns else ()
     source.tenants.code("default")
-    for table in source.tables((*_CLASS, *_TIMES, *spec)):
+    for table in tables(source, (*_CLASS, *_TIMES, *spec)):
         created = table.where(table.filled("creation_time"), "no creation time")
         kept = created.where(created.filled("deletion_time"), "no deletion time")
         at_ns = kept.seconds_ns("creation_time")
