@@ -61,7 +61,7 @@ function strips(picture, chosen, mode) {
       const group = (value - 1) % 8, rank = Math.floor((value - 1) / 8), name = GROUP[group];
       const plain = mode === "state" || !["working", "idle"].includes(name);
       const hatched = name === "starting" || name === "suspending";
-      fills.set(value, hatched && per >= 6 ? hatch(pen, styleOf("card"), styleOf(name)) : plain ? styleOf(name) : functionColour(rank, group, per < 6));
+      fills.set(value, hatched && mode === "function" && per >= 6 ? hatch(pen, styleOf("card"), styleOf(name)) : plain ? styleOf(name) : functionColour(rank, group, per < 6));
     }
     return fills.get(value);
   };
@@ -72,9 +72,10 @@ function strips(picture, chosen, mode) {
       const value = cells[lane * bins + b]; let end = b + 1;
       while (end < bins && cells[lane * bins + end] === value) end++;
       if (value) {
-        const low = left + (b / bins) * wide;
+        // On whole device pixels: half-covered edges would show as seams.
+        const snap = (bin) => Math.round((left + (bin / bins) * wide) * ratio) / ratio;
         pen.fillStyle = fill(value);
-        pen.fillRect(low, y, Math.max(((end - b) / bins) * wide, 0.6), h);
+        pen.fillRect(snap(b), y, Math.max(snap(end) - snap(b), 1 / ratio), h);
       }
       b = end;
     }
