@@ -150,7 +150,10 @@ class Fleet:
         if c.nvme[node, function]:
             there.append((Tier.NVME, None))
         for pod in c.by_function[function].values():
-            if pod.node == node and pod.state is PodState.STANDBY and pod.sink_to is Tier.HBM:
+            if pod.node == node and pod.state is PodState.STANDBY:
+                if c.node_host_open[node] < spec.host_bytes:
+                    # No room for a second process: the suspended one it must be.
+                    return Tier.DRAM, pod
                 there.append((Tier.DRAM, pod))
                 break
         for tier, pod_there in there:

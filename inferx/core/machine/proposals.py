@@ -15,7 +15,7 @@ def check_place(want: Want, proposal: Place, c: Cluster) -> None:
     for gpu in proposal.gpus:
         if c.gpu_milli_open[gpu] < want.milli_gpu or c.gpu_hbm_open[gpu] < want.hbm_bytes:
             raise PolicyError("placement", f"GPU {gpu} is too full", proposal)
-    _check_host(want, proposal.gpus, c, 0, "placement", proposal)
+    _check_host(want, proposal.gpus, c, 0, set(), "placement", proposal)
 
 
 def check_evict(want: Want, proposal: Evict, c: Cluster) -> None:
@@ -51,7 +51,7 @@ def check_evict(want: Want, proposal: Evict, c: Cluster) -> None:
             or c.gpu_hbm_open[gpu] + hbm.get(gpu, 0) < want.hbm_bytes
         ):
             raise PolicyError(slot, f"GPU {gpu} stays too full without the victims", proposal)
-    _check_host(want, proposal.gpus, c, host, slot, proposal)
+    _check_host(want, proposal.gpus, c, host, seen, slot, proposal)
 
 
 def _check_victim(pod: Pod, to: Tier, proposal: Evict) -> None:
@@ -79,12 +79,18 @@ def _check_shape(
 
 
 def _check_host(
-    want: Want, gpus: tuple[GpuId, ...], c: Cluster, freed: int, slot: str, proposal: object
+    want: Want,
+    gpus: tuple[GpuId, ...],
+    c: Cluster,
+    freed: int,
+    leaving: set[int],
+    slot: str,
+    proposal: object,
 ) -> None:
     node = int(c.gpu_node[gpus[0]])
     for pod in c.by_function[want.function].values():
-        if pod.node == node and pod.state is PodState.STANDBY:
-            return
+        if pod.node == node and pod.state is PodState.STANDBY and pod.id not in leaving:
+            return  # A suspended pod brings its host memory along.
     if c.node_host_open[node] + freed < want.host_bytes:
         raise PolicyError(slot, f"node {node} has too little host memory", proposal)
 
