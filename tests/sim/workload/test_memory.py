@@ -12,7 +12,8 @@ from inferx.sim.workload.write import write_trace
 ROWS = 3_000_000
 WHOLE_BYTES = 36 * ROWS
 """What the arrays of all requests would take."""
-BOUND_BYTES = 48 << 20
+BOUND_BYTES = 24 << 20
+"""Less than the file, too: a pass may not hold its bytes either."""
 
 PASS = """
 import resource, sys
@@ -70,4 +71,4 @@ def test_memory_of_a_pass_does_not_grow_with_the_trace(files, what):
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     rows, grown_bytes = map(int, done.stdout.split())
     assert rows == ROWS
-    assert grown_bytes < BOUND_BYTES < WHOLE_BYTES / 2
+    assert grown_bytes < BOUND_BYTES < files[0].stat().st_size < WHOLE_BYTES

@@ -18,6 +18,7 @@ from inferx.sim.workload.read import open_trace, read_trace
 from inferx.sim.workload.trace import make_trace
 from inferx.sim.workload.write import write_trace
 
+TINY = Path(__file__).parents[3] / "traces" / "tiny.parquet"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 GENTD = (
     "gmt_create,predict_type,predict_status,exec_time_seconds,groupId,prompt_length,"
@@ -322,6 +323,8 @@ SOUND = {
     "openb": OPENB + "p0,1,1,1,460,A|B,LS,Running,10,20,10\n" * 2,
     "functions": F2021 + "a,f,10.0,1.0\na,g,11.0,8.5\n",
 }
+SOUND = {name: text.encode() for name, text in SOUND.items()}
+SOUND |= {"gzip": gzip.compress(SOUND["azure"]), "parquet": TINY.read_bytes()}
 
 
 @given(
@@ -332,7 +335,7 @@ SOUND = {
 )
 @settings(max_examples=300, deadline=None)
 def test_no_damage_ends_in_anything_but_a_trace_or_that_error(tmp_path_factory, name, damage):
-    content = bytearray(SOUND[name].encode())
+    content = bytearray(SOUND[name])
     for where, removed, added in damage:
         at = int(where * len(content))
         content[at : at + removed] = added

@@ -42,7 +42,8 @@ def rows(source: Source) -> Iterator[Rows]:
     """Read it, a batch at a time; every row is held to the laws of Trace."""
     with _seekable(source) as file:
         try:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            # Pre-buffering would hold the bytes of the whole file.
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             what = "damaged or cut short"
             raise DescriptionError(f"{source.path}: {what}; expected {EXPECTS}") from error
