@@ -30,7 +30,10 @@ def tables(source: Source, columns: tuple[str, ...]) -> Iterator["Table"]:
         lines = block
         if not header:
             first, _, rest = block.text.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-            header = split_csv(first.decode("utf-8", "replace"))
+            try:
+                header = split_csv(first.decode("utf-8", "replace"))
+            except csv.Error as error:
+                raise source.error(1, f"{error}; expected a header of column names") from error
             twice = [name for name in columns if header.count(name) != 1]
             if twice:
                 raise source.error(1, f"column {twice[0]!r} stands here twice; expected it once")

@@ -255,6 +255,8 @@ BAD = {
         AZURE + "\n2024-05-10 00:00:00,5,1\r2,3\n",
         r":3: a carriage return inside",
     ),
+    "endless header": (AZURE[:-1] + "," + "x" * 200_000 + "\n", r":1: .*expected a header"),
+    "endless field": (AZURE + GOOD + "x" * 200_000 + "\n", r":3: .*expected 3 fields"),
     "column twice": (
         "TIMESTAMP," + AZURE + "1,2,3,4\n",
         r":1: column 'TIMESTAMP' stands here twice",
@@ -354,6 +356,27 @@ def test_line_without_an_end_is_not_read_to_its_end(write, monkeypatch):
     path = write(AZURE + GOOD + "7" * 100_000)
     with pytest.raises(DescriptionError, match=":3: the line does not end; expected lines"):
         read_trace(path)
+
+
+def test_gzip_that_ends_later_is_told_with_the_line(write, tmp_path):
+    rows = "".join(f"2024-05-10 00:00:00,{i * 7919 % 99991},{i % 97 + 1}\n" for i in range(100_000))
+    whole = gzip.compress((AZURE + rows).encode(), 1)
+    with pytest.raises(
+        DescriptionError, match=r":\d{5,}: the compressed file is damaged"
+    ) as caught:
+        read_trace(write(whole[: -len(whole) // 10]))
+    assert "expected a whole gzip file" in str(caught.value)
+    write_trace(tmp_path / "x", [make_trace(np.arange(90_000), duration_ns=np.arange(90_000) + 1)])
+    cut = gzip.compress((tmp_path / "x").read_bytes(), 1)[:-1000]
+    with pytest.raises(DescriptionError, match="the compressed file is damaged or cut short"):
+        read_trace(write(cut))
+
+
+def test_trace_may_not_last_longer_than_the_clock(write):
+    path = write(F2021 + "a,f,5,1\na,f,1.5e9,1\na,f,2.3e9,1\n")
+    assert read_trace(path).span_ns > 0
+    lines = LINE + LINE.replace('p": 0', 'p": 2e12')
+    assert read_trace(write(lines)).span_ns == 2_000_000_000 * NS_PER_S
 
 
 def test_missing_file_directory_and_device_are_errors(tmp_path):
