@@ -42,89 +42,54 @@ def _locked(array: NDArray[_T]) -> NDArray[_T]:
 class GpuTable:
     """Row g is GPU g; every array has shape (gpus,)."""
 
-    __slots__ = ("_c",)
+    __slots__ = ("hbm_bytes_free", "hbm_bytes_total", "milli_free", "node", "pods", "schedulable")
 
     def __init__(self, cluster: Cluster) -> None:
-        self._c = cluster
-
-    @property
-    def node(self) -> I32:
+        self.node: I32 = _locked(cluster.gpu_node)
         """Node of each GPU."""
-        return _locked(self._c.gpu_node)
-
-    @property
-    def milli_free(self) -> I32:
+        self.milli_free: I32 = _locked(cluster.gpu_milli_open)
         """Compute neither charged nor promised; negative while victims of a promise leave."""
-        return _locked(self._c.gpu_milli_open)
-
-    @property
-    def hbm_bytes_free(self) -> I64:
+        self.hbm_bytes_free: I64 = _locked(cluster.gpu_hbm_open)
         """Memory neither charged nor promised; negative while victims of a promise leave."""
-        return _locked(self._c.gpu_hbm_open)
-
-    @property
-    def hbm_bytes_total(self) -> I64:
+        self.hbm_bytes_total: I64 = _locked(cluster.gpu_hbm_total)
         """Memory of each GPU."""
-        return _locked(self._c.gpu_hbm_total)
-
-    @property
-    def pods(self) -> I32:
+        self.pods: I32 = _locked(cluster.gpu_pods)
         """Pods that hold a slice of each GPU."""
-        return _locked(self._c.gpu_pods)
-
-    @property
-    def schedulable(self) -> Bool:
+        self.schedulable: Bool = _locked(cluster.gpu_schedulable)
         """Whether new pods may be placed there."""
-        return _locked(self._c.gpu_schedulable)
 
 
 class NodeTable:
-    """Row n is node n; every array has shape (nodes,)."""
+    """Row n is node n; every array has shape (nodes,) unless it says otherwise."""
 
-    __slots__ = ("_c",)
+    __slots__ = (
+        "host_bytes_free",
+        "host_bytes_total",
+        "nvme_bytes_free",
+        "platform",
+        "remote_snapshots",
+        "schedulable",
+        "snapshots",
+        "specs",
+    )
 
     def __init__(self, cluster: Cluster) -> None:
-        self._c = cluster
-
-    @property
-    def specs(self) -> tuple[NodeSpec, ...]:
+        self.specs: tuple[NodeSpec, ...] = cluster.nodes
         """The nodes as described."""
-        return self._c.nodes
-
-    @property
-    def host_bytes_free(self) -> I64:
+        self.host_bytes_free: I64 = _locked(cluster.node_host_open)
         """Host memory neither charged nor promised."""
-        return _locked(self._c.node_host_open)
-
-    @property
-    def host_bytes_total(self) -> I64:
+        self.host_bytes_total: I64 = _locked(cluster.node_host_total)
         """Host memory."""
-        return _locked(self._c.node_host_total)
-
-    @property
-    def nvme_bytes_free(self) -> I64:
+        self.nvme_bytes_free: I64 = _locked(cluster.node_nvme_free)
         """Local disk not held by snapshots."""
-        return _locked(self._c.node_nvme_free)
-
-    @property
-    def schedulable(self) -> Bool:
+        self.schedulable: Bool = _locked(cluster.node_schedulable)
         """Whether new pods may be placed there."""
-        return _locked(self._c.node_schedulable)
-
-    @property
-    def snapshots(self) -> Bool:
+        self.snapshots: Bool = _locked(cluster.nvme)
         """Which functions' snapshots are on the node's disk. Shape (nodes, functions)."""
-        return _locked(self._c.nvme)
-
-    @property
-    def platform(self) -> I32:
+        self.platform: I32 = _locked(cluster.node_platform)
         """Row of `remote_snapshots` that fits the node."""
-        return _locked(self._c.node_platform)
-
-    @property
-    def remote_snapshots(self) -> Bool:
+        self.remote_snapshots: Bool = _locked(cluster.remote)
         """Which snapshots the shared store has. Shape (platforms, functions)."""
-        return _locked(self._c.remote)
 
 
 class PodTable:
@@ -215,40 +180,45 @@ class PodTable:
 class FunctionTable:
     """Row f is function f; every array has shape (functions,)."""
 
-    __slots__ = ("_c",)
+    __slots__ = (
+        "_c",
+        "device_bytes",
+        "host_bytes",
+        "inflight",
+        "queued",
+        "ready",
+        "slots",
+        "specs",
+        "standby",
+        "standby_per_node",
+        "starting",
+    )
 
     def __init__(self, cluster: Cluster) -> None:
         self._c = cluster
-
-    @property
-    def specs(self) -> tuple[FunctionSpec, ...]:
+        self.specs: tuple[FunctionSpec, ...] = cluster.functions
         """The functions as described."""
-        return self._c.functions
-
-    @property
-    def queued(self) -> I32:
+        specs = cluster.functions
+        self.slots: I32 = _locked(np.array([spec.slots for spec in specs], np.int32))
+        """Requests that one pod serves at once."""
+        self.device_bytes: I64 = _locked(np.array([s.device_bytes for s in specs], np.int64))
+        """GPU state of a suspended pod."""
+        self.host_bytes: I64 = _locked(np.array([s.host_bytes for s in specs], np.int64))
+        """Host memory of a live pod."""
+        self.standby_per_node: I32 = _locked(
+            np.array([spec.standby_per_node for spec in specs], np.int32)
+        )
+        """Suspended pods that the function asks for on each node."""
+        self.queued: I32 = _locked(cluster.fn_queued)
         """Requests that wait in routers, as last reported."""
-        return _locked(self._c.fn_queued)
-
-    @property
-    def inflight(self) -> I32:
+        self.inflight: I32 = _locked(cluster.fn_inflight)
         """Requests in service, as last reported."""
-        return _locked(self._c.fn_inflight)
-
-    @property
-    def ready(self) -> I32:
+        self.ready: I32 = _locked(cluster.fn_ready)
         """Pods that are ready."""
-        return _locked(self._c.fn_ready)
-
-    @property
-    def starting(self) -> I32:
+        self.starting: I32 = _locked(cluster.fn_starting)
         """Pods on their way to ready."""
-        return _locked(self._c.fn_starting)
-
-    @property
-    def standby(self) -> I32:
+        self.standby: I32 = _locked(cluster.fn_standby)
         """Pods suspended in host memory, or on their way there."""
-        return _locked(self._c.fn_standby)
 
     @property
     def arrivals_per_s(self) -> F64:

@@ -202,9 +202,7 @@ class PopularFirst:
         known = np.flatnonzero(rate > 0)
         if not len(known):
             return ()
-        size = np.array(
-            [functions.specs[f].device_bytes + functions.specs[f].host_bytes for f in known]
-        )
+        size = (functions.device_bytes + functions.host_bytes)[known]
         order = known[np.argsort(-rate[known] / size, kind="stable")]
         spare = nodes.host_bytes_free - RESERVE * 2 * nodes.host_bytes_total
         spare[~nodes.schedulable] = -1

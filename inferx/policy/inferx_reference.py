@@ -209,6 +209,12 @@ def _helps(view: ClusterView, row: int, gpus: tuple[GpuId, ...]) -> bool:
     return bool(np.isin(view.pods.gpu[row], gpus).any())
 
 
+_STARTING = np.zeros(len(PodState), np.bool_)
+_STARTING[
+    [PodState.INIT, PodState.CREATING, PodState.RESTORING, PodState.RESUMING]  # "BlockStandby"
+] = True
+
+
 @dataclass(frozen=True, slots=True)
 class EagerStandby:
     """A snapshot of every function on every node, and a suspended pod of each, built one by one."""
@@ -216,35 +222,31 @@ class EagerStandby:
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
         """Return missing snapshots, and at most one new suspended pod a node."""
         nodes, pods, functions = view.nodes, view.pods, view.functions
-        wanted = np.array([spec.standby_per_node for spec in functions.specs])
+        wanted = functions.standby_per_node
+        need = functions.host_bytes + functions.device_bytes
+        shape = nodes.snapshots.shape
         moves: list[Promote] = []
-        starting = np.isin(
-            pods.state,
-            (
-                int(PodState.INIT),
-                int(PodState.CREATING),
-                int(PodState.RESTORING),
-                int(PodState.RESUMING),
-            ),
-        )
-        suspended = pods.standby
-        for node in np.flatnonzero(nodes.schedulable).tolist():
-            absent = np.flatnonzero(~nodes.snapshots[node] & (wanted > 0))
+        absent = ~nodes.snapshots & (wanted > 0) & nodes.schedulable[:, None]
+        for node in np.flatnonzero(absent.any(axis=1)).tolist():
             remote = nodes.remote_snapshots[nodes.platform[node]]
+            here = np.flatnonzero(absent[node]).tolist()
+            baked = [f for f in here if not remote[f]][:1]
             moves += [
-                Promote(FunctionId(int(f)), NodeId(node), Tier.NVME) for f in absent if remote[f]
+                Promote(FunctionId(f), NodeId(node), Tier.NVME)
+                for f in [f for f in here if remote[f]] + baked
             ]
-            baked = next((int(f) for f in absent if not remote[f]), None)
-            if baked is not None:
-                moves.append(Promote(FunctionId(baked), NodeId(node), Tier.NVME))
-            here = pods.node == node
-            if (starting & here).any():
-                continue
-            have = np.bincount(pods.function[suspended & here], minlength=len(wanted))
-            short = np.flatnonzero((have < wanted) & nodes.snapshots[node])
-            if len(short):
-                pick = FunctionId(int(short[rng.integers(len(short))]))
-                moves.append(Promote(pick, NodeId(node), Tier.DRAM))
+        standby = np.flatnonzero(pods.standby)
+        at = pods.node[standby] * shape[1] + pods.function[standby]
+        have = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape)
+        short = (have < wanted) & nodes.snapshots & nodes.schedulable[:, None]
+        short[pods.node[_STARTING[pods.state]]] = False
+        # The original picks first and logs an error where it does not fit: nothing happens.
+        fits = need <= nodes.host_bytes_free[:, None]
+        for node in np.flatnonzero((short & fits).any(axis=1)).tolist():
+            choices = np.flatnonzero(short[node])
+            pick = int(choices[rng.integers(len(choices))])
+            if fits[node, pick]:
+                moves.append(Promote(FunctionId(pick), NodeId(node), Tier.DRAM))
         return moves
 
 

@@ -93,8 +93,7 @@ class KnativePodAutoscaler:
         self._grow(len(functions.specs))
         now = view.now_ns
         self._advance(now)
-        slots = np.array([spec.slots for spec in functions.specs], np.float64)
-        per_pod = np.maximum(1.0, slots * self.utilisation)
+        per_pod = np.maximum(1.0, functions.slots * self.utilisation)
         panic_s = max(1, int(self.stable_s * self.panic_share))
         recent = (self._second - np.arange(panic_s)) % self.stable_s
         stable = self._load.sum(axis=1) / self.stable_s

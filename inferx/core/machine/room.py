@@ -3,6 +3,8 @@
 The kernel's own last resort, for INV-6; policies see it happen, and a bundle sets its patience.
 """
 
+import numpy as np
+
 from inferx.core.cluster import Cluster, Pod
 from inferx.core.lifecycle import PodState
 from inferx.core.protocols import Evict
@@ -17,6 +19,8 @@ def room_by_draining(want: Want, c: Cluster) -> Evict | None:
     Only pods of other functions that are ready or suspended and not already leaving are taken.
     O(nodes * GPUs per node + pods).
     """
+    if not _could_fit(want, c):
+        return None
     leaving: dict[int, list[Pod]] = {}
     for pod in c.pods.values():
         movable = pod.state is PodState.READY or pod.state is PodState.STANDBY
@@ -33,6 +37,19 @@ def room_by_draining(want: Want, c: Cluster) -> Evict | None:
             if best is None or rank < best[0]:
                 best = (rank, plan)
     return None if best is None else best[1]
+
+
+def _could_fit(want: Want, c: Cluster) -> bool:
+    """Tell whether any GPU would have room if every ready pod left: a bound, in a few scans."""
+    columns, n = c.columns, c.columns.count
+    ready = columns.state[:n] == int(PodState.READY)
+    gpu = columns.gpu[:n][ready]
+    row, slot = np.nonzero(gpu >= 0)
+    hbm, milli = c.gpu_hbm_open.copy(), c.gpu_milli_open.copy()
+    np.add.at(hbm, gpu[row, slot], columns.hbm_bytes[:n][ready][row])
+    np.add.at(milli, gpu[row, slot], columns.milli_gpu[:n][ready][row])
+    ok = (hbm >= want.hbm_bytes) & (milli >= want.milli_gpu) & c.gpu_schedulable
+    return bool((ok & c.type_mask(want.gpu_type)).any())
 
 
 def _on_node(want: Want, c: Cluster, node: int, pods: list[Pod]) -> Evict | None:

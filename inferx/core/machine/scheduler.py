@@ -136,6 +136,9 @@ class Scheduler:
         self._serving: list[dict[RouterId, int]] = [{} for _ in functions]
         self._asks: list[dict[RouterId, int]] = [{} for _ in functions]
         self._oldest_ns: list[int] = [FOREVER_NS] * len(functions)
+        self._min_replicas = [
+            (FunctionId(f), spec) for f, spec in enumerate(functions) if spec.min_replica
+        ]
         self._waiting: dict[FunctionId, None] = {}
         """Functions with a want that was deferred, in the order in which they began to wait."""
         self._to_serve: dict[FunctionId, None] = {}
@@ -585,14 +588,6 @@ class Scheduler:
         moves = self._ask_policy("prewarm", empty, lambda: p.prewarm.promote(self.view, self._rng))
         for move in moves:
             self._move(move)
-
-    @property
-    def _min_replicas(self) -> list[tuple[FunctionId, FunctionSpec]]:
-        return [
-            (FunctionId(f), spec)
-            for f, spec in enumerate(self.cluster.functions)
-            if spec.min_replica
-        ]
 
     def _scale(self, targets: np.ndarray) -> None:
         c = self.cluster
