@@ -24,9 +24,11 @@ class _LazyGroup(click.Group):
     """Finds sub-commands by name without importing the rest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -35,6 +37,7 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -52,7 +55,11 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        # A group without a sub-command prints its help; a mistake is one line.
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            error.show()
+        else:
+            _complain(error.format_message())
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("inferx: interrupted", err=True)
@@ -62,8 +69,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InferXError as error:
-        click.echo(f"inferx: {error}", err=True)
+        _complain(str(error))
         sys.exit(2)
     except OSError as error:
-        click.echo(f"inferx: {error.filename or ''}: {error.strerror or error}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
         sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    """Print one line; messages may quote what a policy or a file says."""
+    click.echo(f"inferx: {' '.join(message.split())}", err=True)

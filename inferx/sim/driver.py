@@ -266,7 +266,8 @@ class Simulation:
         fill = bytes(8)
         now = 0
         waiting: list[list[RouterEvent]] = [[] for _ in range(routers)]
-        resume = self._resume
+        first, alone = waiting[0], routers == 1
+        resume, tell = self._resume, self._tell_router
         for chunk in chunks:
             count = len(chunk)
             base = len(self._arrived)
@@ -294,13 +295,17 @@ class Simulation:
             for request, at, function, tokens, tenant, priority in rows:
                 if at != now or request == 0:
                     if request:
-                        self._flush(waiting)
+                        if alone:
+                            tell(0, tuple(first))
+                            first.clear()
+                        else:
+                            self._flush(waiting)
                         if self._on_progress is not None and request % PROGRESS_EVERY == 0:
                             self._on_progress(request, now)
                     clock.after(at - clock.now_ns(), resume)
                     yield at
                     now = at
-                waiting[request % routers].append(
+                (first if alone else waiting[request % routers]).append(
                     RequestArrived(
                         RequestId(request), FunctionId(function), tokens, tenant, priority
                     )
@@ -461,6 +466,7 @@ class Simulation:
                 decision.start,
                 decision.reason,
                 "" if why is None else msgspec.json.encode(why).decode(),
+                decision.victims,
             )
         )
 

@@ -4,6 +4,7 @@
     requests.parquet  one row a request: times, outcome, cause
     decisions.parquet one row a decision of the scheduler
     timeline.parquet  one row a pod, GPU and state: who held what, when
+    functions.json    and other files that the command attaches
     manifest.json     command, versions, commit, seeds, checksums
 
 Laws:
@@ -43,6 +44,7 @@ __all__ = ["OutputError", "RunWriter", "Summary", "read_manifest", "read_summary
 _T = TypeVar("_T")
 _FORMAT: Final = 1
 _ROWS_PER_GROUP: Final = 1 << 20
+_OWN: Final = ("summary.json", "manifest.json", *(f"{name}.parquet" for name in SCHEMAS))
 _PARQUET: Final = {
     "version": "2.6",
     "compression": "zstd",
@@ -179,6 +181,11 @@ class RunWriter:
                     self._tables[name].write_table(table, row_group_size=_ROWS_PER_GROUP)
             self.rows.append(row)
         return row
+
+    def attach(self, name: str, content: str) -> None:
+        """Write a file of the command's own beside the tables."""
+        assert name not in _OWN, f"{name} is the writer's"
+        (self._folder / name).write_text(content, encoding="utf-8")
 
     def finish(self, *, complete: bool = True) -> Summary:
         """Write the summary and the manifest, and put the directory in its place."""

@@ -72,6 +72,8 @@ class DecisionRow:
     """How the pod starts: cold, restore-nvme, restore-remote, resume; "" where none does."""
     reason: str
     explain: str
+    victims: tuple[int, ...] = ()
+    """Pods that must leave for it."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -51,6 +51,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("gpus", pa.list_(pa.int32())),
             ("start", _WORD),
             ("reason", _WORD),
+            ("victims", pa.list_(pa.int64())),
             ("explain", pa.string()),
         ]
     ),
@@ -154,6 +155,7 @@ def decisions_table(record: RunRecord) -> pa.Table:
             "gpus": [list(row.gpus) for row in rows],
             "start": _words([row.start for row in rows]),
             "reason": _words([row.reason for row in rows]),
+            "victims": [list(row.victims) for row in rows],
             "explain": [row.explain for row in rows],
         },
     )

@@ -1,0 +1,254 @@
+"""A bundle whose every answer is looked at: what raises or has the wrong type is a `PolicyError`.
+
+The kernel checks whether a proposal is possible; this checks whether it is a proposal at all, and
+says which slot it came from, and where in the policy's file an error was raised.
+"""
+
+import dataclasses
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.random import Generator
+
+from inferx.core.errors import PolicyError
+from inferx.core.events import RequestArrived
+from inferx.core.explain import Explanation
+from inferx.core.protocols import (
+    Admit,
+    Defer,
+    Demote,
+    Evict,
+    LeasedPod,
+    Place,
+    PolicyBundle,
+    Promote,
+    Reject,
+    Retain,
+    RouterView,
+)
+from inferx.core.types import I32, FunctionId, Tier, Want
+from inferx.core.view import ClusterView
+
+__all__ = ["METHODS", "raised", "watched"]
+
+METHODS: Final = {
+    "admission": ("admit",),
+    "routing": ("route",),
+    "placement": ("place",),
+    "eviction": ("evict",),
+    "keep_alive": ("retain",),
+    "prewarm": ("promote",),
+    "scaling": ("target", "targets"),
+}
+"""Slot -> the methods that its policy must have."""
+
+
+def watched(bundle: PolicyBundle) -> PolicyBundle:
+    """Return the same bundle with every slot looked at.
+
+    Raises:
+        PolicyError: A slot lacks a method.
+    """
+    for slot, methods in METHODS.items():
+        for method in methods:
+            if not callable(getattr(getattr(bundle, slot), method, None)):
+                kind = type(getattr(bundle, slot)).__name__
+                raise PolicyError(slot, f"{kind} has no method {method!r}", None)
+    explains = callable(getattr(bundle.placement, "explain", None))
+    return dataclasses.replace(
+        bundle,
+        admission=_Admission(bundle.admission),
+        routing=_Routing(bundle.routing),
+        placement=(_ExplainedPlacement if explains else _Placement)(bundle.placement),
+        eviction=_Eviction(bundle.eviction),
+        keep_alive=_KeepAlive(bundle.keep_alive),
+        prewarm=_Prewarm(bundle.prewarm),
+        scaling=_Scaling(bundle.scaling),
+        observers=tuple(_Observer(observer) for observer in bundle.observers),
+    )
+
+
+def raised(slot: str, error: BaseException) -> PolicyError:
+    """Say that a policy raised, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # The first frame is the watcher's own.
+    at = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if len(frames) > 1 else ""
+    return PolicyError(slot, f"it raised {type(error).__name__}{at}: {error}", None)
+
+
+def _wrong(slot: str, expected: str, answer: object) -> PolicyError:
+    return PolicyError(slot, f"it returned {answer!r:.200}; expected {expected}", None)
+
+
+def _ask(slot: str, ask: Callable[..., Any], *arguments: object) -> Any:
+    try:
+        return ask(*arguments)
+    except (Exception, SystemExit) as error:
+        raise raised(slot, error) from error
+
+
+class _Admission:
+    """Hot: once a request."""
+
+    __slots__ = ("_admit",)
+
+    def __init__(self, policy: Any) -> None:
+        self._admit = policy.admit
+
+    def admit(self, request: RequestArrived, queued: int, view: RouterView) -> Admit | Reject:
+        try:
+            answer = self._admit(request, queued, view)
+        except (Exception, SystemExit) as error:
+            raise raised("admission", error) from error
+        if type(answer) is Admit:
+            return answer
+        if type(answer) is Reject and type(answer.reason) is str:
+            return answer
+        raise _wrong("admission", "Admit() or Reject(reason)", answer)
+
+
+class _Routing:
+    """Hot: once a request of a function with several pods."""
+
+    __slots__ = ("_route",)
+
+    def __init__(self, policy: Any) -> None:
+        self._route = policy.route
+
+    def route(
+        self,
+        request: RequestArrived,
+        candidates: Sequence[LeasedPod],
+        view: RouterView,
+        rng: Generator,
+    ) -> int:
+        try:
+            answer = self._route(request, candidates, view, rng)
+        except (Exception, SystemExit) as error:
+            raise raised("routing", error) from error
+        if isinstance(answer, int | np.integer) and 0 <= answer < len(candidates):
+            return int(answer)
+        raise _wrong("routing", f"an index in 0..{len(candidates) - 1}", answer)
+
+
+def _gpus(gpus: object) -> bool:
+    return type(gpus) is tuple and all(type(gpu) is int for gpu in gpus)
+
+
+class _Placement:
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
+        answer = _ask("placement", self._policy.place, want, view, rng)
+        if type(answer) is Place and _gpus(answer.gpus):
+            return answer
+        if type(answer) is Defer and type(answer.reason) is str:
+            return answer
+        raise _wrong("placement", "Place(tuple of whole numbers) or Defer(reason)", answer)
+
+
+class _ExplainedPlacement(_Placement):
+    __slots__ = ()
+
+    def explain(self, want: Want, view: ClusterView) -> Explanation:
+        answer = _ask("placement", self._policy.explain, want, view)
+        if type(answer) is Explanation:
+            return answer
+        raise _wrong("placement", "an Explanation from explain()", answer)
+
+
+class _Eviction:
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
+        answer = _ask("eviction", self._policy.evict, want, view, rng)
+        if type(answer) is Evict and _gpus(answer.gpus) and _victims(answer.victims):
+            return answer
+        if type(answer) is Defer and type(answer.reason) is str:
+            return answer
+        expected = "Evict(tuple of whole numbers, tuple of (pod, Tier)) or Defer(reason)"
+        raise _wrong("eviction", expected, answer)
+
+
+def _victims(victims: object) -> bool:
+    return type(victims) is tuple and all(
+        type(pair) is tuple
+        and len(pair) == 2
+        and type(pair[0]) is int
+        and isinstance(pair[1], Tier)
+        for pair in victims
+    )
+
+
+class _KeepAlive:
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
+        answer = _ask("keep_alive", self._policy.retain, function, at, view)
+        if type(answer) is Retain and type(answer.hold_ns) is int and isinstance(answer.then, Tier):
+            return answer
+        raise _wrong("keep_alive", "Retain(whole nanoseconds, Tier)", answer)
+
+
+class _Prewarm:
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
+        answer = _ask("prewarm", self._policy.promote, view, rng)
+        if isinstance(answer, list | tuple) and all(
+            isinstance(move, Promote | Demote) for move in answer
+        ):
+            return answer
+        raise _wrong("prewarm", "a list or tuple of Promote and Demote", answer)
+
+
+class _Scaling:
+    __slots__ = ("_policy",)
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def target(self, function: FunctionId, view: ClusterView) -> int:
+        answer = _ask("scaling", self._policy.target, function, view)
+        if isinstance(answer, int | np.integer):
+            return int(answer)
+        raise _wrong("scaling", "a whole number from target()", answer)
+
+    def targets(self, view: ClusterView) -> I32 | None:
+        answer = _ask("scaling", self._policy.targets, view)
+        if answer is None:
+            return None
+        count = len(view.functions.specs)
+        if (
+            isinstance(answer, np.ndarray)
+            and answer.shape == (count,)
+            and np.issubdtype(answer.dtype, np.integer)
+        ):
+            return answer
+        expected = f"None or an integer array of shape ({count},) from targets()"
+        raise _wrong("scaling", expected, answer)
+
+
+class _Observer:
+    __slots__ = ("_observe",)
+
+    def __init__(self, policy: Any) -> None:
+        self._observe = policy.observe
+
+    def observe(self, now_ns: int, event: object) -> None:
+        _ask("observer", self._observe, now_ns, event)
