@@ -229,6 +229,7 @@ class Simulation:
         self._pod = array("q")
         self._outcome = array("b")
         self._cause = array("b")
+        self._refusals: dict[int, tuple[int, str]] = {}
         self._ended = 0
         self._exhausted = False
 
@@ -371,6 +372,7 @@ class Simulation:
         match command:
             case Refuse():
                 self._outcome[command.request] = Outcome.REFUSED
+                self._refusals[command.request] = (self.clock.now_ns(), command.reason)
                 self._ended += 1
                 self._done_yet()
             case AskLease():
@@ -523,6 +525,7 @@ class Simulation:
                 cause=np.array(self._cause, np.int8),
                 pod=np.array(self._pod, np.int64),
             ),
+            refusals=self._refusals,
             decisions=self.decisions,
             spans=self._ledger.spans,
             gpu_busy_ns=np.array(busy, np.int64),

@@ -108,6 +108,8 @@ class RunRecord:
     nodes: tuple[NodeSpec, ...]
     functions: tuple[FunctionSpec, ...]
     requests: RequestColumns
+    refusals: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Refused request -> (when, why); the words are the routers' and the policies'."""
     decisions: list[DecisionRow]
     spans: list[SpanRow]
     gpu_busy_ns: I64

@@ -35,6 +35,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("outcome", _WORD),
             ("cause", _WORD),
             ("pod", pa.int64()),
+            ("refused_ns", pa.int64()),
+            ("refused_why", _WORD),
             ("queue_s", pa.float64()),
             ("ttft_s", pa.float64()),
             ("e2e_s", pa.float64()),
@@ -115,6 +117,11 @@ def requests_table(record: RunRecord) -> pa.Table:
     rows = len(q.function)
     started, first = q.started_ns >= 0, q.first_ns >= 0
     done = np.asarray(q.outcome) == Outcome.FINISHED
+    words = list(dict.fromkeys(why for _, why in record.refusals.values()))
+    rank = {word: code for code, word in enumerate(words)}
+    refused_ns, why = np.full(rows, -1, np.int64), np.full(rows, -1, np.int32)
+    for request, (at_ns, word) in record.refusals.items():
+        refused_ns[request], why[request] = at_ns, rank[word]
     return _table(
         "requests",
         record,
@@ -131,6 +138,8 @@ def requests_table(record: RunRecord) -> pa.Table:
             "outcome": _coded(np.asarray(q.outcome), OUTCOME_NAME),
             "cause": _coded(np.asarray(q.cause), CAUSE_NAME, ~started),
             "pod": q.pod,
+            "refused_ns": refused_ns,
+            "refused_why": _coded(why, words, why < 0),
             "queue_s": _seconds(q.started_ns, q.arrived_ns, started),
             "ttft_s": _seconds(q.first_ns, q.arrived_ns, first),
             "e2e_s": _seconds(q.finished_ns, q.arrived_ns, done),
