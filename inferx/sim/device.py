@@ -4,6 +4,7 @@ Laws:
 1. Rates are max-min fair: every flow gets an equal part of its narrowest link, and what a flow
    cannot use, for its cap or for a narrower link elsewhere, the others share. They are computed
    anew for all flows that share links, directly or through others, whenever one joins or leaves.
+   A link that could carry all its flows at their best is slack: it ties nobody to anybody.
 2. Arithmetic is whole: bytes per second, and work left in byte-nanoseconds per second. What a link
    has moved is the sum of what its flows have moved, to the byte, at every instant.
 3. A flow ends at the first nanosecond at which its last byte has arrived; it leaves its links
@@ -13,7 +14,7 @@ Source: Bertsekas and Gallager, Data Networks, 2nd ed., section 6.5.2 (progressi
 Cost: O(flows and links that hang together) a change; the least share is found by a scan.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from simpy.events import Event
@@ -45,7 +46,7 @@ class Abortable(Protocol):
 class Link:
     """One bandwidth, shared by the flows on it."""
 
-    __slots__ = ("_moved_bytes", "bytes_per_s", "flows", "name")
+    __slots__ = ("_moved_bytes", "asked_bytes_per_s", "bytes_per_s", "flows", "name")
 
     def __init__(self, name: str, bytes_per_s: int) -> None:
         if bytes_per_s <= 0:
@@ -53,7 +54,14 @@ class Link:
         self.name = name
         self.bytes_per_s = bytes_per_s
         self.flows: dict[Flow, None] = {}
+        self.asked_bytes_per_s = 0
+        """What its flows could use at best, together."""
         self._moved_bytes = 0
+
+    @property
+    def slack(self) -> bool:
+        """Whether it bounds nobody."""
+        return self.asked_bytes_per_s <= self.bytes_per_s
 
     @property
     def moved_bytes(self) -> int:
@@ -76,6 +84,7 @@ class Flow:
     __slots__ = (
         "_armed_ns",
         "_at_ns",
+        "best_bytes_per_s",
         "_clock",
         "_done",
         "_left",
@@ -109,12 +118,12 @@ class Flow:
         self.moved_bytes = 0
         self.path = tuple(path)
         self.size_bytes = size_bytes
+        self.best_bytes_per_s = min((link.bytes_per_s for link in path), default=cap_bytes_per_s)
+        self.best_bytes_per_s = min(self.best_bytes_per_s, cap_bytes_per_s)
         for link in path:
             link.flows[self] = None
-        if path:
-            _share(path)
-        else:
-            self.change_rate(cap_bytes_per_s)
+            link.asked_bytes_per_s += self.best_bytes_per_s
+        _share([self], [link for link in path if not link.slack])
 
     def abort(self) -> None:
         """Stop where it is and give its share back; nothing, if it has ended."""
@@ -159,22 +168,27 @@ class Flow:
 
     def _leave(self) -> None:
         self._armed_ns = FOREVER_NS
+        bound = [link for link in self.path if not link.slack]
         for link in self.path:
             del link.flows[self]
-        _share(self.path)
+            link.asked_bytes_per_s -= self.best_bytes_per_s
+        _share([], bound)
 
 
-def _share(changed: Iterable[Link]) -> None:
-    """Give every flow that hangs together with the changed links its max-min fair rate."""
-    reached = list(changed)
+def _share(newcomers: Sequence[Flow], bound: Sequence[Link]) -> None:
+    """Give every flow that hangs together with the changed links its max-min fair rate.
+
+    Slack links are left out: at its best, no flow on them is slowed.
+    """
+    reached = list(bound)
     free = {link: link.bytes_per_s for link in reached}
-    flows: dict[Flow, None] = {}
+    flows: dict[Flow, None] = dict.fromkeys(newcomers)
     for link in reached:  # Grows while it is walked.
         for flow in link.flows:
-            if flow not in flows:
+            if flow not in flows or flow in newcomers:
                 flows[flow] = None
                 for other in flow.path:
-                    if other not in free:
+                    if other not in free and not other.slack:
                         free[other] = other.bytes_per_s
                         reached.append(other)
     unmet = {link: len(link.flows) for link in reached if link.flows}
@@ -184,14 +198,16 @@ def _share(changed: Iterable[Link]) -> None:
             part = free[link] // count
             if part < share:
                 share, narrowest = part, link
-        fixed = [flow for flow in flows if flow.cap_bytes_per_s <= share]
+        fixed = [flow for flow in flows if flow.best_bytes_per_s <= share]
         if not fixed:
             assert narrowest is not None
             fixed = [flow for flow in narrowest.flows if flow in flows]
         for flow in fixed:
-            rate = max(1, min(flow.cap_bytes_per_s, share))
+            rate = max(1, min(flow.best_bytes_per_s, share))
             del flows[flow]
             for link in flow.path:
+                if link not in free:
+                    continue
                 free[link] -= rate
                 unmet[link] -= 1
                 if not unmet[link]:

@@ -75,8 +75,6 @@ from inferx.spec.serving import serving_for
 
 __all__ = ["Simulation", "World", "simulate"]
 
-OBJECT_STORE_BYTES_PER_S = 100_000_000_000
-"""Aggregate of the shared store; assumed: S3 scales past what these clusters' networks carry."""
 DRAIN_LIMIT_NS = 3600 * NS_PER_S
 """How long after the last arrival a run may go on; what is not done then is unfinished."""
 PROGRESS_EVERY = 2_000
@@ -89,6 +87,8 @@ class World:
     Attributes:
         prepared: Where snapshots are when the run begins: `none`, `remote` (the shared store) or
             `nvme` (every node's disk as well, as far as it has room).
+        object_store_bytes_per_s: What the shared store gives to all nodes together; 0 for as much
+            as their networks carry, as S3 does.
         detect_ns: How long the loss of a node goes unnoticed.
         merge_ns: Pauses shorter than this do not split a pod's working span in the timeline.
     """
@@ -98,6 +98,7 @@ class World:
     profile: Profile
     prepared: str = "remote"
     routers: int = 1
+    object_store_bytes_per_s: int = 0
     link: LinkModel = field(default_factory=LinkModel)
     faults: Faults = field(default_factory=Faults)
     detect_ns: int = 10 * NS_PER_S
@@ -171,7 +172,8 @@ class Simulation:
 
         self._to_scheduler = Link(clock, world.link, link_rng, to_scheduler, reliable=True)
         self._facts: Link[Fact] = Link(clock, world.link, link_rng, self._fact, reliable=False)
-        store = DeviceLink("object-store", OBJECT_STORE_BYTES_PER_S)
+        networks = sum(node.links.network for node in world.nodes)
+        store = DeviceLink("object-store", world.object_store_bytes_per_s or max(1, networks))
         device_rng = stream(seed, "sim.device")
         self.nodes: list[SimNode] = []
         first_gpu = 0

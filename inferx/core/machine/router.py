@@ -45,7 +45,8 @@ from inferx.core.units import NS_PER_S
 __all__ = ["Router"]
 
 ASK_AGAIN_NS = NS_PER_S
-"""How long a router waits before it repeats an unmet demand."""
+ASK_AGAIN_LIMIT = 3
+"""An unmet demand is repeated after 1, 2, 4, 8, 8, ... s; at once where it doubles."""
 
 _REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
 
@@ -91,6 +92,7 @@ class _Function:
         "inside_ns",
         "open_pods",
         "queue",
+        "repeats",
         "timed",
     )
 
@@ -103,6 +105,8 @@ class _Function:
         self.asked = 0
         """Slots that the scheduler was asked for and that were not granted since."""
         self.ask_sequence = 0
+        self.repeats = 0
+        """How often the demand was repeated since a lease last came."""
         self.ask_timed = False
         """A timer is armed to ask again."""
         self.timed = False
@@ -140,6 +144,8 @@ class Router:
         self._reported_ns = 0
         self._dirty: list[int] = []
         self._out: list[RouterCommand] = []
+        self._quiet: Step[RouterCommand] = Step((), (), None)
+        """The latest answer without commands: most steps give it again."""
         self.now_ns = 0
         self.arrived = 0
         self.finished = 0
@@ -180,11 +186,15 @@ class Router:
         timers = self._timers
         if timers and timers[0][0] <= now_ns:
             self._fire()
+        deadline = timers[0][0] if timers else None
         out = self._out
         if out:
             self._out = []
-            return Step((), tuple(out), timers[0][0] if timers else None)
-        return Step((), (), timers[0][0] if timers else None)
+            return Step((), tuple(out), deadline)
+        quiet = self._quiet
+        if quiet.deadline_ns != deadline:
+            self._quiet = quiet = Step((), (), deadline)
+        return quiet
 
     def _rare(self, event: RouterEvent) -> None:
         match event:
@@ -320,6 +330,7 @@ class Router:
         pod = _Pod(event.pod, event.lease, event.function, event.slots)
         self._pods[event.pod] = pod
         f.asked = max(0, f.asked - event.slots)
+        f.repeats = 0
         self._count(f, event.function)
         queue = f.queue
         while queue and pod.free_slots:
@@ -352,7 +363,7 @@ class Router:
         lack = len(f.queue)
         if not f.ask_timed:
             f.ask_timed = True
-            self._arm(self.now_ns + ASK_AGAIN_NS, _ASK, function)
+            self._arm(self.now_ns + (ASK_AGAIN_NS << f.repeats), _ASK, function)
         f.asked = lack
         f.ask_sequence += 1
         self._out.append(
@@ -434,6 +445,7 @@ class Router:
                 f = self._f[key]
                 f.ask_timed = False
                 if f.queue:
+                    f.repeats = min(f.repeats + 1, ASK_AGAIN_LIMIT)
                     self._ask(f, FunctionId(key))
             else:
                 self._report()

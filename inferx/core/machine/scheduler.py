@@ -143,6 +143,9 @@ class Scheduler:
         """Functions with a want that was deferred, in the order in which they began to wait."""
         self._to_serve: dict[FunctionId, None] = {}
         self._capacity_came = False
+        self._room = 0
+        """Counts the times that room came: a deferred prewarm is not asked again before."""
+        self._no_room: dict[FunctionId, int] = {}
         self._timers: list[tuple[int, int, int, int, int]] = []
         self._timer_count = 0
         self._ticking = False
@@ -406,7 +409,7 @@ class Scheduler:
         if self.cluster.node_schedulable[pod.node]:
             self._retain(pod, Tier.HBM)
             # An idle pod can be evicted: whoever waits for room may have found it.
-            self._capacity_came = self._capacity_came or bool(self._waiting)
+            self._room_came()
         else:
             self.fleet.sink(pod, Tier.ABSENT)
 
@@ -520,6 +523,10 @@ class Scheduler:
     def _pod_left(self, pod: Pod) -> None:
         for lease_id in [x.id for x in self._leases.values() if x.pod == pod.id]:
             del self._leases[lease_id]
+        self._room_came()
+
+    def _room_came(self) -> None:
+        self._room += 1
         self._capacity_came = self._capacity_came or bool(self._waiting)
 
     def _failed(self, pod_id: PodId, reason: str) -> None:
@@ -556,7 +563,7 @@ class Scheduler:
         for pod_id, function, _, _ in event.pods:
             if pod_id not in c.pods:
                 self.fleet.end_orphan(node, pod_id, function)
-        self._capacity_came = True
+        self._room_came()
 
     def _lose(self, node: NodeId, reason: str) -> None:
         if not self.cluster.node_alive[node]:
@@ -579,8 +586,7 @@ class Scheduler:
             return
         self._arm(c.now_ns + p.control_period_ns, _TICK, 0, 0)
         for index, spec in self._min_replicas:
-            while c.live(index) < spec.min_replica and self._want(index, prewarmed=True):
-                pass
+            self._grow(index, spec.min_replica)
         targets = self._ask_policy("scaling", None, lambda: p.scaling.targets(self.view))
         if targets is not None:
             self._scale(targets)
@@ -597,11 +603,19 @@ class Scheduler:
             spec = c.functions[function]
             target = min(max(int(targets[f]), spec.min_replica), spec.max_replica)
             if self._fails.get(function, (0, 0))[1] <= c.now_ns:
-                while c.live(function) < target and self._want(function, prewarmed=True):
-                    pass
+                self._grow(function, target)
             surplus = c.live(function) - target
             if surplus > 0:
                 self._scale_in(function, surplus)
+
+    def _grow(self, function: FunctionId, target: int) -> None:
+        """Start pods up to `target`, while there is room."""
+        if self._no_room.get(function) == self._room:
+            return
+        while self.cluster.live(function) < target:
+            if not self._want(function, prewarmed=True):
+                self._no_room[function] = self._room
+                return
 
     def _scale_in(self, function: FunctionId, surplus: int) -> None:
         """Let pods go: idle ones first, then the least leased, which are drained."""
