@@ -234,12 +234,23 @@ class FunctionTable:
 class ClusterView:
     """The cluster at one instant, for one call."""
 
-    __slots__ = ("_c", "_snapshots", "_start_table", "functions", "gpus", "nodes")
+    __slots__ = (
+        "_c",
+        "_hbm_total",
+        "_host_total",
+        "_snapshots",
+        "_start_table",
+        "functions",
+        "gpus",
+        "nodes",
+    )
 
     def __init__(self, cluster: Cluster, *, snapshots: bool) -> None:
         """Look at `cluster`; `snapshots` says whether starts may use them."""
         self._c = cluster
         self._snapshots = snapshots
+        self._hbm_total = max(1, int(cluster.gpu_hbm_total.sum()))
+        self._host_total = max(1, int(cluster.node_host_total.sum()))
         self._start_table: dict[FunctionId, tuple[int, I64]] = {}
         self.gpus = GpuTable(cluster)
         self.nodes = NodeTable(cluster)
@@ -249,6 +260,16 @@ class ClusterView:
     def now_ns(self) -> int:
         """The present instant."""
         return self._c.now_ns
+
+    @property
+    def hbm_free_share(self) -> float:
+        """Share of all GPU memory that is neither charged nor promised."""
+        return self._c.hbm_open / self._hbm_total
+
+    @property
+    def host_free_share(self) -> float:
+        """Share of all host memory that is neither charged nor promised."""
+        return self._c.host_open / self._host_total
 
     @property
     def pods(self) -> PodTable:

@@ -167,25 +167,17 @@ class HoldWhileAsked:
         rate = view.arrivals_per_s(function)
         hold_s = self.gaps / rate if rate > 0 else 0.0
         if at is Tier.HBM:
-            gpus = view.gpus
-            free = float(gpus.hbm_bytes_free.sum()) / float(gpus.hbm_bytes_total.sum())
+            free = view.hbm_free_share
             hold_s = min(max(hold_s, self.least_s), self.most_s)
             if free > SCARCE:
                 hold_s *= 1.0 + 10.0 * (free - SCARCE)
-            return Retain(int(hold_s * NS_PER_S), self._below(function, view))
-        nodes = view.nodes
-        free = float(nodes.host_bytes_free.sum()) / float(nodes.host_bytes_total.sum())
-        hold_s = max(10.0 * hold_s, 10.0 * self.most_s)
-        # While host memory is plentiful a suspended pod costs nothing that anybody wants.
-        if free > 2 * RESERVE:
+            below = Tier.DRAM if view.host_free_share > RESERVE else Tier.NVME
+            return Retain(int(hold_s * NS_PER_S), below)
+        if view.host_free_share > 2 * RESERVE:
+            # While host memory is plentiful a suspended pod costs nothing that anybody wants.
             return Retain(FOREVER_NS, Tier.NVME)
-        return Retain(int(min(hold_s, 86_400.0) * NS_PER_S), Tier.NVME)
-
-    def _below(self, function: FunctionId, view: ClusterView) -> Tier:
-        nodes = view.nodes
-        size = view.spec(function).device_bytes
-        spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
-        return Tier.DRAM if bool((spare >= size).any()) else Tier.NVME
+        hold_s = min(10.0 * max(hold_s, self.most_s), 86_400.0)
+        return Retain(int(hold_s * NS_PER_S), Tier.NVME)
 
 
 @dataclass(frozen=True, slots=True)
