@@ -139,7 +139,11 @@ class Create(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Restore(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """Start a pod from its snapshot at `source`; without GPUs it ends suspended."""
+    """Start a pod from its snapshot at `source`; without GPUs it ends suspended.
+
+    With `keep`, what is fetched from the shared store stays on the node's disk, where room for it
+    is charged; without, it does not, for the scheduler has promised that room to something else.
+    """
 
     node: NodeId
     epoch: int
@@ -148,6 +152,7 @@ class Restore(msgspec.Struct, frozen=True, gc=False, tag=True):
     function: FunctionId
     gpus: tuple[GpuId, ...]
     source: Tier
+    keep: bool
 
 
 class Resume(msgspec.Struct, frozen=True, gc=False, tag=True):

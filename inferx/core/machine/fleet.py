@@ -249,9 +249,8 @@ class Fleet:
             self._expect(key)
             pod.keeps_local = True
         c.enter(pod, PodState.RESTORING)
-        self._send(
-            Restore(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus, source)
-        )
+        where = (pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus)
+        self._send(Restore(*where, source, pod.keeps_local))
 
     def _fits_disk(self, key: tuple[NodeId, FunctionId]) -> bool:
         c = self._c
