@@ -24,7 +24,8 @@ class PolicyError(InferXError):
     """
 
     def __init__(self, slot: str, check: str, proposal: object) -> None:
-        """Keep what broke apart from the sentence that tells it."""
-        super().__init__(f"{slot} policy: {check}; it proposed {proposal!r}")
+        """Keep what broke apart from the sentence that tells it; None proposes nothing."""
+        tail = "" if proposal is None else f"; it proposed {proposal!r}"
+        super().__init__(f"{slot} policy: {check}{tail}")
         self.slot = slot
         self.check = check

@@ -16,6 +16,7 @@ Source: repository inferx-net/inferx at 875cb0f: `ixshare/src/scheduler/schedule
 - Every function is snapshotted on every node, eagerly.
 - Scale-out on the ratio of active requests to slots, at most two at once and one a second.
 - Nothing leaves a GPU until something else needs the room.
+- What does not fit a node's disk or host memory is passed over; nothing makes room for it there.
 
 Differs: a snapshot that the shared store has is copied, where the original takes it again on each
 node; snapshotting does not evict; min_replica is filled at once, where the original fills one in
@@ -227,6 +228,7 @@ class EagerStandby:
         shape = nodes.snapshots.shape
         moves: list[Promote] = []
         absent = ~nodes.snapshots & (wanted > 0) & nodes.schedulable[:, None]
+        absent &= need <= nodes.nvme_bytes_free[:, None]
         for node in np.flatnonzero(absent.any(axis=1)).tolist():
             remote = nodes.remote_snapshots[nodes.platform[node]]
             here = np.flatnonzero(absent[node]).tolist()

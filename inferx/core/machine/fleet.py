@@ -244,7 +244,7 @@ class Fleet:
     def _restore(self, pod: Pod, source: Tier) -> None:
         c = self._c
         key = (pod.node, pod.function)
-        if source is Tier.REMOTE and self._fits_disk(key):
+        if source is Tier.REMOTE and self.fits_disk(key):
             # What is fetched is kept: the next restore here reads the disk.
             self._expect(key)
             pod.keeps_local = True
@@ -252,7 +252,8 @@ class Fleet:
         where = (pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus)
         self._send(Restore(*where, source, pod.keeps_local))
 
-    def _fits_disk(self, key: tuple[NodeId, FunctionId]) -> bool:
+    def fits_disk(self, key: tuple[NodeId, FunctionId]) -> bool:
+        """Tell whether a snapshot can be put on a disk that neither has nor expects it."""
         c = self._c
         node, function = key
         return (
@@ -312,7 +313,7 @@ class Fleet:
             to is Tier.REMOTE and bool(c.remote[c.node_platform[pod.node], pod.function])
         )
         if to in (Tier.NVME, Tier.REMOTE) and self._snapshots and not elsewhere:
-            if self._fits_disk(key):
+            if self.fits_disk(key):
                 self._take(pod, leave=True)
                 return
             self.count("no_room_on_disk")
@@ -335,7 +336,7 @@ class Fleet:
     def copy_in(self, function: FunctionId, node: NodeId) -> bool:
         """Bring a snapshot from the shared store to a node's disk; False if it cannot be."""
         key = (node, function)
-        if not self._c.remote[self._c.node_platform[node], function] or not self._fits_disk(key):
+        if not self._c.remote[self._c.node_platform[node], function] or not self.fits_disk(key):
             return False
         self._expect(key)
         self._send(Copy(node, self._epoch, self._number(), function, Tier.REMOTE, Tier.NVME))
@@ -373,7 +374,7 @@ class Fleet:
 
     def bake(self, pod: Pod) -> None:
         """Snapshot a pod that was started for nothing else."""
-        if self._fits_disk((pod.node, pod.function)):
+        if self.fits_disk((pod.node, pod.function)):
             self._take(pod, leave=True)
         else:
             self._stop(pod)

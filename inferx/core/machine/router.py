@@ -44,6 +44,8 @@ from inferx.core.units import NS_PER_S
 
 __all__ = ["Router"]
 
+REMEMBERED = 4_096
+"""Leases that ended and are remembered, to know a late or repeated message about one."""
 ASK_AGAIN_NS = NS_PER_S
 ASK_AGAIN_LIMIT = 3
 """An unmet demand is repeated after 1, 2, 4, 8, 8, ... s; at once where it doubles."""
@@ -129,11 +131,16 @@ class Router:
         rng: Generator,
         *,
         report_period_ns: int = NS_PER_S,
+        strict: bool = True,
     ) -> None:
         self._id = router
         self._specs = tuple(functions)
         self._f = [_Function() for _ in functions]
         self._pods: dict[PodId, _Pod] = {}
+        self._over: dict[LeaseId, None] = {}
+        """Leases that ended, oldest first. Links repeat and reorder: a lease never comes back."""
+        self._strict = strict
+        self.policy_errors = 0
         self._timers: list[tuple[int, int, int, int]] = []
         self._timer_count = 0
         self._admit = policies.admission.admit
@@ -205,6 +212,7 @@ class Router:
                 self._granted(event)
             case LeaseRevoked():
                 pod = self._pods.get(event.pod)
+                self._end_lease(event.lease)
                 if pod is not None and pod.lease == event.lease:
                     # What ran there is reported failed one by one by whoever held the stream.
                     self._close(pod)
@@ -216,8 +224,13 @@ class Router:
                     self._close(pod)
                     if pod.inflight == 0:
                         self._give_back(pod, failed=False)
+                elif event.lease not in self._over:
+                    # It overtook its grant, which will be ignored.
+                    self._end_lease(event.lease)
+                    self._out.append(ReturnLease(self._id, event.lease, event.pod, failed=False))
             case LeaseRefused():
                 f = self._f[event.function]
+                self._count(f, event.function)
                 while f.queue:
                     self._refuse(f, f.queue.popleft()[0].request, event.reason)
                 f.asked = 0
@@ -278,10 +291,17 @@ class Router:
             self._ask(f, function)
 
     def _chosen(self, event: RequestArrived, pods: list[_Pod]) -> _Pod:
-        index = self._route(event, pods, self, self._rng)
-        if not 0 <= index < len(pods):
+        """Ask the policy; in production, an error of its own or a wrong index is the first pod."""
+        try:
+            index = self._route(event, pods, self, self._rng)
+            if 0 <= index < len(pods):
+                return pods[index]
             raise PolicyError("routing", f"an index in 0..{len(pods) - 1} was expected", index)
-        return pods[index]
+        except Exception:
+            if self._strict:
+                raise
+        self.policy_errors += 1
+        return pods[0]
 
     def _ended(self, pod_id: PodId) -> None:
         pod = self._pods.get(pod_id)
@@ -324,8 +344,8 @@ class Router:
 
     # -- leases ---
     def _granted(self, event: LeaseGranted) -> None:
-        if event.pod in self._pods:
-            return  # A repeated grant.
+        if event.lease in self._over or event.pod in self._pods:
+            return  # A repeated grant, or one that its recall or revocation overtook.
         f = self._f[event.function]
         pod = _Pod(event.pod, event.lease, event.function, event.slots)
         self._pods[event.pod] = pod
@@ -353,9 +373,15 @@ class Router:
             if pod.free_slots:
                 self._f[pod.function].open_pods.remove(pod)
 
+    def _end_lease(self, lease: LeaseId) -> None:
+        self._over[lease] = None
+        if len(self._over) > REMEMBERED:
+            del self._over[next(iter(self._over))]
+
     def _give_back(self, pod: _Pod, *, failed: bool) -> None:
         assert pod.inflight == 0, "INV-10: a lease goes back without requests on it"
         self._close(pod)
+        self._end_lease(pod.lease)
         del self._pods[pod.id]
         self._out.append(ReturnLease(self._id, pod.lease, pod.id, failed))
 

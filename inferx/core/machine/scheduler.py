@@ -649,12 +649,9 @@ class Scheduler:
         if move.to is Tier.HBM:
             done = self._want(function, prewarmed=True, node=node)
         elif move.to is Tier.NVME:
-            done = self.fleet.copy_in(function, node)
-            if (
-                not done
-                and not c.nvme[node, function]
-                and (node, function) not in (self.fleet.arriving)
-            ):
+            if c.remote[c.node_platform[node], function]:
+                done = self.fleet.copy_in(function, node)
+            elif self.fleet.fits_disk((node, function)):
                 done = self._want(function, prewarmed=True, node=node, bakes=True)
         else:
             source, _ = self.fleet.source(function, node)
