@@ -190,6 +190,7 @@ class Cluster:
         self.node_nvme_total: I64 = np.array([n.nvme_bytes for n in nodes], np.int64)
         self.node_nvme_free: I64 = self.node_nvme_total.copy()
         self.hbm_open = int(self.gpu_hbm_open.sum())
+        self.milli_open = int(self.gpu_milli_open.sum())
         self.host_open = int(self.node_host_open.sum())
         self.node_schedulable: Bool = np.zeros(len(nodes), np.bool_)
         self.node_alive: Bool = np.zeros(len(nodes), np.bool_)
@@ -355,6 +356,7 @@ class Cluster:
             self.gpu_milli_open[gpu] -= milli
             self.gpu_hbm_open[gpu] -= hbm
             self.hbm_open -= hbm
+            self.milli_open -= milli
             if charged:
                 self.gpu_milli_charged[gpu] += milli
                 self.gpu_hbm_charged[gpu] += hbm
@@ -415,6 +417,7 @@ class Cluster:
         assert np.array_equal(MILLI_PER_GPU - milli - milli_claimed, self.gpu_milli_open)
         assert np.array_equal(self.gpu_hbm_total - hbm - hbm_claimed, self.gpu_hbm_open)
         assert self.hbm_open == self.gpu_hbm_open.sum()
+        assert self.milli_open == self.gpu_milli_open.sum()
         assert self.host_open == self.node_host_open.sum()
         assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
         assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"

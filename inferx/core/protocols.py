@@ -106,10 +106,14 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Demote:
-    """Delete a function's snapshot from a node's disk."""
+    """Take a function's state off a tier of a node.
+
+    NVME deletes its snapshot from the disk; DRAM sinks its suspended pods there to the disk.
+    """
 
     function: FunctionId
     node: NodeId
+    tier: Tier
 
 
 # -- what the router shows -----------------------------------------------------------------------

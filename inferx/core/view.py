@@ -26,6 +26,7 @@ from inferx.core.types import (
     Tier,
     Want,
 )
+from inferx.core.units import MILLI_PER_GPU
 
 __all__ = ["ClusterView", "FunctionTable", "GpuTable", "NodeTable", "PodTable", "Trial"]
 
@@ -262,9 +263,11 @@ class ClusterView:
         return self._c.now_ns
 
     @property
-    def hbm_free_share(self) -> float:
-        """Share of all GPU memory that is neither charged nor promised."""
-        return self._c.hbm_open / self._hbm_total
+    def gpu_free_share(self) -> float:
+        """Share of all GPUs that is neither charged nor promised: memory or compute, the less."""
+        c = self._c
+        milli = c.milli_open / (MILLI_PER_GPU * max(1, c.gpu_count))
+        return min(c.hbm_open / self._hbm_total, milli)
 
     @property
     def host_free_share(self) -> float:

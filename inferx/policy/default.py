@@ -9,8 +9,8 @@
 - Keep what is asked for: a pod stays on its GPU for a few of its gaps while GPUs are scarce, and
   as long as nobody needs the room while they are not. Suspended pods stay in host memory by the
   same rule; what sinks to disk can be restored from there.
-- Bring back what is popular: functions that are asked for and lie on disk are suspended into free
-  host memory, the most waiting saved for each byte first.
+- Host memory belongs to the functions asked for most: those that lie on disk are brought into it
+  before they are asked for again, and those asked for least make room.
 
 A pod that has been wanted for longer than `patience_s` gets room by draining the least busy pods.
 """
@@ -25,6 +25,7 @@ from inferx.policy import (
     F64,
     FOREVER_NS,
     NS_PER_S,
+    Bool,
     ClusterView,
     Defer,
     Demote,
@@ -51,8 +52,6 @@ HORIZON_S = 300.0
 """How far ahead an eviction is regretted: about as long as an evicted pod would have stayed."""
 RESERVE = 0.15
 """Share of host memory that suspended pods leave to live ones."""
-SCARCE = 0.25
-"""GPUs are scarce while less than this share of their memory is free."""
 WORTH = 3.0
 """Evicting for a nearer start must be expected to be this many times sooner."""
 
@@ -161,16 +160,17 @@ class HoldWhileAsked:
     gaps: float
     least_s: float
     most_s: float
+    headroom: float
 
     def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
         """Return the hold, and host memory or disk as what comes after it."""
         rate = view.arrivals_per_s(function)
         hold_s = self.gaps / rate if rate > 0 else 0.0
         if at is Tier.HBM:
-            free = view.hbm_free_share
-            hold_s = min(max(hold_s, self.least_s), self.most_s)
-            if free > SCARCE:
-                hold_s *= 1.0 + 10.0 * (free - SCARCE)
+            # Nothing is held while GPUs are about to run out: a start then finds room at once
+            # instead of waiting for a victim to leave.
+            plenty = max(0.0, view.gpu_free_share - self.headroom) / self.headroom
+            hold_s = min(max(hold_s, self.least_s), self.most_s) * plenty**2
             below = Tier.DRAM if view.host_free_share > RESERVE else Tier.NVME
             return Retain(int(hold_s * NS_PER_S), below)
         if view.host_free_share > 2 * RESERVE:
@@ -182,45 +182,71 @@ class HoldWhileAsked:
 
 @dataclass(frozen=True, slots=True)
 class PopularFirst:
-    """Suspends popular functions into free host memory before they are asked for."""
+    """Keeps the functions that are asked for most in host memory.
+
+    What a suspended pod saves, the way from disk instead of from memory, grows with its bytes as
+    does the room that it takes: the value of a byte is the rate of arrivals, and that ranks.
+    """
 
     moves: int
 
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
-        """Return the few promotions that save the most waiting for each byte."""
-        functions, nodes = view.functions, view.nodes
-        away = (functions.ready + functions.starting + functions.standby) == 0
-        rate = np.where(away, functions.arrivals_per_s, 0.0)
-        known = np.flatnonzero(rate > 0)
-        if not len(known):
-            return ()
-        size = (functions.device_bytes + functions.host_bytes)[known]
-        order = known[np.argsort(-rate[known] / size, kind="stable")]
-        spare = nodes.host_bytes_free - RESERVE * 2 * nodes.host_bytes_total
-        spare[~nodes.schedulable] = -1
-        quiet = _busy_starts(view) == 0
-        moves: list[Promote] = []
-        for f in order[: 4 * self.moves].tolist():
+        """Return demotions where memory runs short, and the few most valuable promotions."""
+        functions, nodes, pods = view.functions, view.nodes, view.pods
+        rate = functions.arrivals_per_s
+        need = functions.host_bytes + functions.device_bytes
+        reserve = RESERVE * nodes.host_bytes_total
+        spare = nodes.host_bytes_free - reserve
+        rows = np.flatnonzero(pods.standby)
+        rows = rows[np.argsort(rate[pods.function[rows]], kind="stable")]
+        moves: list[Promote | Demote] = []
+        for row in rows.tolist():
+            node = int(pods.node[row])
+            if spare[node] < 0:
+                moves.append(Demote(FunctionId(int(pods.function[row])), NodeId(node), Tier.DRAM))
+                spare[node] += int(pods.host_bytes[row])
+        away = np.flatnonzero(functions.ready + functions.starting + functions.standby == 0)
+        away = away[rate[away] > 0]
+        order = away[np.argsort(-rate[away], kind="stable")][: 4 * self.moves]
+        quiet = (_busy_starts(view) == 0) & nodes.schedulable
+        left = self.moves
+        for f in order.tolist():
+            if not left or not quiet.any():
+                break
             function = FunctionId(f)
             tiers = view.node_tier(function)
-            need = functions.specs[f].device_bytes + functions.specs[f].host_bytes
-            ok = quiet & (spare >= need) & (tiers >= int(Tier.REMOTE))
+            ok = quiet & (tiers >= int(Tier.REMOTE)) & (spare >= need[f] + reserve)
             if not ok.any():
+                moves += self._displace(f, view, rate, rows, quiet & (tiers >= int(Tier.NVME)))
+                left -= 1
                 continue
             node = int(np.lexsort((-spare, -tiers, ~ok))[0])
-            spare[node] -= need
+            spare[node] -= need[f]
             quiet[node] = False
+            left -= 1
             moves.append(Promote(function, NodeId(node), Tier.DRAM))
-            if len(moves) == self.moves:
-                break
         return moves
+
+    def _displace(
+        self, function: int, view: ClusterView, rate: F64, rows: np.ndarray, where: Bool
+    ) -> list[Demote]:
+        """Make room for a function that is asked for much more than one that is there."""
+        pods = view.pods
+        for row in rows.tolist():
+            there, node = int(pods.function[row]), int(pods.node[row])
+            if rate[function] < 2.0 * rate[there]:
+                return []
+            if where[node]:
+                return [Demote(FunctionId(there), NodeId(node), Tier.DRAM)]
+        return []
 
 
 def bundle(
     gaps: float = 2.0,
     least_s: float = 15.0,
     most_s: float = 300.0,
-    patience_s: float = 5.0,
+    headroom: float = 0.15,
+    patience_s: float = 60.0,
     moves: int = 4,
 ) -> PolicyBundle:
     """Return the bundle.
@@ -229,6 +255,7 @@ def bundle(
         gaps: How many mean gaps of its function an idle pod keeps its GPU while GPUs are scarce.
         least_s: The shortest such hold.
         most_s: The longest.
+        headroom: Share of the GPUs below which nothing idle is held.
         patience_s: How long a pod may be wanted before busy ones are drained for it.
         moves: Promotions a control period.
     """
@@ -240,13 +267,13 @@ def bundle(
         routing=LeastOutstanding(),
         placement=PlaceOrEvict(scored, eviction),
         eviction=eviction,
-        keep_alive=HoldWhileAsked(gaps, least_s, most_s),
+        keep_alive=HoldWhileAsked(gaps, least_s, most_s, headroom),
         prewarm=PopularFirst(moves),
         scaling=OnDemand(),
         snapshots=True,
         mechanism="snapshot",
         whole_gpus=False,
-        control_period_ns=10 * NS_PER_S,
-        settle_ns=60 * NS_PER_S,
+        control_period_ns=20 * NS_PER_S,
+        settle_ns=40 * NS_PER_S,
         patience_ns=int(patience_s * NS_PER_S),
     )

@@ -38,7 +38,7 @@ from inferx.core.events import (
     RouterEvent,
 )
 from inferx.core.machine.step import Step
-from inferx.core.protocols import PolicyBundle, Reject
+from inferx.core.protocols import Admit, PolicyBundle, Reject, RouterView
 from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
 
@@ -50,6 +50,7 @@ ASK_AGAIN_NS = NS_PER_S
 ASK_AGAIN_LIMIT = 3
 """An unmet demand is repeated after 1, 2, 4, 8, 8, ... s; at once where it doubles."""
 
+_ADMIT = Admit()
 _REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
 
 
@@ -143,7 +144,8 @@ class Router:
         self.policy_errors = 0
         self._timers: list[tuple[int, int, int, int]] = []
         self._timer_count = 0
-        self._admit = policies.admission.admit
+        self._policy_admit = policies.admission.admit
+        self._admit = policies.admission.admit if strict else self._guarded_admit
         self._route = policies.routing.route
         self._rng = rng
         self._report_period_ns = report_period_ns
@@ -290,16 +292,29 @@ class Router:
         if lack >= 2 * f.asked:
             self._ask(f, function)
 
+    def _guarded_admit(
+        self, event: RequestArrived, queued: int, view: RouterView
+    ) -> Admit | Reject:
+        """Ask the policy; in production, a request that it fails on is let in."""
+        try:
+            return self._policy_admit(event, queued, view)
+        except Exception:  # noqa: BLE001 - a policy may raise anything.
+            self.policy_errors += 1
+            return _ADMIT
+
     def _chosen(self, event: RequestArrived, pods: list[_Pod]) -> _Pod:
         """Ask the policy; in production, an error of its own or a wrong index is the first pod."""
+        index, possible = -1, False
         try:
             index = self._route(event, pods, self, self._rng)
-            if 0 <= index < len(pods):
-                return pods[index]
-            raise PolicyError("routing", f"an index in 0..{len(pods) - 1} was expected", index)
+            possible = 0 <= index < len(pods)
         except Exception:
             if self._strict:
                 raise
+        if possible:
+            return pods[index]
+        if self._strict:
+            raise PolicyError("routing", f"an index in 0..{len(pods) - 1} was expected", index)
         self.policy_errors += 1
         return pods[0]
 
@@ -433,7 +448,8 @@ class Router:
             arrivals.append(f.arrivals)
             f.arrivals = 0
             f.dirty = False
-            if load:
+            # A function that fell idle is told once more: its last average was not zero.
+            if load or total:
                 busy = True
                 f.dirty = True
                 f.inside_ns = 0

@@ -641,8 +641,7 @@ class Scheduler:
             return
         function, node = move.function, move.node
         if isinstance(move, Demote):
-            if self.fleet.drop(function, node):
-                self._decide("demote", function, node=node)
+            self._demote(function, node, move.tier)
             return
         spec = c.functions[function]
         done = False
@@ -662,6 +661,16 @@ class Scheduler:
                 return
         if done:
             self._decide("promote", function, node=node, reason=move.to.name.lower())
+
+    def _demote(self, function: FunctionId, node: NodeId, tier: Tier) -> None:
+        if tier is Tier.NVME:
+            if self.fleet.drop(function, node):
+                self._decide("demote", function, node=node, reason="nvme")
+            return
+        for pod in list(self.cluster.by_function[function].values()):
+            if pod.node == node and pod.state is PodState.STANDBY and pod.blocks < 0:
+                self._decide("demote", function, pod=pod.id, node=node, reason="dram")
+                self.fleet.sink(pod, Tier.NVME)
 
     # -- timers ---
     def _arm(self, at_ns: int, kind: int, key: int, token: int, to: int = 0) -> None:
