@@ -31,7 +31,15 @@ from inferx.spec.cluster import check_fit
 from inferx.spec.functions import load_functions
 from inferx.spec.template import auto_functions
 
-__all__ = ["Entry", "Experiment", "Replication", "entries_of", "is_auto", "parse_profiles"]
+__all__ = [
+    "PROFILE_OF",
+    "Entry",
+    "Experiment",
+    "Replication",
+    "entries_of",
+    "is_auto",
+    "parse_profiles",
+]
 
 PROFILE_OF: Final = {
     "snapshot": "criu-memfd",

@@ -5,6 +5,7 @@ says which slot it came from, and where in the policy's file an error was raised
 """
 
 import dataclasses
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ METHODS: Final = {
     "scaling": ("target", "targets"),
 }
 """Slot -> the methods that its policy must have."""
+_BESIDE: Final = re.compile(r"/(?:site-packages|inferx/sim|inferx/core)/")
 
 
 def watched(bundle: PolicyBundle) -> PolicyBundle:
@@ -73,9 +75,10 @@ def watched(bundle: PolicyBundle) -> PolicyBundle:
 
 def raised(slot: str, error: BaseException) -> PolicyError:
     """Say that a policy raised, and where."""
+    # The innermost line of the policy itself: what it calls in a library tells its author less.
     frames = traceback.extract_tb(error.__traceback__)
-    # The first frame is the watcher's own.
-    at = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if len(frames) > 1 else ""
+    mine = [f for f in frames if not _BESIDE.search(Path(f.filename).as_posix())]
+    at = f" at {Path(mine[-1].filename).name}:{mine[-1].lineno}" if mine else ""
     return PolicyError(slot, f"it raised {type(error).__name__}{at}: {error}", None)
 
 
@@ -86,6 +89,8 @@ def _wrong(slot: str, expected: str, answer: object) -> PolicyError:
 def _ask(slot: str, ask: Callable[..., Any], *arguments: object) -> Any:
     try:
         return ask(*arguments)
+    except PolicyError:
+        raise
     except (Exception, SystemExit) as error:
         raise raised(slot, error) from error
 
@@ -101,6 +106,8 @@ class _Admission:
     def admit(self, request: RequestArrived, queued: int, view: RouterView) -> Admit | Reject:
         try:
             answer = self._admit(request, queued, view)
+        except PolicyError:
+            raise
         except (Exception, SystemExit) as error:
             raise raised("admission", error) from error
         if type(answer) is Admit:
@@ -127,6 +134,8 @@ class _Routing:
     ) -> int:
         try:
             answer = self._route(request, candidates, view, rng)
+        except PolicyError:
+            raise
         except (Exception, SystemExit) as error:
             raise raised("routing", error) from error
         if isinstance(answer, int | np.integer) and 0 <= answer < len(candidates):

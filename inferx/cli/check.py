@@ -1,0 +1,149 @@
+"""`inferx check`: hold a policy to the kernel's rules before it meets a cluster."""
+
+import contextlib
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from inferx.cli.experiment import PROFILE_OF
+from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
+from inferx.sim.conformance import Finding, compare_digests, conform, digests
+from inferx.sim.profile import Profile, load_profile
+from inferx.sim.watched import METHODS
+
+__all__ = ["check"]
+
+_HASH_SEEDS = ("1", "2")
+_DEADLINE_S = 600
+_STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+_TOTAL = {"pass": "passed", "warn": "slow", "fail": "failed"}
+
+
+@click.command(
+    cls=OrderedCommand,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx check --policy my_policy.py:bundle --set hold_s=60",
+)
+@click.option("--policy", "policies", multiple=True, required=True, metavar="NAME|FILE.py:BUNDLE")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--digests", "only_digests", is_flag=True, hidden=True)
+@click.pass_context
+def check(
+    ctx: click.Context,
+    /,
+    *,
+    policies: tuple[str, ...],
+    settings: tuple[str, ...],
+    as_json: bool,
+    only_digests: bool,
+) -> None:
+    """Hold a policy to the kernel's rules.
+
+    Runs it in small worlds: crowded, mixed, failing, empty. Says which slot breaks which rule.
+    Exits with 0 only when it passes all; a slow policy is warned about.
+    """
+    chosen = chosen_policies(ctx.meta["order"], policies, settings)
+    if len(chosen) != 1:
+        raise click.UsageError("expected one --policy")
+    policy = chosen[0]
+    with contextlib.redirect_stdout(sys.stderr):  # What a policy prints is not our output.
+        mechanism = policy.make().mechanism
+        profile = load_profile(PROFILE_OF.get(mechanism, PROFILE_OF["none"]))
+        if only_digests:
+            found = digests(policy.make, profile)
+            sys.__stdout__.write(msgspec.json.encode(found).decode())  # type: ignore[union-attr]  # a command has a stdout
+            return
+        findings = list(_shown_as_found(policy, profile))
+    failed = sum(finding.verdict == "fail" for finding in findings)
+    if as_json:
+        facts = {"policy": policy.words, "passed": not failed, "findings": findings}
+        click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+    else:
+        _print(policy, findings)
+    sys.exit(1 if failed else 0)
+
+
+def _findings(policy: Chosen, profile: Profile) -> Iterator[Finding]:
+    yield from conform(policy.make, profile, _sources(policy))
+    with ThreadPoolExecutor(len(_HASH_SEEDS)) as pool:
+        one, two = pool.map(partial(_digests, policy), _HASH_SEEDS)
+    yield compare_digests("deterministic", one, two, "runs under two values of PYTHONHASHSEED")
+
+
+def _shown_as_found(policy: Chosen, profile: Profile) -> Iterator[Finding]:
+    """Yield the findings; tell on stderr how far they are, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from _findings(policy, profile)
+        return
+    with Console(stderr=True).status("checking") as status:
+        for finding in _findings(policy, profile):
+            status.update(f"checked: {finding.check}")
+            yield finding
+
+
+def _digests(policy: Chosen, hash_seed: str) -> dict[str, str]:
+    """Return what happens in an interpreter of its own, under another hash seed."""
+    words = ["check", "--policy", policy.spec, "--digests"]
+    for name, value in policy.settings:
+        words += ["--set", f"{name}={value}"]
+    program = "import sys; from inferx.cli import main; sys.argv[0] = 'inferx'; main()"
+    done = subprocess.run(  # noqa: S603 - this interpreter, no shell.
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_DEADLINE_S,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+    )
+    if done.returncode:
+        told = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"all": f"PYTHONHASHSEED={hash_seed}: {told}"}
+    found: dict[str, str] = msgspec.json.decode(done.stdout, type=dict[str, str])
+    return found
+
+
+def _sources(policy: Chosen) -> list[Path]:
+    """Return the policy's own files: where it is made, and where its slots' classes are."""
+    where, colon, _ = policy.spec.rpartition(":")
+    where = where if colon else policy.spec
+    if where.endswith(".py"):
+        files = {where: None}
+    else:
+        module = where if colon else f"inferx.policy.{where.replace('-', '_')}"
+        found = importlib.util.find_spec(module)
+        files = {found.origin: None} if found is not None and found.origin else {}
+    bundle = policy.make()
+    for slot in METHODS:
+        kind = type(getattr(bundle, slot))
+        file = inspect.getsourcefile(kind) if not kind.__module__.startswith("inferx.") else None
+        if file is not None and not any(Path(file).samefile(known) for known in files):
+            files[file] = None
+    return [Path(file) for file in files]
+
+
+def _print(policy: Chosen, findings: list[Finding]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(min_width=20)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        verdict = Text(finding.verdict, style=_STYLE[finding.verdict])
+        table.add_row(verdict, Text(finding.check), Text(finding.told))
+    console = Console()
+    console.print(table)
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _STYLE}
+    told = ", ".join(f"{count} {_TOTAL[verdict]}" for verdict, count in counts.items() if count)
+    console.print(Text(f"\n{policy.words}: {told}"))

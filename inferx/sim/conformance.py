@@ -1,0 +1,375 @@
+"""Holds a policy to the kernel's rules, and says in words which it breaks.
+
+Every check is a sentence with a verdict. What is slow is a warning; all else that is wrong fails.
+Some checks cannot be made from within a process: `digests` is for comparing several.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+
+from inferx.core.errors import InferXError, PolicyError
+from inferx.core.protocols import PolicyBundle
+from inferx.core.units import NS_PER_S
+from inferx.core.view import ClusterView
+from inferx.sim.driver import simulate
+from inferx.sim.metrics import result_sha256, summarise
+from inferx.sim.profile import Profile
+from inferx.sim.record import RunRecord
+from inferx.sim.scenarios import LARGE, SCENARIOS, Scenario, hungry, large
+from inferx.sim.watched import METHODS, watched
+
+__all__ = ["Finding", "compare_digests", "conform", "digests"]
+
+Verdict = Literal["pass", "warn", "fail"]
+
+_ARGUMENTS: Final = {
+    "admit": ("request", "queued", "view"),
+    "route": ("request", "candidates", "view", "rng"),
+    "place": ("want", "view", "rng"),
+    "evict": ("want", "view", "rng"),
+    "retain": ("function", "at", "view"),
+    "promote": ("view", "rng"),
+    "target": ("function", "view"),
+    "targets": ("view",),
+    "observe": ("now_ns", "event"),
+}
+"""What each method is called with, by position."""
+_MECHANISMS: Final = ("snapshot", "loader", "none")
+_BANNED: Final = frozenset(
+    {
+        "aiohttp",
+        "asyncio",
+        "concurrent",
+        "ctypes",
+        "datetime",
+        "fcntl",
+        "glob",
+        "grpc",
+        "http",
+        "importlib",
+        "io",
+        "multiprocessing",
+        "os",
+        "pandas",
+        "pathlib",
+        "pickle",
+        "platform",
+        "pyarrow",
+        "pynvml",
+        "queue",
+        "random",
+        "requests",
+        "secrets",
+        "select",
+        "shelve",
+        "shutil",
+        "signal",
+        "simpy",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "torch",
+        "urllib",
+        "uuid",
+        "weakref",
+    }
+)
+"""Modules that reach a clock, chance, the environment, files, processes or a network."""
+_BANNED_CALLS: Final = {
+    "breakpoint": "it stops a server",
+    "eval": "a policy is code that can be read",
+    "exec": "a policy is code that can be read",
+    "hash": "it differs from process to process; use zlib.crc32",
+    "id": "it differs from process to process",
+    "input": "a policy reads nothing but its arguments",
+    "open": "a policy reads nothing but its arguments",
+}
+_BUDGET_S: Final = {64: 0.001, 1_024: 0.010}
+"""Median decision time above which a policy is called slow, by GPUs."""
+_TIMING_S: Final = 5.0
+"""Real time after which a run is left: its medians are known."""
+_SEED: Final = 1
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one check."""
+
+    check: str
+    verdict: Verdict
+    told: str
+
+
+def conform(
+    make: Callable[[], PolicyBundle], profile: Profile, sources: Sequence[Path] = ()
+) -> Iterator[Finding]:
+    """Yield the outcome of each check, in order, as it is known.
+
+    Args:
+        make: Makes a fresh bundle, as often as it is called.
+        profile: Start-up times that suit the bundle's mechanism.
+        sources: The policy's own files, to look at their imports.
+    """
+    shape = _shape(make())
+    yield shape
+    if sources:
+        yield _sources(sources)
+    if shape.verdict == "fail":
+        yield Finding(check="runs", verdict="fail", told="not run: the slots must be right first")
+        return
+    for scenario in SCENARIOS:
+        yield _run(scenario, make, profile)
+    yield _twice(make, profile)
+    yield _starvation(make, profile)
+    for gpus in LARGE:
+        yield _time(gpus, make, profile)
+
+
+# -- what it looks like ---
+def _shape(bundle: PolicyBundle) -> Finding:
+    """Check slots, methods, arguments and the bundle's own fields."""
+    wrong = [*_missing(bundle), *_fields(bundle)]
+    told = "; ".join(wrong) or "every slot has its methods"
+    return Finding(check="slots", verdict="fail" if wrong else "pass", told=told)
+
+
+def _missing(bundle: PolicyBundle) -> Iterator[str]:
+    slots = [(slot, getattr(bundle, slot), methods) for slot, methods in METHODS.items()]
+    slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
+    for slot, policy, methods in slots:
+        for name in methods:
+            method = getattr(policy, name, None)
+            wanted = f"{name}({', '.join(_ARGUMENTS[name])})"
+            if not callable(method):
+                yield f"{slot}: {type(policy).__name__} has no {wanted}"
+                continue
+            try:
+                inspect.signature(method).bind(*_ARGUMENTS[name])
+            except TypeError as error:
+                yield f"{slot}: {type(policy).__name__}.{name} is not {wanted}: {error}"
+
+
+def _fields(bundle: PolicyBundle) -> Iterator[str]:
+    if not isinstance(bundle.name, str) or not bundle.name:
+        yield f"name: {bundle.name!r}, expected a text"
+    if bundle.mechanism not in _MECHANISMS:
+        yield f"mechanism: {bundle.mechanism!r}, expected one of {', '.join(_MECHANISMS)}"
+    for name in ("snapshots", "whole_gpus"):
+        if not isinstance(getattr(bundle, name), bool):
+            yield f"{name}: {getattr(bundle, name)!r}, expected true or false"
+    for name, least in (("control_period_ns", 1), ("settle_ns", 0), ("patience_ns", 0)):
+        value = getattr(bundle, name)
+        if type(value) is not int or value < least:
+            yield f"{name}: {value!r}, expected whole nanoseconds, at least {least}"
+
+
+def _sources(sources: Sequence[Path]) -> Finding:
+    """Check that the policy's files use nothing that makes a run differ from the next."""
+    wrong = [f"{path.name}:{line}: {what}" for path in sources for line, what in _impure(path)]
+    told = "; ".join(wrong) or "no clock, chance, file, process or network of its own"
+    return Finding(check="imports", verdict="fail" if wrong else "pass", told=told)
+
+
+def _impure(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names: list[str] = []
+        if not isinstance(node, ast.stmt | ast.expr):
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module]
+            if node.module == "numpy":
+                names += [f"numpy.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            why = _BANNED_CALLS.get(node.func.id)
+            if why is not None:
+                yield node.lineno, f"calls {node.func.id}(): {why}"
+        elif (
+            isinstance(node, ast.Attribute)
+            and node.attr == "random"
+            and isinstance(node.value, ast.Name)
+            and node.value.id in {"np", "numpy"}
+        ):
+            yield node.lineno, "uses numpy.random: chance comes from the rng that it is handed"
+        for name in names:
+            if name.partition(".")[0] in _BANNED:
+                yield node.lineno, f"imports {name}: a policy reads nothing but its arguments"
+            elif name.startswith("inferx.") and name.split(".")[1] not in {"policy", "core"}:
+                yield node.lineno, f"imports {name}: a policy imports from inferx.policy"
+
+
+class _EnoughError(BaseException):
+    """Ends a run whose decisions have been timed for long enough; no handler may take it."""
+
+
+# -- what it does ---
+Around = Callable[[str, Callable[..., object], tuple[object, ...]], object]
+
+
+class _Probed:
+    """A slot whose calls go through `around`."""
+
+    def __init__(self, slot: str, policy: object, methods: Sequence[str], around: Around) -> None:
+        for name in methods:
+            ask = getattr(policy, name, None)
+            if ask is not None:
+                setattr(self, name, _through(around, slot, ask))
+
+
+def _through(around: Around, slot: str, ask: Callable[..., object]) -> Callable[..., object]:
+    def call(*arguments: object) -> object:
+        return around(slot, ask, arguments)
+
+    return call
+
+
+def _probed(bundle: PolicyBundle, around: Around) -> PolicyBundle:
+    slots: dict[str, Any] = {
+        slot: _Probed(slot, getattr(bundle, slot), (*methods, "explain"), around)
+        for slot, methods in METHODS.items()
+    }
+    observers: Any = tuple(
+        _Probed("observer", observer, ("observe",), around) for observer in bundle.observers
+    )
+    return watched(dataclasses.replace(bundle, **slots, observers=observers))
+
+
+def _columns(view: ClusterView) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield every public column of a view with its name."""
+    for table in ("gpus", "nodes", "pods", "functions"):
+        shown = getattr(view, table)
+        for name, attribute in vars(type(shown)).items():
+            if isinstance(attribute, property):
+                column = getattr(shown, name)
+                if isinstance(column, np.ndarray):
+                    yield f"{table}.{name}", column
+
+
+def _guarding(slot: str, ask: Callable[..., object], arguments: tuple[object, ...]) -> object:
+    """Ask, and see that the view is afterwards what it was."""
+    view = next((item for item in arguments if isinstance(item, ClusterView)), None)
+    before = {} if view is None else {name: c.tobytes() for name, c in _columns(view)}
+    try:
+        answer = ask(*arguments)
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise PolicyError(slot, "it tried to change the view", None) from error
+        raise
+    if view is not None:
+        for name, column in _columns(view):
+            if column.tobytes() != before[name]:
+                raise PolicyError(slot, f"it changed the view: {name}", None)
+    return answer
+
+
+def _simulated(scenario: Scenario, bundle: PolicyBundle, profile: Profile) -> RunRecord:
+    return simulate(scenario.world(profile), [scenario.trace()], bundle, seed=_SEED, explain=True)
+
+
+def _run(scenario: Scenario, make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
+    """Check that a scenario runs to its end, with every proposal possible."""
+    check = f"runs: {scenario.name}"
+    try:
+        row = summarise(_simulated(scenario, _probed(make(), _guarding), profile))
+    except (InferXError, AssertionError) as error:
+        return Finding(check=check, verdict="fail", told=_words(error))
+    rest = row.refused + row.aborted + row.unfinished
+    told = f"{row.finished:,} of {row.arrived:,} requests finished"
+    return Finding(check=check, verdict="pass", told=told + (f", {rest:,} not" if rest else ""))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, AssertionError):
+        return f"the kernel could not go on: {error or 'an assertion failed'}"
+    return str(error)
+
+
+def digests(make: Callable[[], PolicyBundle], profile: Profile) -> dict[str, str]:
+    """Return the hash of what happened in each scenario that runs."""
+    found: dict[str, str] = {}
+    for scenario in SCENARIOS:
+        try:
+            found[scenario.name] = result_sha256(_simulated(scenario, watched(make()), profile))
+        except (InferXError, AssertionError) as error:
+            found[scenario.name] = _words(error)
+    return found
+
+
+def compare_digests(check: str, one: dict[str, str], two: dict[str, str], what: str) -> Finding:
+    """Compare what happened in two rounds over the scenarios."""
+    differ = [name for name in one if one[name] != two.get(name)]
+    if differ:
+        told = f"{what} differ in: {', '.join(differ)}"
+        return Finding(check=check, verdict="fail", told=told)
+    return Finding(check=check, verdict="pass", told=f"{what} are equal to the bit")
+
+
+def _twice(make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
+    one, two = digests(make, profile), digests(make, profile)
+    return compare_digests("deterministic", one, two, "two runs in one process")
+
+
+def _starvation(make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
+    """Check INV-6 in the least scenario: the second function gets the GPU some day."""
+    check = "no starvation"
+    try:
+        record = _simulated(hungry(), watched(make()), profile)
+    except (InferXError, AssertionError) as error:
+        return Finding(check=check, verdict="fail", told=_words(error))
+    q = record.requests
+    second = q.function == 1
+    served = second & (q.started_ns >= 0)
+    if not served.any():
+        last_s = int(q.arrived_ns[-1] - q.arrived_ns[second][0]) / NS_PER_S
+        told = (
+            f"a function that fits was not placed in {last_s:,.0f} s,"
+            " though no request wanted the pod in its way"
+        )
+        return Finding(check=check, verdict="fail", told=told)
+    first = int(q.started_ns[served].min() - q.arrived_ns[second].min()) / NS_PER_S
+    told = f"a second function on a full GPU was served after {first:,.1f} s"
+    return Finding(check=check, verdict="pass", told=told)
+
+
+def _time(gpus: int, make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
+    """Time each slot's decisions: the one place of the suite that reads a clock."""
+    taken: dict[str, list[float]] = {}
+    enough = time.perf_counter() + _TIMING_S
+
+    def timed(slot: str, ask: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        begun = time.perf_counter()
+        answer = ask(*arguments)
+        now = time.perf_counter()
+        taken.setdefault(slot, []).append(now - begun)
+        if now > enough:
+            raise _EnoughError
+        return answer
+
+    check = f"decision time, {gpus:,} GPUs"
+    scenario = large(gpus)
+    world, trace = scenario.world(profile), scenario.trace()
+    try:
+        with contextlib.suppress(_EnoughError):
+            simulate(world, [trace], _probed(make(), timed), seed=_SEED)
+    except (InferXError, AssertionError) as error:
+        return Finding(check=check, verdict="fail", told=_words(error))
+    medians = {slot: statistics.median(times) for slot, times in taken.items()}
+    slow = any(median > _BUDGET_S[gpus] for median in medians.values())
+    told = ", ".join(f"{slot} {median * 1e6:,.0f}" for slot, median in sorted(medians.items()))
+    over = f"; over {_BUDGET_S[gpus] * 1e3:g} ms is slow" if slow else ""
+    return Finding(check=check, verdict="warn" if slow else "pass", told=f"median µs: {told}{over}")
