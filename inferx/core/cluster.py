@@ -436,7 +436,8 @@ class Cluster:
 
 
 _COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (
-    ("fn_ready", frozenset({PodState.READY, PodState.SNAPSHOTTING})),
+    # A pod that is snapshotted leaves: whoever needs one must not count on it.
+    ("fn_ready", frozenset({PodState.READY})),
     (
         "fn_starting",
         frozenset({PodState.INIT, PodState.CREATING, PodState.RESTORING, PodState.RESUMING}),

@@ -13,7 +13,7 @@ Laws:
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -39,10 +39,11 @@ from inferx.core.machine.step import Record
 from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
 from inferx.core.units import NS_PER_S
 
-__all__ = ["Fleet"]
+__all__ = ["START_NAME", "Fleet", "first_id"]
 
 RETRY_NS = 10 * NS_PER_S
 """A command unanswered for this long is sent again; the wait doubles each time."""
+IDS_PER_EPOCH = 1 << 32
 RETRY_LIMIT = 8
 """After so many repetitions in a row without a sign of life the node is lost."""
 
@@ -51,6 +52,11 @@ RETRY_LIMIT = 8
 class _Pending:
     command: NodeCommand
     tries: int = 0
+
+
+def first_id(epoch: int) -> int:
+    """Return where a leader begins to count pods and leases: no id of an older one comes again."""
+    return max(0, epoch - 1) * IDS_PER_EPOCH
 
 
 class Fleet:
@@ -71,7 +77,7 @@ class Fleet:
         self._out = out
         self._on_left = on_left
         self._sequence = 0
-        self._next_pod = 0
+        self._next_pod = first_id(epoch)
         self._retries: list[tuple[int, int]] = []
         self.pending: dict[int, _Pending] = {}
         self.arriving: dict[tuple[NodeId, FunctionId], None] = {}
@@ -133,10 +139,12 @@ class Fleet:
             entry.tries = min(entry.tries, 1)
 
     # -- starts ---
-    def source(self, function: FunctionId, node: NodeId) -> tuple[Tier, Pod | None]:
+    def source(
+        self, function: FunctionId, node: NodeId, leaving: Collection[PodId] = ()
+    ) -> tuple[Tier, Pod | None]:
         """Return where a start on `node` comes from soonest, and the suspended pod if from DRAM.
 
-        Ties go to the warmer tier.
+        Ties go to the warmer tier. Pods of `leaving` are about to go.
         """
         c = self._c
         if not self._snapshots:
@@ -150,7 +158,7 @@ class Fleet:
         if c.nvme[node, function]:
             there.append((Tier.NVME, None))
         for pod in c.by_function[function].values():
-            if pod.node == node and pod.state is PodState.STANDBY:
+            if pod.node == node and pod.state is PodState.STANDBY and pod.id not in leaving:
                 if c.node_host_open[node] < spec.host_bytes:
                     # No room for a second process: the suspended one it must be.
                     return Tier.DRAM, pod
@@ -174,7 +182,9 @@ class Fleet:
         """Start a pod on `gpus`, once `victims` have left."""
         c = self._c
         node = NodeId(int(c.gpu_node[gpus[0]]))
-        tier, standby = (Tier.ABSENT, None) if bakes else self.source(function, node)
+        tier, standby = Tier.ABSENT, None
+        if not bakes:
+            tier, standby = self.source(function, node, {victim for victim, _ in victims})
         if standby is None:
             pod = self._new(function, gpus, node)
         else:
@@ -412,6 +422,13 @@ class Fleet:
 
     def failed(self, pod: Pod) -> None:
         """A pod broke, at any point of its life, and all it held is free."""
+        # What it was told and has not answered would start it again.
+        for sequence in [
+            s
+            for s, p in self.pending.items()
+            if not isinstance(p.command, Copy | Drop) and p.command.pod == pod.id
+        ]:
+            del self.pending[sequence]
         if pod.state is PodState.SNAPSHOTTING:
             self._arrive((pod.node, pod.function), ok=False)
         self._landed(pod, ok=False)
@@ -493,6 +510,20 @@ class Fleet:
         for pod in [pod for pod in c.pods.values() if pod.node == node]:
             if pod.state in (PodState.READY, PodState.STANDBY) and pod.sink_to is Tier.HBM:
                 self.sink(pod, Tier.ABSENT)
+
+    def found(self, node: NodeId, snapshots: Sequence[FunctionId]) -> None:
+        """Take a node's word for what is on its disk; what is on its way there stays charged."""
+        c = self._c
+        for function in range(len(c.functions)):
+            key = (node, FunctionId(function))
+            if key in self.arriving:
+                continue
+            if c.nvme[key] and key[1] not in snapshots:
+                c.nvme[key] = False
+                c.release_nvme(*key)
+            elif key[1] in snapshots and self.fits_disk(key):
+                c.charge_nvme(*key)
+                c.nvme[key] = True
 
     def end_orphan(self, node: NodeId, pod: PodId, function: FunctionId) -> None:
         """Stop a pod that a node runs and that this scheduler does not know."""

@@ -1,12 +1,14 @@
 """The kernel's check of what a policy proposes: a broken check raises, and charges nothing."""
 
+import numpy as np
+
 from inferx.core.cluster import Cluster, Pod
 from inferx.core.errors import PolicyError
 from inferx.core.lifecycle import PodState
 from inferx.core.protocols import Demote, Evict, Place, Promote, Retain
-from inferx.core.types import GpuId, NodeId, Tier, Want
+from inferx.core.types import I32, GpuId, NodeId, Tier, Want
 
-__all__ = ["check_evict", "check_move", "check_place", "check_retain"]
+__all__ = ["check_evict", "check_move", "check_place", "check_retain", "check_targets"]
 
 
 def check_place(want: Want, proposal: Place, c: Cluster) -> None:
@@ -99,6 +101,12 @@ def check_retain(proposal: Retain, at: Tier) -> None:
     """Assert that a hold is not negative and sinks below where the pod is."""
     if proposal.hold_ns < 0 or proposal.then >= at:
         raise PolicyError("keep_alive", f"a hold >= 0 and a tier below {at.name}", proposal)
+
+
+def check_targets(proposal: I32 | None, c: Cluster) -> None:
+    """Assert that there is one target for each function."""
+    if proposal is not None and np.shape(proposal) != (len(c.functions),):
+        raise PolicyError("scaling", f"targets of shape ({len(c.functions)},)", proposal)
 
 
 def check_move(proposal: Promote | Demote, c: Cluster) -> None:

@@ -43,13 +43,29 @@ from inferx.core.events import (
 )
 from inferx.core.explain import Decision, DecisionSink, Explanation
 from inferx.core.lifecycle import PodState
-from inferx.core.machine.fleet import START_NAME, Fleet
-from inferx.core.machine.proposals import check_evict, check_move, check_place, check_retain
+from inferx.core.machine.fleet import START_NAME, Fleet, first_id
+from inferx.core.machine.proposals import (
+    check_evict,
+    check_move,
+    check_place,
+    check_retain,
+    check_targets,
+)
 from inferx.core.machine.room import room_by_draining
 from inferx.core.machine.step import Step
-from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Promote
+from inferx.core.protocols import (
+    Defer,
+    Demote,
+    Evict,
+    Observer,
+    Place,
+    PolicyBundle,
+    Promote,
+    Retain,
+)
 from inferx.core.types import (
     ANY_NODE,
+    I32,
     NO_FUNCTION,
     FunctionId,
     FunctionSpec,
@@ -130,7 +146,7 @@ class Scheduler:
         self.view = ClusterView(self.cluster, snapshots=policies.snapshots)
         self._epoch = epoch
         self._leases: dict[LeaseId, Lease] = {}
-        self._next_lease = 0
+        self._next_lease = first_id(epoch)
         # Demand: slots that each router lacks, requests in service there, and the latest ask.
         self._lacks: list[dict[RouterId, int]] = [{} for _ in functions]
         self._serving: list[dict[RouterId, int]] = [{} for _ in functions]
@@ -151,6 +167,7 @@ class Scheduler:
         self._ticking = False
         self._busy_ns = 0
         self._boots: dict[NodeId, int] = {}
+        self._lost_routers: dict[RouterId, None] = {}
         self._fails: dict[FunctionId, tuple[int, int]] = {}
         """Function -> (starts failed in a row, when the next may be tried)."""
 
@@ -162,7 +179,7 @@ class Scheduler:
         c.now_ns = now_ns
         for event in events:
             for observer in self._p.observers:
-                observer.observe(now_ns, event)
+                self._observe(observer, event)
             self._take(event)
         if events:
             self._busy_ns = now_ns
@@ -188,6 +205,8 @@ class Scheduler:
 
     def _take(self, event: SchedulerEvent) -> None:
         match event:
+            case LeaseAsked() | LoadReported() if event.router in self._lost_routers:
+                pass  # Its last words; ids are never reused.
             case LeaseAsked():
                 self._asked(event)
             case LeaseReturned():
@@ -195,12 +214,7 @@ class Scheduler:
             case LoadReported():
                 self._load(event)
             case RouterLost():
-                for lease in [x for x in self._leases.values() if x.router == event.router]:
-                    self._returned(lease.id, failed=False)
-                for f in range(len(self.cluster.functions)):
-                    self._lacks[f].pop(event.router, None)
-                    self._serving[f].pop(event.router, None)
-                    self._sum(FunctionId(f))
+                self._lose_router(event.router)
             case NodeJoined():
                 self._joined(event)
             case NodeDraining():
@@ -259,7 +273,10 @@ class Scheduler:
                 self._became_ready(pod)
             case PodSuspended():
                 self.fleet.suspended(pod)
-                self._retain(pod, Tier.DRAM)
+                if self.cluster.node_schedulable[pod.node]:
+                    self._retain(pod, Tier.DRAM)
+                else:
+                    self.fleet.sink(pod, Tier.ABSENT)
             case PodGone():
                 self.fleet.gone(pod)
             case SnapshotTaken():
@@ -285,6 +302,17 @@ class Scheduler:
                 self._retry()
 
     # -- demand and leases ---
+    def _lose_router(self, router: RouterId) -> None:
+        self._lost_routers[router] = None
+        # Demand first: a lease that comes back must not be granted to the one that is gone.
+        for f in range(len(self.cluster.functions)):
+            self._lacks[f].pop(router, None)
+            self._serving[f].pop(router, None)
+            self._asks[f].pop(router, None)
+            self._sum(FunctionId(f))
+        for lease in [x for x in self._leases.values() if x.router == router]:
+            self._returned(lease.id, failed=False)
+
     def _asked(self, event: LeaseAsked) -> None:
         function, router = event.function, event.router
         if event.sequence <= self._asks[function].get(router, 0):
@@ -351,6 +379,7 @@ class Scheduler:
             if pod.state is PodState.READY
             and pod.leased_slots < slots
             and pod.sink_to is Tier.HBM
+            and c.node_schedulable[pod.node]
             and all(lease.router != router for lease in pod.leases.values())
         ]
         ready.sort(key=lambda pod: (-pod.idle_since_ns, pod.id))
@@ -384,6 +413,8 @@ class Scheduler:
         pod.idle_since_ns = self.cluster.now_ns
         self.cluster.touch(pod)
         if pod.leases:
+            # Another gateway may lack the slots that came back.
+            self._to_serve[pod.function] = None
             return
         if pod.state is PodState.DRAINING:
             self.fleet.drained(pod)
@@ -402,16 +433,16 @@ class Scheduler:
 
     def _became_idle(self, pod: Pod) -> None:
         """Offer a free pod to its function's requests; if none waits, decide how long it stays."""
-        function = pod.function
-        self._serve(function)
+        if not self.cluster.node_schedulable[pod.node]:
+            self.fleet.sink(pod, Tier.ABSENT)
+            self._to_serve[pod.function] = None
+            return
+        self._serve(pod.function)
         if pod.leases or pod.state is not PodState.READY or pod.sink_to is not Tier.HBM:
             return
-        if self.cluster.node_schedulable[pod.node]:
-            self._retain(pod, Tier.HBM)
-            # An idle pod can be evicted: whoever waits for room may have found it.
-            self._room_came()
-        else:
-            self.fleet.sink(pod, Tier.ABSENT)
+        self._retain(pod, Tier.HBM)
+        # An idle pod can be evicted: whoever waits for room may have found it.
+        self._room_came()
 
     # -- placing ---
     def _want(
@@ -494,19 +525,22 @@ class Scheduler:
             failures += function in self._waiting
 
     # -- staying and leaving ---
-    def _retain(self, pod: Pod, at: Tier) -> None:
-        proposal = self._p.keep_alive.retain(pod.function, at, self.view)
-        try:
+    def _hold(self, function: FunctionId, at: Tier) -> Retain | None:
+        """Ask how long a pod stays; None, where the policy fails, is for ever."""
+
+        def ask() -> Retain:
+            proposal = self._p.keep_alive.retain(function, at, self.view)
             check_retain(proposal, at)
-        except PolicyError:
-            if self._strict:
-                raise
-            self.fleet.count("policy_errors")
-            return
+            return proposal
+
+        return self._ask_policy("keep_alive", None, ask)
+
+    def _retain(self, pod: Pod, at: Tier) -> None:
         pod.hold += 1
-        if proposal.hold_ns >= FOREVER_NS:
-            return
-        self._arm(self.cluster.now_ns + proposal.hold_ns, _HOLD, pod.id, pod.hold, proposal.then)
+        hold = self._hold(pod.function, at)
+        if hold is not None and hold.hold_ns < FOREVER_NS:
+            due_ns = self.cluster.now_ns + hold.hold_ns
+            self._arm(due_ns, _HOLD, pod.id, pod.hold, hold.then)
 
     def _held(self, pod_id: PodId, token: int, to: Tier) -> None:
         pod = self.cluster.pods.get(pod_id)
@@ -523,6 +557,8 @@ class Scheduler:
     def _pod_left(self, pod: Pod) -> None:
         for lease_id in [x.id for x in self._leases.values() if x.pod == pod.id]:
             del self._leases[lease_id]
+        # Its own function's requests may have counted on it, or may resume it.
+        self._to_serve[pod.function] = None
         self._room_came()
 
     def _room_came(self) -> None:
@@ -554,12 +590,11 @@ class Scheduler:
             there = {pod for pod, _, _, _ in event.pods}
             for pod in [p for p in c.pods.values() if p.node == node and p.id not in there]:
                 self._failed(pod.id, "not reported")
-        c.node_alive[node] = True
-        c.set_schedulable(node, yes=True)
-        for function in event.snapshots:
-            if not c.nvme[node, function] and c.node_nvme_free[node] >= c.snapshot_bytes[function]:
-                c.charge_nvme(node, function)
-                c.nvme[node, function] = True
+        else:
+            # One that is being drained stays closed when its agent starts anew.
+            c.node_alive[node] = True
+            c.set_schedulable(node, yes=True)
+        self.fleet.found(node, event.snapshots)
         for pod_id, function, _, _ in event.pods:
             if pod_id not in c.pods:
                 self.fleet.end_orphan(node, pod_id, function)
@@ -587,7 +622,7 @@ class Scheduler:
         self._arm(c.now_ns + p.control_period_ns, _TICK, 0, 0)
         for index, spec in self._min_replicas:
             self._grow(index, spec.min_replica)
-        targets = self._ask_policy("scaling", None, lambda: p.scaling.targets(self.view))
+        targets = self._ask_policy("scaling", None, self._targets)
         if targets is not None:
             self._scale(targets)
         empty: Sequence[Promote | Demote] = ()
@@ -595,7 +630,12 @@ class Scheduler:
         for move in moves:
             self._move(move)
 
-    def _scale(self, targets: np.ndarray) -> None:
+    def _targets(self) -> I32 | None:
+        proposal = self._p.scaling.targets(self.view)
+        check_targets(proposal, self.cluster)
+        return proposal
+
+    def _scale(self, targets: I32) -> None:
         c = self.cluster
         live = c.fn_ready + c.fn_starting
         for f in np.flatnonzero((targets >= 0) & (targets != live)):
@@ -626,9 +666,9 @@ class Scheduler:
         ]
         pods.sort(key=lambda pod: (pod.leased_slots, pod.idle_since_ns, pod.id))
         for pod in pods[:surplus]:
-            to = self._p.keep_alive.retain(function, Tier.HBM, self.view).then
+            hold = self._hold(function, Tier.HBM)
             self._decide("scale-in", function, pod=pod.id, node=pod.node)
-            self.fleet.sink(pod, to)
+            self.fleet.sink(pod, Tier.ABSENT if hold is None else hold.then)
 
     def _move(self, move: Promote | Demote) -> None:
         c = self.cluster
@@ -645,6 +685,8 @@ class Scheduler:
             return
         spec = c.functions[function]
         done = False
+        if not c.node_schedulable[node]:
+            return
         if move.to is Tier.HBM:
             done = self._want(function, prewarmed=True, node=node)
         elif move.to is Tier.NVME:
@@ -655,7 +697,7 @@ class Scheduler:
         else:
             source, _ = self.fleet.source(function, node)
             room = c.node_host_open[node] >= spec.host_bytes + spec.device_bytes
-            if source in (Tier.NVME, Tier.REMOTE) and room and c.node_schedulable[node]:
+            if source in (Tier.NVME, Tier.REMOTE) and room:
                 pod = self.fleet.standby(function, node, source)
                 self._decide_start("promote", pod, "standby", (), None)
                 return
@@ -689,6 +731,9 @@ class Scheduler:
             self._to_serve[FunctionId(key)] = None
 
     # -- policies and decisions ---
+    def _observe(self, observer: Observer, event: SchedulerEvent) -> None:
+        self._ask_policy("observer", None, lambda: observer.observe(self.cluster.now_ns, event))
+
     def _ask_policy(self, slot: str, instead: _T, ask: Callable[[], _T]) -> _T:
         """Ask a policy; in production, an error of its own or a broken proposal is `instead`."""
         try:
@@ -707,7 +752,9 @@ class Scheduler:
         explains = getattr(self._p.placement, "explain", None) if self._explain else None
         if explains is None:
             return None
-        explanation: Explanation = explains(want, self.view)
+        explanation: Explanation | None = self._ask_policy(
+            "placement", None, lambda: explains(want, self.view)
+        )
         return explanation
 
     def _decide_start(
