@@ -146,32 +146,43 @@ class SimNode:
             done((), "start failed")
 
         self._began(command)
-        operation: Operation = _OPERATION[type(command)]
-        source = Tier.ABSENT
-        match command:
-            case Create():
-                source = Tier.NVME if command.function in self._images else Tier.REMOTE
-                self._images[command.function] = None
-            case Restore():
-                source = command.source
-            case Resume() | Suspend():
-                source = Tier.DRAM
-            case Copy():
-                operation = "copy_in" if command.target is Tier.NVME else "copy_out"
-                source = command.source
-            case _:
-                pass
+        operation, source = self._operation(command)
         starts = isinstance(command, Create | Restore | Resume)
         if starts and self._start_failures and self._rng.random() < self._start_failures:
             self._clock.after(FAIL_NS, failed)
         elif isinstance(command, Drop) or not self._profile.offers(operation):
-            # Nothing to move: a way of starting without this operation gets it for free.
+            # A mechanism without copies has nothing to move.
             self._clock.after(FAIL_NS, lambda _event: done(()))
         else:
             gpus = tuple(g - self._first_gpu for g in getattr(command, "gpus", ()))
             self._profile.run(
                 operation, spec, self.devices, gpus=gpus, source=source, rng=self._rng, done=done
             )
+
+    def _operation(self, command: NodeCommand) -> tuple[Operation, Tier]:
+        """Return what a command comes to, and where its bytes are read.
+
+        A mechanism that cannot restore or resume starts cold instead; one that cannot suspend or
+        snapshot just ends the process.
+        """
+        operation, source = _OPERATION[type(command)], Tier.ABSENT
+        match command:
+            case Restore() if self._profile.offers("restore"):
+                return operation, command.source
+            case Resume() if self._profile.offers("resume"):
+                return operation, Tier.DRAM
+            case Create() | Restore() | Resume():
+                source = Tier.NVME if command.function in self._images else Tier.REMOTE
+                self._images[command.function] = None
+                return "cold", source
+            case Suspend() | Snapshot() if not self._profile.offers(operation):
+                return "stop", source
+            case Suspend():
+                return operation, Tier.DRAM
+            case Copy():
+                return "copy_in" if command.target is Tier.NVME else "copy_out", command.source
+            case _:
+                return operation, source
 
     def _began(self, command: NodeCommand) -> None:
         if isinstance(command, Copy | Drop):
@@ -191,7 +202,8 @@ class SimNode:
                 tier = Tier.DRAM if isinstance(command, Resume) else Tier.ABSENT
                 self._serve(command, _CAUSE[tier])
             case Restore() if command.gpus:
-                self._serve(command, _CAUSE[command.source])
+                offered = self._profile.offers("restore")
+                self._serve(command, _CAUSE[command.source] if offered else Cause.COLD)
             case Restore() | Suspend():
                 self._span(command, "standby", ())
             case Snapshot() if not command.leave:

@@ -34,6 +34,7 @@ from inferx.core.commands import (
     Stop,
     Suspend,
 )
+from inferx.core.events import PhaseTiming
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.step import Record
 from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
@@ -44,6 +45,8 @@ __all__ = ["START_NAME", "Fleet", "first_id"]
 RETRY_NS = 10 * NS_PER_S
 """A command unanswered for this long is sent again; the wait doubles each time."""
 IDS_PER_EPOCH = 1 << 32
+COLDER_MUST_WIN_BY = 2
+"""A start from a colder tier is chosen only where it is expected to be this many times faster."""
 RETRY_LIMIT = 8
 """After so many repetitions in a row without a sign of life the node is lost."""
 
@@ -166,7 +169,9 @@ class Fleet:
                 break
         for tier, pod_there in there:
             estimate = c.starts.start_ns(tier, group, spec)
-            if estimate <= soonest:
+            # The warmer tier moves fewer bytes: an estimate must be far off to say otherwise, and
+            # a tier that is never chosen would never be learned about again.
+            if estimate <= COLDER_MUST_WIN_BY * soonest:
                 best, standby, soonest = tier, pod_there, estimate
         return best, standby
 
@@ -371,11 +376,13 @@ class Fleet:
         self._send(Copy(node, self._epoch, self._number(), function, Tier.NVME, Tier.REMOTE))
 
     # -- facts: each answers a command that was taken out of `pending` ---
-    def ready(self, pod: Pod) -> None:
+    def ready(self, pod: Pod, phases: Sequence[PhaseTiming]) -> None:
         """A start is over: learn from it, free what only it needed."""
         c = self._c
         spec = c.functions[pod.function]
-        c.starts.learn(pod.start, int(c.node_group[pod.node]), spec, c.now_ns - pod.started_ns)
+        # What the node itself took; waiting for its turn there says nothing about the tier.
+        took_ns = sum(phase.duration_ns for phase in phases) or c.now_ns - pod.started_ns
+        c.starts.learn(pod.start, int(c.node_group[pod.node]), spec, took_ns)
         self._landed(pod, ok=True)
         pod.ready_ns = pod.idle_since_ns = c.now_ns
         c.enter(pod, PodState.READY)
@@ -510,6 +517,15 @@ class Fleet:
         for pod in [pod for pod in c.pods.values() if pod.node == node]:
             if pod.state in (PodState.READY, PodState.STANDBY) and pod.sink_to is Tier.HBM:
                 self.sink(pod, Tier.ABSENT)
+
+    def processes(self, node: NodeId) -> list[PodId]:
+        """Pods that a node runs, or should; those that wait for others to leave come first.
+
+        A pod that waits to be created or restored has no process yet: it is not there.
+        """
+        pods = [pod for pod in self._c.pods.values() if pod.node == node]
+        waiting = [pod.id for pod in pods if pod.claims and pod.start is Tier.DRAM]
+        return waiting + [pod.id for pod in pods if not pod.claims]
 
     def found(self, node: NodeId, snapshots: Sequence[FunctionId]) -> None:
         """Take a node's word for what is on its disk; what is on its way there stays charged."""

@@ -269,7 +269,7 @@ class Scheduler:
             return  # An orphan's end.
         match fact:
             case PodReady():
-                self.fleet.ready(pod)
+                self.fleet.ready(pod, fact.phases)
                 self._became_ready(pod)
             case PodSuspended():
                 self.fleet.suspended(pod)
@@ -588,8 +588,9 @@ class Scheduler:
         if known:
             # Its agent started anew: what it does not report is gone.
             there = {pod for pod, _, _, _ in event.pods}
-            for pod in [p for p in c.pods.values() if p.node == node and p.id not in there]:
-                self._failed(pod.id, "not reported")
+            for pod in self.fleet.processes(node):
+                if pod not in there:
+                    self._failed(pod, "not reported")
         else:
             # One that is being drained stays closed when its agent starts anew.
             c.node_alive[node] = True
