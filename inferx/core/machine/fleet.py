@@ -358,14 +358,22 @@ class Fleet:
         return True
 
     def drop(self, function: FunctionId, node: NodeId) -> bool:
-        """Delete a snapshot from a node's disk; False if it is not there."""
-        if not self._c.nvme[node, function]:
+        """Delete a snapshot from a node's disk; False if it is not there, or is being read."""
+        if not self._c.nvme[node, function] or self._reads(node, function):
             return False
         # It must not be chosen as a source any more; its bytes are free when it is gone.
         self._c.nvme[node, function] = False
         self.arriving[node, function] = None
         self._send(Drop(node, self._epoch, self._number(), function, Tier.NVME))
         return True
+
+    def _reads(self, node: NodeId, function: FunctionId) -> bool:
+        return any(
+            isinstance(p.command, Restore | Copy)
+            and p.command.source is Tier.NVME
+            and (p.command.node, p.command.function) == (node, function)
+            for p in self.pending.values()
+        )
 
     def _upload(self, node: NodeId, function: FunctionId) -> None:
         c = self._c
