@@ -133,6 +133,7 @@ def test_shipped_profiles_are_the_promised_ones_and_offer_what_they_say():
     assert profile_names() == [
         "criu-aio",
         "criu-memfd",
+        "criu-pinned",
         "criu-upstream",
         "safetensors",
         "serverlessllm",
@@ -141,7 +142,7 @@ def test_shipped_profiles_are_the_promised_ones_and_offer_what_they_say():
     offers = {name: set(load_profile(name).operations) for name in profile_names()}
     assert offers["safetensors"] == {"cold", "stop"}
     assert offers["sleep"] == {"cold", "stop", "suspend", "resume"}
-    for name in ("criu-aio", "criu-memfd", "criu-upstream", "serverlessllm"):
+    for name in ("criu-aio", "criu-memfd", "criu-pinned", "criu-upstream", "serverlessllm"):
         assert offers[name] == set(OPERATIONS)
     assert load_profile("sleep").offers("resume")
     assert not load_profile("sleep").offers("restore")
