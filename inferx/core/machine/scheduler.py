@@ -586,7 +586,9 @@ class Scheduler:
         known = c.node_alive[node]
         self._boots[node] = event.boot
         if known:
-            # Its agent started anew: what it does not report is gone.
+            # Its agent started anew: what it does not report is gone. Snapshots first: a pod's
+            # end may launch another here.
+            self.fleet.found(node, event.snapshots)
             there = {pod for pod, _, _, _ in event.pods}
             for pod in self.fleet.processes(node):
                 if pod not in there:
