@@ -1,9 +1,14 @@
-"""The summary in a terminal: one line a policy, under 100 columns; several seeds with intervals."""
+"""The summary in a terminal: one line a policy, under 100 columns; several seeds with intervals.
 
-from collections.abc import Sequence
+A narrow terminal shows fewer columns, whole ones.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +34,18 @@ _COLUMNS: Final = (
     ("refu", "sed", "refused", 1.0),
 )
 """Heading over two lines, path in the row, factor."""
+_DROPPED: Final = (
+    "e2e_s.p90",
+    "ttft_s.p90",
+    "gpu_resident_pct",
+    "queue_s.p99",
+    "e2e_s.p50",
+    "gpu_busy_pct",
+    "cost_usd",
+    "e2e_s.p99",
+    "goodput_per_gpu_hour",
+)
+"""What a narrow terminal does without, first to last."""
 
 _SHOWN: Final = (
     ("ttft_s.p50", "TTFT s\np50"),
@@ -81,13 +98,36 @@ def _by_policy(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
     return groups
 
 
-def _main(groups: dict[str, list[SummaryRow]]) -> Table:
+class _Fitting:
+    """A table with as many of its columns as there is room for."""
+
+    def __init__(self, build: Callable[[Sequence[str]], Table], dropped: Sequence[str]) -> None:
+        """Keep how to build it without some columns, and which those are, first to last."""
+        self._build, self._dropped = build, dropped
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbound = options.update(max_width=10_000)
+        for count in range(len(self._dropped) + 1):
+            table = self._build(self._dropped[:count])
+            if Measurement.get(console, unbound, table).maximum <= options.max_width:
+                break
+        yield table
+
+
+def _main(groups: dict[str, list[SummaryRow]], without: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold", no_wrap=False)
-    for over, under, _, _ in _COLUMNS:
-        table.add_column(f"{over}\n{under}", justify="right", no_wrap=True)
+    shown: list[tuple[str, str, float]] = []
+    title = ""
+    for over, under, name, factor in _COLUMNS:
+        title = over or title
+        if name not in without:
+            # A heading stands over the first of its columns that is there.
+            new = not shown or shown[-1][0] != title
+            table.add_column(f"{title if new else ''}\n{under}", justify="right", no_wrap=True)
+            shown.append((title, name, factor))
     for policy, rows in groups.items():
-        table.add_row(Text(policy), *(_cell(rows, name, factor) for _, _, name, factor in _COLUMNS))
+        table.add_row(Text(policy), *(_cell(rows, name, factor) for _, name, factor in shown))
     return table
 
 
@@ -111,14 +151,6 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
     """A table of differences from the baseline, and how to read it."""
     if not paired:
         return []
-    found = {(pair.policy, pair.metric): pair for pair in paired}
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold")
-    shown = [(name, title) for name, title in _SHOWN if any(key[1] == name for key in found)]
-    for _, title in shown:
-        table.add_column(title, justify="right", no_wrap=True)
-    for policy in dict.fromkeys(pair.policy for pair in paired):
-        table.add_row(Text(policy), *(_verdict(found[policy, name]) for name, _ in shown))
     seeds = max(pair.n for pair in paired)
     told = (
         "n=1: one seed, no interval."
@@ -126,7 +158,20 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
         else f"n={seeds} seeds, paired; [95 % interval]; bold: p < 0.05 after Holm's correction."
     )
     head = Text(f"Less {paired[0].baseline}, on the same arrivals. {told}", style="dim")
-    return [Text(""), head, table]
+    return [Text(""), head, _Fitting(partial(_paired, paired), _DROPPED)]
+
+
+def _paired(paired: Sequence[PairedDifference], without: Sequence[str]) -> Table:
+    found = {(pair.policy, pair.metric): pair for pair in paired}
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold")
+    metrics = {name for _, name in found} - set(without)
+    shown = [(name, title) for name, title in _SHOWN if name in metrics]
+    for _, title in shown:
+        table.add_column(title, justify="right", no_wrap=True)
+    for policy in dict.fromkeys(pair.policy for pair in paired):
+        table.add_row(Text(policy), *(_verdict(found[policy, name]) for name, _ in shown))
+    return table
 
 
 def _conservation(groups: dict[str, list[SummaryRow]]) -> Text:
@@ -151,4 +196,9 @@ def summary_table(
     Quantiles of different seeds are averaged as numbers of those seeds; no quantile is pooled.
     """
     groups = _by_policy(rows)
-    return Group(_main(groups), *_difference(paired), Text(""), _conservation(groups))
+    return Group(
+        _Fitting(partial(_main, groups), _DROPPED),
+        *_difference(paired),
+        Text(""),
+        _conservation(groups),
+    )
