@@ -474,6 +474,8 @@ class Scheduler:
             pod = self.fleet.start(function, placed.gpus, (), prewarmed=prewarmed, bakes=bakes)
             self._decide_start("place", pod, "", (), why)
             return True
+        if bakes:
+            return False  # Nobody leaves for a pod that is only to be snapshotted.
         evicted = self._ask_policy("eviction", broken, lambda: self._evict(want))
         if not isinstance(evicted, Evict):
             forced = self._patience(want)
@@ -695,7 +697,11 @@ class Scheduler:
         elif move.to is Tier.NVME:
             if c.remote[c.node_platform[node], function]:
                 done = self.fleet.copy_in(function, node)
-            elif self.fleet.fits_disk((node, function)):
+            elif (
+                self.fleet.fits_disk((node, function))
+                # It is a pod of its own: a suspended one's host memory is of no use to it.
+                and c.node_host_open[node] >= spec.host_bytes
+            ):
                 done = self._want(function, prewarmed=True, node=node, bakes=True)
         else:
             source, _ = self.fleet.source(function, node)
