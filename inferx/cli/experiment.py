@@ -32,6 +32,7 @@ from inferx.spec.functions import load_functions
 from inferx.spec.template import auto_functions
 
 __all__ = [
+    "EXPLAINED",
     "PROFILE_OF",
     "Entry",
     "Experiment",
@@ -47,6 +48,8 @@ PROFILE_OF: Final = {
     "none": "safetensors",
 }
 """The profile of a bundle's mechanism, where the command names none."""
+EXPLAINED: Final = 100_000
+"""Traces of up to so many requests are explained unless the command says otherwise."""
 _NAMED: Final = 3
 
 
@@ -85,7 +88,7 @@ class Experiment:
     routers: int
     faults: Faults
     link: LinkModel = field(default_factory=LinkModel)
-    explain: bool
+    explain: bool | None
 
     def replicate(self, seeds: Sequence[int], folder: Path) -> list[Replication]:
         """Read and store what each seed's runs replay; equal traces are stored once.
@@ -154,7 +157,7 @@ class Experiment:
                     faults=self.faults,
                 ),
                 trace=replication.trace,
-                explain=self.explain,
+                explain=replication.requests <= EXPLAINED if self.explain is None else self.explain,
             )
             for entry in entries
             for replication in replications

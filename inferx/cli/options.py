@@ -58,8 +58,8 @@ class Chosen:
 
     def label(self, bundle: PolicyBundle) -> str:
         """Return what tables call it: the bundle's name, and what was set."""
-        told = ",".join(f"{name}={_shown(value)}" for name, value in self.settings)
-        return f"{bundle.name}({told})" if told else bundle.name
+        told = (f"{name}={_shown(value)}" for name, value in self.settings)
+        return " ".join([bundle.name, *told])
 
 
 def _shown(value: Setting) -> str:

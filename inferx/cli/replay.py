@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 
 from inferx.cli.experiment import (
+    EXPLAINED,
     Entry,
     Experiment,
     Replication,
@@ -137,9 +138,9 @@ _MAX_JOBS = 1_024
 )
 @click.option(
     "--explain/--no-explain",
-    default=True,
-    show_default=True,
-    help="Keep why each decision came out as it did, for `inferx explain`.",
+    default=None,
+    help="Keep why each decision came out as it did, for `inferx explain`.  [default: up to "
+    f"{EXPLAINED:,} requests]",
 )
 @click.option(
     "--allow-misfits",

@@ -1,0 +1,284 @@
+"""Bad input of every kind: one line on stderr, a status that is not zero, and nothing written."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inferx.sim.workload.trace import make_trace
+from inferx.sim.workload.write import write_trace
+
+TRACES = Path(__file__).parents[2] / "traces"
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+FUNCTION = (
+    '[[function]]\nname = "f0000"\nhbm_gib = 8\nhost_gib = 2\nweight_gib = 4\ndevice_gib = 5\n'
+)
+POLICY = """
+from dataclasses import dataclass, replace
+from inferx.policy import Defer, Evict, Place, Promote, Retain, Tier, default
+
+
+class Mine:
+    def {slot}({arguments}):
+        {body}
+
+
+def bundle(x=1):
+    return replace(default.bundle(), name="mine", {field}=Mine())
+"""
+ARGUMENTS = {
+    "admit": ("admission", "self, request, queued, view"),
+    "route": ("routing", "self, request, candidates, view, rng"),
+    "place": ("placement", "self, want, view, rng"),
+    "evict": ("eviction", "self, want, view, rng"),
+    "retain": ("keep_alive", "self, function, at, view"),
+    "promote": ("prewarm", "self, view, rng"),
+    "target": ("scaling", "self, function, view"),
+}
+
+
+def policy(slot: str, body: str) -> str:
+    """A policy whose one slot does the given thing."""
+    name, arguments = ARGUMENTS[slot]
+    text = POLICY.format(slot=slot, arguments=arguments, body=body, field=name)
+    if slot == "target":
+        text = text.replace(
+            "class Mine:", "class Mine:\n    def targets(self, view): return None\n"
+        )
+    return text
+
+
+@dataclass
+class Case:
+    says: str
+    files: dict[str, str | bytes] = field(default_factory=dict)
+    trace: str = "tiny"
+    more: str = ""
+    cluster: str = "g6e.12xlarge=1"
+    status: int = 2
+
+
+def text(trace: str, says: str) -> Case:
+    return Case(says, {"t.csv": trace}, trace="t.csv")
+
+
+def mine(slot: str, body: str, says: str) -> Case:
+    return Case(says, {"p.py": policy(slot, body)}, more="--policy p.py")
+
+
+HUGE = "x" * 3_000_000
+PARQUET = (TRACES / "tiny.parquet").read_bytes()
+CASES = {
+    # Traces.
+    "trace is missing": Case("nowhere.csv", trace="nowhere.csv"),
+    "trace is a directory": Case("directory", {"d/x": ""}, trace="d"),
+    "trace is empty": text("", "t.csv"),
+    "trace is one header": text(AZURE.splitlines()[0] + "\n", "no usable requests"),
+    "trace has other columns": text("a,b,c\n1,2,3\n", "begins with"),
+    "trace is prose": text("once upon a time\n", "begins with"),
+    "trace is binary": Case("t.bin", {"t.bin": bytes(range(256)) * 40}, trace="t.bin"),
+    "trace has one huge line": text(HUGE, "t.csv"),
+    "trace has a huge row": text(AZURE + HUGE + "\n", "t.csv:3"),
+    "trace is truncated parquet": Case("t.pq", {"t.pq": PARQUET[:4000]}, trace="t.pq"),
+    "trace is damaged parquet": Case(
+        "t.pq", {"t.pq": PARQUET[:60] + b"\0" * 900 + PARQUET[960:]}, trace="t.pq"
+    ),
+    "trace row is short": text(AZURE + "2023-11-16 18:15:47.0,374\n", "t.csv:3"),
+    "trace goes back in time": text(AZURE + "2023-11-16 18:15:40.0,3,4\n", "--sort"),
+    "trace has a bad time": text(AZURE + "yesterday,3,4\n", "t.csv:3"),
+    "trace has negative tokens": text(AZURE + "2023-11-16 18:15:47.0,-3,4\n", "t.csv:3"),
+    "trace has NaN tokens": text(AZURE + "2023-11-16 18:15:47.0,nan,4\n", "t.csv:3"),
+    "durations for a trace that has them": Case("expected no second", more="--durations t"),
+    # Clusters.
+    "cluster is missing": Case("nowhere.toml", cluster="nowhere.toml"),
+    "cluster is not TOML": Case("c.toml:1", {"c.toml": "[[["}, cluster="c.toml"),
+    "cluster is empty": Case("empty file", {"c.toml": ""}, cluster="c.toml"),
+    "cluster has an unknown key": Case(
+        "gpuz", {"c.toml": '[[group]]\ninstance_type = "p5.4xlarge"\ngpuz = 1\n'}, cluster="c.toml"
+    ),
+    "cluster counts nothing": Case("g6e.12xlarge=0", cluster="g6e.12xlarge=0"),
+    "cluster of an unknown type": Case("g7x.large", cluster="g7x.large=1"),
+    # Functions.
+    "functions are missing": Case("nowhere.toml", more="--functions nowhere.toml"),
+    "functions by an unknown template": Case("template", more="--functions auto:9000b"),
+    "functions are not JSON": Case("f.json:1", {"f.json": "{"}, more="--functions f.json"),
+    "functions of an empty directory": Case("empty", {"d/x": ""}, more="--functions d"),
+    "functions do not describe the trace": Case(
+        "does not describe: f0",
+        {"f.toml": FUNCTION.replace("f0000", "other")},
+        more="--functions f.toml",
+    ),
+    "functions fit no node": Case(
+        "--allow-misfits",
+        {"f.toml": FUNCTION.replace("hbm_gib = 8", "hbm_gib = 800")},
+        trace="one",
+        more="--functions f.toml",
+    ),
+    # Policies that cannot be made.
+    "policy is unknown": Case("expected one of", more="--policy deafult"),
+    "policy file is missing": Case("no such file", more="--policy nowhere.py"),
+    "policy file lacks the function": Case("no function", {"p.py": ""}, more="--policy p.py"),
+    "policy is not Python": Case("p.py:1", {"p.py": "def ("}, more="--policy p.py:bundle"),
+    "policy raises on import": Case(
+        "ZeroDivisionError", {"p.py": "1 / 0"}, more="--policy p.py:bundle"
+    ),
+    "policy raises when made": Case(
+        "KeyError", {"p.py": "def bundle(): return {}['x']"}, more="--policy p.py:bundle"
+    ),
+    "policy makes nothing": Case(
+        "made a NoneType", {"p.py": "def bundle(): pass"}, more="--policy p.py:bundle"
+    ),
+    "policy lacks a method": Case(
+        "no method 'place'",
+        {"p.py": policy("evict", "pass").replace("eviction=", "placement=")},
+        more="--policy p.py",
+    ),
+    "policy has no such setting": Case("its settings are", more="--policy default --set gap=1"),
+    "setting without a value": Case("NAME=VALUE", more="--policy default --set gaps"),
+    "setting before any policy": Case("no --policy before", more="--set gaps=1 --policy default"),
+    "setting twice": Case("second time", more="--policy default --set gaps=1 --set gaps=2"),
+    "policy twice": Case("second policy", more="--policy default --policy default"),
+    "policy for an unknown mechanism": Case(
+        "mechanism 'magic'",
+        {"p.py": policy("admit", "pass").replace('name="mine"', 'name="mine", mechanism="magic"')},
+        more="--policy p.py",
+    ),
+    # Policies that break a rule in the run.
+    "policy raises in admit": mine(
+        "admit", "return {}['x']", "admission policy: it raised KeyError"
+    ),
+    "policy raises in place": mine("place", "return 1 / 0", "placement policy: it raised ZeroDiv"),
+    "policy raises many lines": mine("place", "raise ValueError('a\\nb\\n\\nc')", "a b c"),
+    "policy leaves": mine("place", "raise SystemExit(0)", "it raised SystemExit"),
+    "policy admits with a word": mine("admit", "return 'yes'", "expected Admit() or Reject"),
+    "policy returns None for a place": mine("place", "return None", "it returned None"),
+    "policy places on text": mine("place", "return Place('0')", "expected Place(tuple"),
+    "policy places on no GPU": mine("place", "return Place(())", "1 distinct GPUs were wanted"),
+    "policy places where no GPU is": mine("place", "return Place((99,))", "there is no GPU 99"),
+    "policy places on a full GPU": mine("place", "return Place((0,))", "GPU 0 is too full"),
+    "policy evicts whom nobody knows": Case(
+        "eviction policy: pod 77",
+        {
+            "p.py": policy("place", "return Defer('never')")
+            .replace("placement=Mine()", "placement=Mine(), eviction=Mine()")
+            .replace(
+                "class Mine:",
+                "class Mine:\n    def evict(self, *a): return Evict((), ((77, Tier.ABSENT),))\n",
+            )
+        },
+        more="--policy p.py",
+    ),
+    "policy holds for a float": mine(
+        "retain", "return Retain(1e9, Tier.DRAM)", "keep_alive policy"
+    ),
+    "policy holds for less than nothing": mine(
+        "retain", "return Retain(-1, Tier.DRAM)", "keep_alive policy"
+    ),
+    "policy promotes nowhere": mine("promote", "return [Promote(0, 99, Tier.NVME)]", "prewarm"),
+    "policy promotes text": mine("promote", "return 'abc'", "a list or tuple of Promote"),
+    "policy wants half a pod": mine("target", "return 0.5", "scaling policy"),
+    "policy changes the view": mine("place", "view.gpus.milli_free[0] = 0", "read-only"),
+    # Options.
+    "seed is a word": Case("seed 'one'", more="--seed one"),
+    "seed is negative": Case("seed '-1'", more="--seed -1"),
+    "seeds go backwards": Case("seed '5..1'", more="--seed 5..1"),
+    "seed twice": Case("3 twice", more="--seed 1..3,3"),
+    "too many seeds": Case("seed '0..999999'", more="--seed 0..999999"),
+    "assign is a word": Case("assign 'zipf'", more="--assign zipf"),
+    "assign to no function": Case("assign 'uniform:0'", more="--assign uniform:0"),
+    "profile is unknown": Case("profile", more="--profile magic"),
+    "profile of an unknown mechanism": Case("expected one of", more="--profile magic=criu-memfd"),
+    "prepared is a word": Case("prepared 'yes'", more="--prepared yes"),
+    "no jobs": Case("jobs 0", more="--jobs 0"),
+    "jobs is a word": Case("--jobs", more="--jobs many"),
+    "no routers": Case("routers 0", more="--routers 0"),
+    "link loses all": Case("link-loss 1", more="--link-loss 1"),
+    "link delay is NaN": Case("link-delay-ms nan", more="--link-delay-ms nan"),
+    "warm-up is negative": Case("warmup -1", more="--warmup -1"),
+    "target is NaN": Case("slo-ttft nan", more="--slo-ttft nan"),
+    "against is unknown": Case("policy nobody: unknown", more="--against nobody"),
+    "option is unknown": Case("No such option", more="--polcy default"),
+    "fault file is missing": Case("No such file", more="--faults nowhere.toml"),
+    "fault file is not TOML": Case("x.toml", {"x.toml": "kind = lost"}, more="--faults x.toml"),
+    "fault of an unknown kind": Case(
+        "x.toml",
+        {"x.toml": '[[fault]]\nnode = "g6e.12xlarge-0"\nat_s = 1\nkind = "melted"\n'},
+        more="--faults x.toml",
+    ),
+    "fault of a node that is not there": Case(
+        "not in the cluster",
+        {"x.toml": '[[fault]]\nnode = "n"\nat_s = 1\nkind = "lost"\n'},
+        more="--faults x.toml",
+    ),
+    "out exists": Case("exists", {"run/x": ""}),
+    "out is no run": Case("is not a run", {"run/x": ""}, more="--overwrite"),
+    "out is a file": Case("exists", {"run": "precious"}),
+}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A trace of three requests of one function."""
+    path = tmp_path_factory.mktemp("one") / "one.parquet"
+    write_trace(path, [make_trace(np.arange(3) * 10**9, duration_ns=np.full(3, 10**8))])
+    return path
+
+
+def listing(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts
+    }
+
+
+def assert_one_line(status: int, out: str, err: str, says: str) -> None:
+    assert status != 0
+    assert out == ""
+    assert err.startswith("inferx: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    assert says in err
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replay_refuses_in_one_line_and_leaves_nothing(name, call, one, tmp_path, monkeypatch):
+    case = CASES[name]
+    monkeypatch.chdir(tmp_path)
+    for file, content in case.files.items():
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    before = listing(tmp_path)
+    trace = {"tiny": TRACES / "tiny.parquet", "one": one}.get(case.trace, case.trace)
+    words = ("replay", trace, "--cluster", case.cluster, "--out", "run", *case.more.split())
+    status, out, err = call(*words)
+    assert_one_line(status, out, err, case.says)
+    assert status == case.status
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("explain nowhere 1", "no such run"),
+        ("explain . 1", "not part of a run"),
+        ("explain .", "REQUEST or --slowest"),
+        ("explain . 1 --slowest 2", "one of them"),
+        ("explain . --slowest 0", "expected 1 to"),
+        ("explain . one", "REQUEST"),
+        ("check", "--policy"),
+        ("check --policy nobody", "unknown"),
+        ("check --policy default --policy default", "expected one --policy"),
+        ("check --policy default --set x=1", "its settings are"),
+        ("replay", "TRACE"),
+        ("replay t.csv", "--cluster"),
+        ("reply", "No such command"),
+    ],
+)
+def test_commands_refuse_in_one_line(words, says, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(*call(*words.split()), says)
+    assert listing(tmp_path) == {}
