@@ -8,7 +8,7 @@ import gc
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -57,6 +57,7 @@ from inferx.core.events import (
 from inferx.core.explain import Decision
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
+from inferx.core.machine.step import Machine, Step
 from inferx.core.protocols import PolicyBundle
 from inferx.core.rng import stream
 from inferx.core.types import FunctionId, FunctionSpec, NodeId, NodeSpec, PodId, RequestId, RouterId
@@ -67,7 +68,7 @@ from inferx.sim.device import NodeDevices
 from inferx.sim.faults import SPOT_NOTICE_S, Fault, Faults
 from inferx.sim.ledger import Ledger
 from inferx.sim.link import Link, LinkModel
-from inferx.sim.node import Pods, SimNode
+from inferx.sim.node import Pods, SimNode, Wrap
 from inferx.sim.profile import Profile
 from inferx.sim.record import DecisionRow, Outcome, RequestColumns, RunRecord
 from inferx.sim.serving import ServingModel
@@ -106,6 +107,10 @@ class World:
     merge_ns: int = NS_PER_S
 
 
+def _as_it_is(_name: str, machine: Machine[Any, Any]) -> Machine[Any, Any]:
+    return machine
+
+
 class _Clocked:
     """Calls a machine when its deadline comes. Timers that were overtaken do nothing."""
 
@@ -142,7 +147,20 @@ class Simulation:
         explain: bool = False,
         strict: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
+        wrap: Wrap = _as_it_is,
     ) -> None:
+        """Put the machines together.
+
+        Args:
+            world: Everything but the trace, the policy and the seed.
+            policies: A fresh bundle.
+            seed: Of every stream of the run.
+            explain: Whether decisions carry their explanation.
+            strict: Whether an impossible proposal raises.
+            on_progress: Told the requests that have arrived, and when.
+            wrap: Takes each machine, named `scheduler`, `router/N` or `agent/NODE/BOOT`, and
+                returns what is to be stepped in its stead: a journal is kept so.
+        """
         self._world = world
         self._policies = policies
         self._seed = seed
@@ -160,6 +178,7 @@ class Simulation:
             on_decision=self._decided,
             explain=explain,
         )
+        self._step_scheduler = wrap("scheduler", self.scheduler).step
         # As the policy slices them: a bundle of whole GPUs charges whole GPUs.
         self._functions = self.scheduler.cluster.functions
         self._ledger = Ledger(self._functions, self.scheduler.cluster.gpu_count, world.merge_ns)
@@ -192,6 +211,7 @@ class Simulation:
                     pods=self._pods,
                     rng=device_rng,
                     start_failures=world.faults.start_failures,
+                    wrap=wrap,
                     tell=self._facts.send,
                     on_first=self._first,
                     on_finished=self._finished,
@@ -203,13 +223,19 @@ class Simulation:
             Link(clock, world.link, link_rng, node.receive, reliable=False) for node in self.nodes
         ]
         self.routers: list[Router] = []
+        self._step_routers: list[Callable[..., Step[RouterCommand]]] = []
         self._router_clocks: list[_Clocked] = []
         self._to_routers: list[Link[RouterEvent]] = []
         for index in range(world.routers):
             router = Router(
-                RouterId(index), self._functions, policies, stream(seed, f"policy.router/{index}")
+                RouterId(index),
+                self._functions,
+                policies,
+                stream(seed, f"policy.router/{index}"),
+                strict=strict,
             )
             self.routers.append(router)
+            self._step_routers.append(wrap(f"router/{index}", router).step)
 
             def tick(index: int = index) -> None:
                 self._tell_router(index, ())
@@ -338,7 +364,7 @@ class Simulation:
     # -- routers ---
     def _tell_router(self, index: int, events: tuple[RouterEvent, ...]) -> None:
         now: int = self.clock.env._now  # type: ignore[assignment]  # noqa: SLF001 - hot.
-        step = self.routers[index].step(now, events)
+        step = self._step_routers[index](now, events)
         for command in step.commands:
             if type(command) is Dispatch:
                 self._dispatch(now, command.request, command.pod)
@@ -432,7 +458,7 @@ class Simulation:
     # -- scheduler ---
     def _tell_scheduler(self, events: tuple[SchedulerEvent, ...]) -> None:
         now = self.clock.now_ns()
-        step = self.scheduler.step(now, events)
+        step = self._step_scheduler(now, events)
         for command in step.commands:
             self._ordered(now, command)
         self._scheduler_clock.arm(step.deadline_ns)
@@ -496,7 +522,7 @@ class Simulation:
         if fault.back_after_s:
             yield env.timeout(int(fault.back_after_s * NS_PER_S))
             node.rejoin()
-            self._tell_scheduler((NodeJoined(node.id, 1),))
+            self._tell_scheduler((NodeJoined(node.id, node.boot),))
 
     # -- the end ---
     def _record(self) -> RunRecord:

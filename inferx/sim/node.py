@@ -1,6 +1,7 @@
 """A simulated node: the real agent machine over modelled devices, and the pods it runs."""
 
 from collections.abc import Callable
+from typing import Any
 
 from numpy.random import Generator
 from simpy.events import Event
@@ -21,6 +22,7 @@ from inferx.core.commands import (
 )
 from inferx.core.events import Fact, Performed, PhaseTiming
 from inferx.core.machine.agent import Agent
+from inferx.core.machine.step import Machine
 from inferx.core.types import FunctionId, FunctionSpec, NodeId, PodId, Tier
 from inferx.core.units import NS_PER_MS
 from inferx.sim.clock import SimClock
@@ -30,7 +32,7 @@ from inferx.sim.profile import Operation, Profile
 from inferx.sim.record import Cause
 from inferx.sim.serving import GpuMeter, PodServer, ServingModel
 
-__all__ = ["Pods", "ServedPod", "SimNode"]
+__all__ = ["Pods", "ServedPod", "SimNode", "Wrap"]
 
 FAIL_NS = 10 * NS_PER_MS
 """How long it takes to notice that a process cannot be started."""
@@ -59,6 +61,8 @@ class ServedPod:
 
 
 Pods = dict[PodId, ServedPod]
+Wrap = Callable[[str, Machine[Any, Any]], Machine[Any, Any]]
+"""Takes a machine and its name; returns what is stepped in its stead."""
 
 
 class _Nominal:
@@ -86,6 +90,7 @@ class SimNode:
         pods: Pods,
         rng: Generator,
         start_failures: float,
+        wrap: Wrap,
         tell: Callable[[Fact], None],
         on_first: Callable[[int], object],
         on_finished: Callable[[int], object],
@@ -108,7 +113,10 @@ class SimNode:
         self._on_first = on_first
         self._on_finished = on_finished
         self._on_aborted = on_aborted
-        self._agent = Agent(node)
+        self._wrap = wrap
+        self.boot = 0
+        """How often it has joined again."""
+        self._agent = self._new_agent()
         self._images: dict[FunctionId, None] = {}
         """Functions that were started here: their image and weights are on the disk."""
         self._here: dict[PodId, FunctionId] = {}
@@ -274,7 +282,11 @@ class SimNode:
     def rejoin(self) -> None:
         """The node is back, empty."""
         self.alive = True
-        self._agent = Agent(self.id)
+        self.boot += 1
+        self._agent = self._new_agent()
+
+    def _new_agent(self) -> Machine[AgentEvent, AgentCommand]:
+        return self._wrap(f"agent/{self.id}/{self.boot}", Agent(self.id))
 
     def busy_ns(self) -> list[int]:
         """Return for how long each GPU was at work."""
