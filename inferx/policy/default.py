@@ -56,13 +56,14 @@ WORTH = 3.0
 """Evicting for a nearer start must be expected to be this many times sooner."""
 
 
+_STARTING = np.zeros(len(PodState), np.bool_)
+_STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
+
+
 def _busy_starts(view: ClusterView) -> np.ndarray:
     """Starts under way on each node, for they share its links. Shape (nodes,)."""
     pods = view.pods
-    starting = np.isin(
-        pods.state, (int(PodState.CREATING), int(PodState.RESTORING), int(PodState.RESUMING))
-    )
-    return np.bincount(pods.node[starting], minlength=len(view.nodes.specs))
+    return np.bincount(pods.node[_STARTING[pods.state]], minlength=len(view.nodes.specs))
 
 
 def _ready_s(function: FunctionId, view: ClusterView) -> F64:
@@ -138,8 +139,10 @@ class PlaceOrEvict:
             return free
         ready = _ready_s(want.function, view)
         node = int(view.gpus.node[free.gpus[0]])
-        eligible = np.unique(view.gpus.node[view.eligible(want)])
-        if ready[node] <= WORTH * (1.0 + float(ready[eligible].min())):
+        if ready[node] <= WORTH:
+            return free
+        soonest = float(ready[view.gpus.node][view.eligible(want)].min())
+        if ready[node] <= WORTH * (1.0 + soonest):
             return free
         plan = self.eviction.evict(want, view, rng)
         if isinstance(plan, Evict) and plan.gpus:

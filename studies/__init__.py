@@ -1,0 +1,1 @@
+"""Studies behind docs/results: each module regenerates one document with one command."""
