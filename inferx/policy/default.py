@@ -1,6 +1,7 @@
 """Ours: every choice is the one with the least expected waiting.
 
-- Place where the pod is ready soonest: the warmest tier, the least contended node, then best fit.
+- Place where the pod is ready soonest: the warmest tier, the GPU with the fewest starts before it,
+  the least contended node, then best fit.
 - Wait for room only where that pays: if a node that is full of idle pods holds the state much
   nearer than any free GPU does, evict there instead of starting cold elsewhere.
 - Evict the pods whose loss is expected to cost the least: the probability that the function is
@@ -67,8 +68,15 @@ def _busy_starts(view: ClusterView) -> np.ndarray:
 
 
 def _ready_s(function: FunctionId, view: ClusterView) -> F64:
-    """Expected seconds to ready on each node. Shape (nodes,)."""
-    ready: F64 = view.node_restore_ns(function) * (1 + _busy_starts(view)) / NS_PER_S
+    """Expected seconds to ready on each GPU. Shape (gpus,).
+
+    Starts on one GPU go one after another; those on other GPUs of its node share its links.
+    """
+    pods, node = view.pods, view.gpus.node
+    gpu = pods.gpu[_STARTING[pods.state]].ravel()
+    queue = np.bincount(gpu[gpu >= 0], minlength=len(node))
+    beside = 0.1 * _busy_starts(view)[node]
+    ready: F64 = view.restore_ns(function) * (1.0 + queue + beside) / NS_PER_S
     return ready
 
 
@@ -78,7 +86,7 @@ class SoonestReady:
 
     def score(self, want: Want, view: ClusterView) -> F64:
         """Return 1 / (1 + seconds to ready). Shape (gpus,), in [0, 1]."""
-        score: F64 = (1.0 / (1.0 + _ready_s(want.function, view)))[view.gpus.node]
+        score: F64 = 1.0 / (1.0 + _ready_s(want.function, view))
         return score
 
 
@@ -138,17 +146,13 @@ class PlaceOrEvict:
         if isinstance(free, Defer) or want.node >= 0:
             return free
         ready = _ready_s(want.function, view)
-        node = int(view.gpus.node[free.gpus[0]])
-        if ready[node] <= WORTH:
-            return free
-        soonest = float(ready[view.gpus.node][view.eligible(want)].min())
-        if ready[node] <= WORTH * (1.0 + soonest):
+        here = float(ready[free.gpus[0]])
+        if here <= WORTH or here <= WORTH * (1.0 + float(ready[view.eligible(want)].min())):
             return free
         plan = self.eviction.evict(want, view, rng)
-        if isinstance(plan, Evict) and plan.gpus:
-            there = int(view.gpus.node[plan.gpus[0]])
-            if ready[node] > WORTH * (1.0 + ready[there]):
-                return Defer("sooner behind a victim")
+        gpus = plan.gpus if isinstance(plan, Evict) else ()
+        if gpus and here > WORTH * (1.0 + float(ready[gpus[0]])):
+            return Defer("sooner behind a victim")
         return free
 
     def explain(self, want: Want, view: ClusterView) -> Explanation:
