@@ -90,6 +90,8 @@ _BANNED: Final = frozenset(
     }
 )
 """Modules that reach a clock, chance, the environment, files, processes or a network."""
+_TYPE: Final = "numpy.random.Generator"
+"""The type of the rng that policies are handed."""
 _BANNED_CALLS: Final = {
     "breakpoint": "it stops a server",
     "eval": "a policy is code that can be read",
@@ -185,7 +187,11 @@ def _sources(sources: Sequence[Path]) -> Finding:
 
 
 def _impure(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    types = [
+        node.value for node in nodes if isinstance(node, ast.Attribute) and node.attr == "Generator"
+    ]
+    for node in nodes:
         names: list[str] = []
         if not isinstance(node, ast.stmt | ast.expr):
             continue
@@ -193,8 +199,8 @@ def _impure(path: Path) -> Iterator[tuple[int, str]]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             names = [node.module]
-            if node.module == "numpy":
-                names += [f"numpy.{alias.name}" for alias in node.names]
+            if node.module in {"numpy", "numpy.random"}:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             why = _BANNED_CALLS.get(node.func.id)
             if why is not None:
@@ -204,10 +210,12 @@ def _impure(path: Path) -> Iterator[tuple[int, str]]:
             and node.attr == "random"
             and isinstance(node.value, ast.Name)
             and node.value.id in {"np", "numpy"}
+            and node not in types
         ):
             yield node.lineno, "uses numpy.random: chance comes from the rng that it is handed"
         for name in names:
-            if name.partition(".")[0] in _BANNED:
+            drawn = name.startswith("numpy.random") and name != _TYPE
+            if name.partition(".")[0] in _BANNED or drawn:
                 yield node.lineno, f"imports {name}: a policy reads nothing but its arguments"
             elif name.startswith("inferx.") and name.split(".")[1] not in {"policy", "core"}:
                 yield node.lineno, f"imports {name}: a policy imports from inferx.policy"
@@ -253,11 +261,9 @@ def _columns(view: ClusterView) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every public column of a view with its name."""
     for table in ("gpus", "nodes", "pods", "functions"):
         shown = getattr(view, table)
-        for name, attribute in vars(type(shown)).items():
-            if isinstance(attribute, property):
-                column = getattr(shown, name)
-                if isinstance(column, np.ndarray):
-                    yield f"{table}.{name}", column
+        for name in dir(shown):
+            if not name.startswith("_") and isinstance(column := getattr(shown, name), np.ndarray):
+                yield f"{table}.{name}", column
 
 
 def _guarding(slot: str, ask: Callable[..., object], arguments: tuple[object, ...]) -> object:
