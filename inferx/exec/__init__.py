@@ -1,0 +1,1 @@
+"""Touches the world: drives the kernel's machines on asyncio, with a real clock and real nodes."""
