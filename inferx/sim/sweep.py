@@ -4,8 +4,8 @@ Laws:
 1. Records come in the order of the jobs, whatever their number of workers, and are equal to the
    bit: each run has its own policy object, made in the process that runs it.
 2. Memory holds at most two records a worker.
-3. A worker that fails or dies is one error with the policy's name and the seed; no worker outlives
-   the sweep. Workers ignore Ctrl-C: the one that asked for them stops them.
+3. A run that fails, or whose process dies, is one error with the policy's name and the seed, told
+   at once. No worker outlives the sweep; they ignore Ctrl-C, for who asked for them stops them.
 """
 
 import contextlib
@@ -229,6 +229,9 @@ def _serve(connection: Connection, taken: Any) -> None:
             index, job = connection.recv()
         except (EOFError, OSError):
             return
+        except Exception:  # noqa: BLE001 - a job that cannot be read here is told there.
+            connection.send((None, None, traceback.format_exc()))
+            continue
 
         def tell(count: int, index: int = index) -> None:
             taken[index] = count

@@ -210,9 +210,7 @@ def test_policy_that_fails_in_a_worker_is_one_line(call, tmp_path):
     words = (*SMALL, "--policy", path, "--seed", "1..2", "--jobs", "2", "--out", tmp_path / "run")
     status, out, err = call(*words)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(
-        "inferx: policy my-policy, seed 1: keep_alive policy: it raised AssertionE"
-    )
+    assert re.match(r"inferx: policy my-policy, seed [12]: keep_alive policy: it raised Asser", err)
     assert " at p.py:" in err
     assert list(tmp_path.iterdir()) == [path]
 
