@@ -1,13 +1,15 @@
 """The agent machine: one a node. Turns commands into device actions, and tells facts.
 
 Laws:
-1. A command of an older epoch than the newest obeyed is refused (INV-8).
+1. A command of an older epoch than the newest obeyed is refused (INV-8), also one that waits.
 2. A command is identified by (epoch, sequence); a repeated one is not carried out again: while it
    runs it is accepted, when it has ended its fact is told again.
 3. Actions on one pod run in the order of their commands. Starts that build GPU state are
    serialised per GPU: two engines that size themselves at once mis-size each other, and a restore
    that meets a full GPU poisons its process.
 4. Every command is answered by exactly one fact, success or failure.
+5. A driver delivers to an agent only commands that were sent after the scheduler had taken in its
+   `NodeJoined`: what was under way to its predecessor is lost with the connection.
 """
 
 from collections import deque
@@ -84,7 +86,12 @@ class Agent:
         if command.epoch < self._epoch:
             out.append(Report(CommandRefused(self._node, command.epoch, command.sequence)))
             return
-        self._epoch = command.epoch
+        if command.epoch > self._epoch:
+            self._epoch = command.epoch
+            # What an older leader ordered and has not begun is void.
+            void, self._waiting = self._waiting, deque()
+            for old in void:
+                self._tell(old, CommandRefused(self._node, old.epoch, old.sequence), out)
         told = self._facts.get(key)
         if told is not None:
             out.append(Report(told))
@@ -102,7 +109,8 @@ class Agent:
             del self._busy_pods[command.pod]
             for gpu in self._exclusive(command):
                 del self._busy_gpus[gpu]
-            if event.error or isinstance(command, Stop):
+            left = isinstance(command, Snapshot) and command.leave
+            if event.error or left or isinstance(command, Stop):
                 self._dead[command.pod] = None
                 if len(self._dead) > REMEMBERED:
                     del self._dead[next(iter(self._dead))]

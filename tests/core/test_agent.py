@@ -1,0 +1,170 @@
+"""The agent machine: order, repetition, epochs."""
+
+import pytest
+
+from inferx.core.commands import (
+    Copy,
+    Create,
+    Drop,
+    Perform,
+    Report,
+    Restore,
+    Resume,
+    Snapshot,
+    Stop,
+    Suspend,
+)
+from inferx.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    Performed,
+    PhaseTiming,
+    PodFailed,
+    PodGone,
+    PodReady,
+    PodSuspended,
+    SnapshotCopied,
+    SnapshotDropped,
+    SnapshotTaken,
+)
+from inferx.core.machine import agent as agent_module
+from inferx.core.machine.agent import Agent
+from inferx.core.types import NodeId, Tier
+
+NODE = NodeId(0)
+
+
+def create(sequence: int, pod: int, gpu: int = 0, *, epoch: int = 1) -> Create:
+    return Create(NODE, epoch, sequence, pod, 0, (gpu,))
+
+
+def performs(out: tuple) -> list[tuple[int, object]]:
+    return [(c.action, c.command) for c in out if isinstance(c, Perform)]
+
+
+def facts(out: tuple) -> list[object]:
+    return [c.fact for c in out if isinstance(c, Report)]
+
+
+def tell(agent: Agent, *events: object) -> tuple:
+    step = agent.step(0, events)
+    assert step.deadline_ns is None
+    assert step.persist == ()
+    return step.commands
+
+
+PHASES = (PhaseTiming("x", 1, 2),)
+
+
+@pytest.mark.parametrize(
+    ("command", "fact"),
+    [
+        (Create(0, 1, 5, 7, 0, (0,)), PodReady(0, 1, 5, 7, PHASES)),
+        (Restore(0, 1, 5, 7, 0, (0,), Tier.NVME, False), PodReady(0, 1, 5, 7, PHASES)),
+        (Restore(0, 1, 5, 7, 0, (), Tier.NVME, False), PodSuspended(0, 1, 5, 7, PHASES)),
+        (Resume(0, 1, 5, 7, 0, (0,)), PodReady(0, 1, 5, 7, PHASES)),
+        (Suspend(0, 1, 5, 7, 0, (0,)), PodSuspended(0, 1, 5, 7, PHASES)),
+        (Snapshot(0, 1, 5, 7, 0, (0,), True), SnapshotTaken(0, 1, 5, 7, True, PHASES)),
+        (Snapshot(0, 1, 5, 7, 0, (0,), False), SnapshotTaken(0, 1, 5, 7, False, PHASES)),
+        (Stop(0, 1, 5, 7, 0, (0,)), PodGone(0, 1, 5, 7)),
+        (Copy(0, 1, 5, 3, Tier.REMOTE, Tier.NVME), SnapshotCopied(0, 1, 5, 3, Tier.NVME)),
+        (Drop(0, 1, 5, 3, Tier.NVME), SnapshotDropped(0, 1, 5, 3, Tier.NVME)),
+    ],
+)
+def test_each_command_is_answered_by_its_fact_once_and_again_when_it_is_repeated(
+    command: object, fact: object
+) -> None:
+    agent = Agent(NODE)
+    assert performs(tell(agent, command)) == [(0, command)]
+    assert facts(tell(agent, command)) == [CommandAccepted(0, 1, 5)]
+    assert facts(tell(agent, Performed(0, PHASES))) == [fact]
+    # It is not carried out again: its fact is told again.
+    assert tell(agent, command) == (Report(fact),)
+
+
+@pytest.mark.parametrize(
+    ("command", "fact"),
+    [
+        (create(5, 7), PodFailed(0, 1, 5, 7, "broken")),
+        (Suspend(0, 1, 5, 7, 0, (0,)), PodFailed(0, 1, 5, 7, "broken")),
+        (Stop(0, 1, 5, 7, 0, (0,)), PodGone(0, 1, 5, 7)),
+        (Copy(0, 1, 5, 3, Tier.REMOTE, Tier.NVME), SnapshotCopied(0, 1, 5, 3, Tier.NVME, False)),
+    ],
+)
+def test_a_failed_action_is_answered_by_one_fact(command: object, fact: object) -> None:
+    agent = Agent(NODE)
+    tell(agent, command)
+    assert facts(tell(agent, Performed(0, (), "broken"))) == [fact]
+
+
+def test_starts_on_one_gpu_wait_for_each_other_and_others_do_not() -> None:
+    agent = Agent(NODE)
+    out = tell(agent, create(1, 1, 0), create(2, 2, 0), create(3, 3, 1), create(4, 4, 0))
+    assert [c.pod for _, c in performs(out)] == [1, 3]
+    # A copy does not wait for anything.
+    copy = Copy(0, 1, 5, 3, Tier.REMOTE, Tier.NVME)
+    assert performs(tell(agent, copy)) == [(2, copy)]
+    assert [c.pod for _, c in performs(tell(agent, Performed(0)))] == [2]
+    assert [c.pod for _, c in performs(tell(agent, Performed(3)))] == [4]
+
+
+def test_actions_on_one_pod_run_in_the_order_of_their_commands() -> None:
+    agent = Agent(NODE)
+    suspend, resume = Suspend(0, 1, 2, 1, 0, (0,)), Resume(0, 1, 3, 1, 0, (1,))
+    out = tell(agent, create(1, 1, 0), suspend, resume, create(4, 9, 0))
+    assert [c for _, c in performs(out)] == [create(1, 1, 0)]
+    # The suspend is next; the other create has waited for the GPU only, and goes as well.
+    assert [c for _, c in performs(tell(agent, Performed(0)))] == [suspend, create(4, 9, 0)]
+    assert [c for _, c in performs(tell(agent, Performed(1)))] == [resume]
+
+
+def test_a_command_that_waited_for_a_pod_that_died_fails_but_a_stop_does_not() -> None:
+    agent = Agent(NODE)
+    suspend, stop = Suspend(0, 1, 2, 1, 0, (0,)), Stop(0, 1, 3, 1, 0, (0,))
+    tell(agent, create(1, 1), suspend, stop)
+    out = tell(agent, Performed(0, (), "broken"))
+    assert facts(out) == [PodFailed(0, 1, 1, 1, "broken"), PodFailed(0, 1, 2, 1, "pod is gone")]
+    assert performs(out) == [(1, stop)]
+
+
+def test_a_pod_that_left_with_its_snapshot_is_gone() -> None:
+    agent = Agent(NODE)
+    tell(agent, Snapshot(0, 1, 1, 7, 0, (0,), True), Performed(0))
+    out = tell(agent, Suspend(0, 1, 2, 7, 0, (0,)))
+    assert facts(out) == [PodFailed(0, 1, 2, 7, "pod is gone")]
+
+
+def test_inv_8_a_command_of_an_older_epoch_is_refused() -> None:
+    agent = Agent(NODE)
+    tell(agent, create(1, 1, epoch=2))
+    assert tell(agent, create(9, 5, 1)) == (Report(CommandRefused(0, 1, 9)),)
+    # The same sequence of another leader is another command.
+    assert performs(tell(agent, create(1, 6, 1, epoch=3))) == [(1, create(1, 6, 1, epoch=3))]
+
+
+def test_inv_8_what_an_older_leader_ordered_and_has_not_begun_is_void() -> None:
+    agent = Agent(NODE)
+    tell(agent, create(1, 1), create(2, 2))
+    out = tell(agent, create(1, 3, 1, epoch=2))
+    assert facts(out) == [CommandRefused(0, 1, 2)]
+    assert [c.pod for _, c in performs(out)] == [3]
+    # What it had begun ends, and is told with its own epoch.
+    out = tell(agent, Performed(0))
+    assert facts(out) == [PodReady(0, 1, 1, 1)]
+    assert performs(out) == []
+
+
+def test_only_so_many_facts_and_deaths_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "REMEMBERED", 2)
+    agent = Agent(NODE)
+    for n in range(4):
+        tell(agent, Stop(0, 1, n, n, 0, ()), Performed(n))
+    assert len(agent._facts) == len(agent._dead) == 2
+    assert facts(tell(agent, Stop(0, 1, 3, 3, 0, ()))) == [PodGone(0, 1, 3, 3)]
+
+
+def test_inv_5_time_never_goes_back() -> None:
+    agent = Agent(NODE)
+    agent.step(5, ())
+    with pytest.raises(AssertionError, match="INV-5"):
+        agent.step(4, ())
