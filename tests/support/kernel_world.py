@@ -74,7 +74,7 @@ from inferx.core.units import GIB, MILLI_PER_GPU, NS_PER_MS, NS_PER_S
 DELAY_NS = NS_PER_MS
 SERVICE_NS = 2 * NS_PER_S
 DURATION_NS: dict[type, int] = {
-    Create: 30 * NS_PER_S,
+    Create: 12 * NS_PER_S,
     Restore: 4 * NS_PER_S,
     Resume: NS_PER_S,
     Suspend: NS_PER_S,
@@ -727,6 +727,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // NS_PER_S:4}.{ns % NS_PER_S // NS_PER_MS:03}"
 
 
+_OPTIONAL = frozenset({"input_tokens", "deadline_ns", "error"})
 _SILENT = frozenset({"epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
 
 
@@ -740,12 +741,12 @@ def told(thing: object) -> str:
     fields = []
     for name in thing.__struct_fields__:  # type: ignore[attr-defined]
         value = getattr(thing, name)
-        if (
-            name in _SILENT
-            or value == ()
-            or (name in {"input_tokens", "deadline_ns"} and not value)
-        ):
+        if name in _SILENT or value == () or (name in _OPTIONAL and not value):
             continue
-        text = value.name if isinstance(value, Tier) else str(value).replace(" ", "")
+        text = value.name if isinstance(value, Tier) else str(value)
+        if isinstance(value, tuple):
+            text = text.replace(" ", "")
+        elif isinstance(value, str):
+            text = repr(value)
         fields.append(f"{name}={text}")
     return " ".join([type(thing).__name__, *fields])
