@@ -414,15 +414,18 @@ class Cluster:
                     hbm_claimed[gpu] += spec.hbm_bytes
         assert np.array_equal(milli, self.gpu_milli_charged), "INV-1: charged milli"
         assert np.array_equal(hbm, self.gpu_hbm_charged), "INV-1: charged HBM"
-        assert np.array_equal(MILLI_PER_GPU - milli - milli_claimed, self.gpu_milli_open)
-        assert np.array_equal(self.gpu_hbm_total - hbm - hbm_claimed, self.gpu_hbm_open)
+        milli_open = MILLI_PER_GPU - milli - milli_claimed
+        hbm_open = self.gpu_hbm_total - hbm - hbm_claimed
+        host_open = self.node_host_total - host - host_claimed
+        assert np.array_equal(milli_open, self.gpu_milli_open), "INV-1: open milli"
+        assert np.array_equal(hbm_open, self.gpu_hbm_open), "INV-1: open HBM"
         assert self.hbm_open == self.gpu_hbm_open.sum()
         assert self.milli_open == self.gpu_milli_open.sum()
         assert self.host_open == self.node_host_open.sum()
         assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
         assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"
         assert np.array_equal(host, self.node_host_charged), "INV-1: charged host memory"
-        assert np.array_equal(self.node_host_total - host - host_claimed, self.node_host_open)
+        assert np.array_equal(host_open, self.node_host_open), "INV-1: open host memory"
         assert (host <= self.node_host_total).all(), "INV-1: more host memory than a node has"
         used = self.nvme @ self.snapshot_bytes
         for node, function in nvme_pending:
