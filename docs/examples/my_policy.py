@@ -2,15 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from inferx.policy import (
-    NS_PER_S,
-    ClusterView,
-    FunctionId,
-    PolicyBundle,
-    Retain,
-    Tier,
-    default,
-)
+from inferx.policy import NS_PER_S, ClusterView, FunctionId, PolicyBundle, Retain, Tier, default
 
 
 @dataclass(frozen=True, slots=True)
