@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from kernel_rules import walk
-from kernel_world import FUNCTIONS, NODES, World, function, node
+from kernel_world import FUNCTIONS, NODES, World, function, node, want_of
 
 from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import PodState
@@ -21,19 +21,6 @@ from inferx.core.whynot import filter_counts, why_not
 from inferx.load import load_bundle
 from inferx.policy.basics import FixedHold, NeverEvict, NoPrewarm
 from inferx.policy.compose import BestFit, Scored
-
-
-def want(f: int, c: Cluster, *, at: int = ANY_NODE) -> Want:
-    spec = c.functions[f]
-    return Want(
-        FunctionId(f),
-        spec.gpus,
-        spec.milli_gpu,
-        spec.hbm_bytes,
-        spec.host_bytes,
-        spec.gpu_type,
-        NodeId(at),
-    )
 
 
 def empty(nodes=NODES, functions=FUNCTIONS) -> tuple[Cluster, ClusterView]:
@@ -87,7 +74,7 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
             lacks = world.scheduler._lacks[f].values()
             assert view.functions.queued[f] == sum(lacks)
             for at in (ANY_NODE, 0):
-                w = want(f, c, at=at)
+                w = want_of(c, f, at=at)
                 assert view.fits(w).tolist() == slow_fits(w, c)
                 assert view.eligible(w)[view.fits(w)].all()
                 with view.trial() as trial:
@@ -148,7 +135,7 @@ def test_inv_9_no_array_of_a_view_can_be_written() -> None:
     assert seen > 30
     before = world.cluster.gpu_milli_open.copy(), world.cluster.gpu_hbm_open.copy()
     for f in range(len(FUNCTIONS)):
-        w = want(f, world.cluster)
+        w = want_of(world.cluster, f)
         for mask in (view.fits(w), view.eligible(w), view.tier(FunctionId(f))):
             mask[...] = 0
         view.restore_ns(FunctionId(f))[...] = 0
@@ -184,7 +171,7 @@ def test_a_claim_hides_capacity_and_turns_into_a_charge() -> None:
     c.claim(pod)
     assert (int(c.gpu_milli_charged[0]), int(c.gpu_milli_open[0])) == (0, 0)
     assert view.nodes.host_bytes_free[0] == 96 * GIB
-    assert not view.fits(want(0, c))[0]
+    assert not view.fits(want_of(c, 0))[0]
     c.check()
     c.charge_gpus(pod)
     assert not pod.claims
@@ -196,7 +183,7 @@ def test_a_claim_hides_capacity_and_turns_into_a_charge() -> None:
     c.release_gpus(pod)
     c.charge_host(pod, 0)
     c.check()
-    assert view.fits(want(0, c))[0]
+    assert view.fits(want_of(c, 0))[0]
 
 
 def test_a_claim_can_be_withdrawn() -> None:
@@ -256,10 +243,10 @@ def test_a_trial_predicts_what_really_happens_and_leaves_no_trace() -> None:
                 trial.undo()
                 assert trial.host_bytes_free(pod.node) <= c.node_host_total[pod.node]
             for f in range(len(FUNCTIONS)):
-                np.testing.assert_array_equal(trial.fits(want(f, c)), view.fits(want(f, c)))
+                np.testing.assert_array_equal(trial.fits(want_of(c, f)), view.fits(want_of(c, f)))
             for pod in ready:
                 trial.release(pod.id)
-            predicted = [trial.fits(want(f, c)) for f in range(len(FUNCTIONS))]
+            predicted = [trial.fits(want_of(c, f)) for f in range(len(FUNCTIONS))]
         for one, two in zip(
             before, (c.gpu_milli_open, c.gpu_hbm_open, c.node_host_open), strict=True
         ):
@@ -268,7 +255,7 @@ def test_a_trial_predicts_what_really_happens_and_leaves_no_trace() -> None:
             c.release_gpus(pod)
             c.charge_host(pod, 0)
         for f, mask in enumerate(predicted):
-            np.testing.assert_array_equal(mask, view.fits(want(f, c)))
+            np.testing.assert_array_equal(mask, view.fits(want_of(c, f)))
 
 
 def test_a_trial_of_suspending_and_placing_counts_host_memory() -> None:
@@ -281,25 +268,25 @@ def test_a_trial_of_suspending_and_placing_counts_host_memory() -> None:
     trial = view.trial()
     trial.suspend(pod.id)
     assert trial.host_bytes_free(pod.node) == free - 30 * GIB
-    trial.place(want(1, c), (pod.gpus[0],))
+    trial.place(want_of(c, 1), (pod.gpus[0],))
     assert trial.host_bytes_free(pod.node) == free - 34 * GIB
-    assert not trial.fits(want(0, c))[pod.gpus[0]]
+    assert not trial.fits(want_of(c, 0))[pod.gpus[0]]
     trial.undo()
-    assert trial.fits(want(0, c))[pod.gpus[0]]
+    assert trial.fits(want_of(c, 0))[pod.gpus[0]]
 
 
 # -- gangs, types, why not ---
 def test_a_gang_fits_only_where_one_node_has_room_for_all_of_it() -> None:
     c, view = empty()
-    assert view.fits(want(2, c)).tolist() == [True, True, True, True, False]
+    assert view.fits(want_of(c, 2)).tolist() == [True, True, True, True, False]
     pod = c.add_pod(PodId(0), FunctionId(1), (GpuId(1),), NodeId(0))
     c.charge_gpus(pod)
-    assert view.fits(want(2, c)).tolist() == [False, False, True, True, False]
+    assert view.fits(want_of(c, 2)).tolist() == [False, False, True, True, False]
 
 
 def test_a_want_of_a_type_fits_only_there() -> None:
     c, view = empty()
-    assert view.fits(want(4, c)).tolist() == [False] * 4 + [True]
+    assert view.fits(want_of(c, 4)).tolist() == [False] * 4 + [True]
     w = Want(FunctionId(0), 1, 1, 1, 1, "nowhere to be had", ANY_NODE, FOREVER_NS)
     assert not view.fits(w).any()
     assert view.spec(FunctionId(4)).name == "only-b"
@@ -316,7 +303,7 @@ def test_why_not_counts_each_gpu_once_and_names_the_pod_that_could_leave() -> No
     )
     world = World(stays, nodes=[node("a-0")], functions=functions, on_disk=[1, 2])
     c, view = world.cluster, world.scheduler.view
-    pair, large, tiny = (want(f, c) for f in range(3))
+    pair, large, tiny = (want_of(c, f) for f in range(3))
     assert filter_counts(large, view) == (2, {})
     assert why_not(large, view).counterfactual == ""
     world.arrive(1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from inferx.core.cluster import Cluster
 from inferx.core.commands import (
     AskLease,
     Copy,
@@ -59,6 +60,7 @@ from inferx.core.machine.scheduler import Scheduler
 from inferx.core.protocols import PolicyBundle
 from inferx.core.rng import stream
 from inferx.core.types import (
+    ANY_NODE,
     FunctionId,
     FunctionSpec,
     Links,
@@ -68,6 +70,7 @@ from inferx.core.types import (
     RequestId,
     RouterId,
     Tier,
+    Want,
 )
 from inferx.core.units import GIB, MILLI_PER_GPU, NS_PER_MS, NS_PER_S
 
@@ -142,6 +145,20 @@ FUNCTIONS = (
     function("only-b", gpu_type="B", hbm_bytes=40 * GIB, milli_gpu=500),
     function("half", milli_gpu=500, hbm_bytes=40 * GIB, device_bytes=30 * GIB, max_replica=4),
 )
+
+
+def want_of(c: Cluster, f: int, *, at: int = ANY_NODE) -> Want:
+    """A want for one pod of a function, as the scheduler makes it."""
+    spec = c.functions[f]
+    return Want(
+        FunctionId(f),
+        spec.gpus,
+        spec.milli_gpu,
+        spec.hbm_bytes,
+        spec.host_bytes,
+        spec.gpu_type,
+        NodeId(at),
+    )
 
 
 @dataclass
