@@ -130,13 +130,21 @@ class Kernel(RuleBasedStateMachine):
             self.world.detect(n)
 
     @rule(n=st.integers(0, len(NODES) - 1))
+    def a_node_is_given_up_while_it_runs(self, n: int) -> None:
+        if self.world.node_alive[n]:
+            self.world.detect(n)
+
+    @rule(n=st.integers(0, len(NODES) - 1))
     def an_agent_starts_anew(self, n: int) -> None:
         self.world.restart(n)
 
     @rule(n=st.integers(0, len(NODES) - 1))
     def an_agent_reports(self, n: int) -> None:
-        if self.world.node_deaf[n] and self.world.node_alive[n]:
-            self.world.report(n)
+        world = self.world
+        if world.node_alive[n] and not (world.node_deaf[n] or world.cluster.node_alive[n]):
+            world.restart(n)
+        if world.node_deaf[n]:
+            world.report(n)
 
     @rule(n=st.integers(0, len(NODES) - 1))
     def a_node_drains(self, n: int) -> None:
@@ -181,6 +189,7 @@ WALK = (
     (0.7, "a_pod_crashes"),
     (0.4, "a_node_disappears"),
     (0.5, "a_loss_is_noticed"),
+    (0.2, "a_node_is_given_up_while_it_runs"),
     (0.3, "an_agent_starts_anew"),
     (0.8, "an_agent_reports"),
     (0.3, "a_node_drains"),

@@ -246,6 +246,8 @@ class World:
         self.bodies: dict[PodId, Body] = {}
         self.killed: set[PodId] = set()
         """Pods that ended without the scheduler's order: dispatches to them are late, not wrong."""
+        self.orphans: set[PodId] = set()
+        """Pods of a node that was given up while it ran: their end is a kill, and counted."""
         self.dispatched: set[RequestId] = set()
         self.ended: dict[RequestId, str] = {}
         everything = range(len(self.functions))
@@ -442,7 +444,7 @@ class World:
                     body.doing = "starting"
             case Suspend() | Stop() | Snapshot():
                 if body is not None:
-                    if command.pod not in self.cluster.pods:
+                    if command.pod in self.orphans:
                         # An orphan of a node that came back: a kill, and counted as one.
                         self.killed.add(body.pod)
                         self._abort(body)
@@ -568,6 +570,7 @@ class World:
             for b in sorted(self.bodies.values(), key=lambda b: b.pod)
             if b.node == index
         )
+        self.orphans.update(pod for pod, *_ in pods if pod not in self.cluster.pods)
         snapshots = tuple(FunctionId(f) for f in sorted(self.disk[index]))
         self.tell_scheduler(NodeJoined(NodeId(index), self.boots[index], pods, snapshots))
 
@@ -687,7 +690,7 @@ class World:
                 self.report(index)
             elif not self.cluster.node_alive[index]:
                 # Given up for lost while it ran: it registers anew.
-                self.boots[index] += 1
+                self.restart(index)
                 self.report(index)
         until = self.now_ns + limit_ns
         while self.now_ns < until:

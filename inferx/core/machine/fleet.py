@@ -38,7 +38,7 @@ from inferx.core.events import PhaseTiming
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.step import Record
 from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.core.units import NS_PER_S
+from inferx.core.units import MILLI_PER_GPU, NS_PER_S
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
@@ -549,10 +549,38 @@ class Fleet:
                 c.charge_nvme(*key)
                 c.nvme[key] = True
 
-    def end_orphan(self, node: NodeId, pod: PodId, function: FunctionId) -> None:
-        """Stop a pod that a node runs and that this scheduler does not know."""
-        self._send(Stop(node, self._epoch, self._number(), pod, function, ()))
+    def end_orphan(
+        self,
+        node: NodeId,
+        pod: PodId,
+        function: FunctionId,
+        gpus: tuple[GpuId, ...],
+        *,
+        suspended: bool,
+    ) -> None:
+        """Stop a pod that a node runs and that this scheduler does not know.
+
+        What it holds is charged until it is gone: nothing else must start there before.
+        """
+        c = self._c
         self.count("orphans")
+        spec = c.functions[function]
+        held = () if suspended else gpus
+        host = spec.host_bytes + (spec.device_bytes if suspended else 0)
+        room = c.node_host_charged[node] + host <= c.node_host_total[node] and all(
+            c.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
+            and c.gpu_hbm_charged[gpu] + spec.hbm_bytes <= c.gpu_hbm_total[gpu]
+            for gpu in held
+        )
+        if not room:
+            # More than the node has, by its own word: it is told to stop it, and not believed.
+            self._send(Stop(node, self._epoch, self._number(), pod, function, gpus))
+            return
+        orphan = c.add_pod(pod, function, held, node)
+        c.enter(orphan, PodState.CREATING)
+        c.charge_gpus(orphan)
+        c.charge_host(orphan, host)
+        self._stop(orphan)
 
 
 START_NAME: dict[Tier, str] = {

@@ -600,9 +600,9 @@ class Scheduler:
             c.node_alive[node] = True
             c.set_schedulable(node, yes=True)
         self.fleet.found(node, event.snapshots)
-        for pod_id, function, _, _ in event.pods:
-            if pod_id not in c.pods:
-                self.fleet.end_orphan(node, pod_id, function)
+        for pod, function, suspended, gpus in event.pods:
+            if pod not in c.pods:
+                self.fleet.end_orphan(node, pod, function, gpus, suspended=suspended)
         self._room_came()
 
     def _lose(self, node: NodeId, reason: str) -> None:
