@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/inferx replay traces/demo.parquet --cluster traces/demo-cluster.toml --functions auto \
+	$(BIN)/inferx replay traces/demo.parquet --cluster traces/demo-cluster.toml --functions auto:small \
 	  --policy dedicated --policy scale-to-zero --policy inferx-reference --policy serverlessllm --policy default \
 	  --against inferx-reference --seed 1 --jobs 2 --out demo-run --overwrite
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+INFERX = (sys.executable, "-c", "from inferx.cli import main; main()")
 POLICIES = ("dedicated", "scale-to-zero", "inferx-reference", "serverlessllm", "default")
 
 
@@ -127,8 +128,7 @@ def run_case(case: Case, traces: Path, seeds: str, jobs: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / case.name
         subprocess.run(
-            [sys.executable, "-c", "from inferx.cli import main; main()", *arguments]
-            + ["--out", str(out)],
+            [*INFERX, *arguments, "--out", str(out)],
             check=True,
             stdout=subprocess.DEVNULL,
         )
