@@ -67,7 +67,7 @@ def load_bundle(spec: str, settings: Mapping[str, Setting] | None = None) -> Pol
         raise LoadError(f"policy {spec}: {error}; its settings are: {known}") from error
     try:
         made = factory(**settings)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(f"policy {spec}: it raised {type(error).__name__}: {error}") from error
     if not isinstance(made, PolicyBundle):
         raise LoadError(f"policy {spec}: it made a {type(made).__name__}, expected a PolicyBundle")
@@ -100,7 +100,7 @@ def _factory(spec: str) -> Callable[..., object]:
 def _from_module(spec: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoadError(f"policy {spec}: {type(error).__name__}: {error}") from error
 
 
@@ -117,7 +117,7 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = getattr(error, "lineno", None)
         at = f":{line}" if line else ""
         raise LoadError(f"policy {path}{at}: {type(error).__name__}: {error}") from error

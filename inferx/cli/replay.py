@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
             overwrite=given["overwrite"],
         )
         try:
-            with writer:
+            with writer, _nothing_of_nothing(writer):
                 replications = experiment.replicate(seeds, folder)
                 _attach(writer, nodes, replications)
                 _run(writer, experiment.jobs(entries, replications), replications, given["jobs"])
@@ -194,21 +194,27 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
         _show(writer, out, as_json=given["as_json"])
 
 
-def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], workers: int) -> None:
-    """Run the jobs and write their records as they come."""
-    requests = {replication.seed: replication.requests for replication in replications}
-    totals = [(f"{job.policy}, seed {job.seed}", requests[job.seed]) for job in jobs]
+@contextlib.contextmanager
+def _nothing_of_nothing(writer: RunWriter) -> Iterator[None]:
+    """Leave no directory where Ctrl-C came before the first run was complete."""
     try:
-        with (
-            watching(totals) as tell,
-            contextlib.closing(sweep(jobs, workers=workers, on_progress=tell)) as records,
-        ):
-            for record in records:
-                writer.add(record)
+        yield
     except KeyboardInterrupt:
         if not writer.rows:
             writer.abort()
         raise
+
+
+def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], workers: int) -> None:
+    """Run the jobs and write their records as they come."""
+    requests = {replication.seed: replication.requests for replication in replications}
+    totals = [(f"{job.policy}, seed {job.seed}", requests[job.seed]) for job in jobs]
+    with (
+        watching(totals) as tell,
+        contextlib.closing(sweep(jobs, workers=workers, on_progress=tell)) as records,
+    ):
+        for record in records:
+            writer.add(record)
 
 
 def _show(writer: RunWriter, out: Path | None, *, as_json: bool) -> None:

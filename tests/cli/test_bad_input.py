@@ -123,6 +123,10 @@ CASES = {
     "policy raises on import": Case(
         "ZeroDivisionError", {"p.py": "1 / 0"}, more="--policy p.py:bundle"
     ),
+    "policy leaves on import": Case(
+        "SystemExit", {"p.py": "raise SystemExit"}, more="--policy p.py:bundle"
+    ),
+    "policy is binary": Case("p.py", {"p.py": bytes(range(256))}, more="--policy p.py:bundle"),
     "policy raises when made": Case(
         "KeyError", {"p.py": "def bundle(): return {}['x']"}, more="--policy p.py:bundle"
     ),
