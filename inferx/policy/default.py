@@ -7,9 +7,9 @@
 - Evict the pods whose loss is expected to cost the least: the probability that the function is
   asked for again soon, times how long its way back takes from where it will lie. One victim that
   suffices is preferred. Victims are swapped to host memory, not killed, while it has room.
-- Keep what is asked for: a pod stays on its GPU for a few of its gaps while GPUs are scarce, and
-  as long as nobody needs the room while they are not. Suspended pods stay in host memory by the
-  same rule; what sinks to disk can be restored from there.
+- Keep what is asked for: while GPUs are scarce a pod stays on its GPU only if its function is
+  expected back soon, the sooner the scarcer they are; while they are not, as long as nobody needs
+  the room. Suspended pods stay in host memory by the same rule.
 - Host memory belongs to the functions asked for most: those that lie on disk are brought into it
   before they are asked for again, and those asked for least make room.
 
@@ -172,18 +172,22 @@ class HoldWhileAsked:
     def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
         """Return the hold, and host memory or disk as what comes after it."""
         rate = view.arrivals_per_s(function)
-        hold_s = self.gaps / rate if rate > 0 else 0.0
+        worth_s = self.gaps / rate if rate > 0 else self.most_s
         if at is Tier.HBM:
-            # Nothing is held while GPUs are about to run out: a start then finds room at once
-            # instead of waiting for a victim to leave.
+            # The fewer GPUs are free, the sooner a function must be expected back to be held: a
+            # start then finds room at once instead of waiting for a victim to leave.
             plenty = max(0.0, view.gpu_free_share - self.headroom) / self.headroom
-            hold_s = min(max(hold_s, self.least_s), self.most_s) * plenty**2
+            room_s = self.most_s * plenty**2
+            if plenty >= 1.0 or worth_s <= room_s:
+                hold_s = room_s
+            else:
+                hold_s = worth_s if worth_s <= self.least_s else 0.0
             below = Tier.DRAM if view.host_free_share > RESERVE else Tier.NVME
             return Retain(int(hold_s * NS_PER_S), below)
         if view.host_free_share > 2 * RESERVE:
             # While host memory is plentiful a suspended pod costs nothing that anybody wants.
             return Retain(FOREVER_NS, Tier.NVME)
-        hold_s = min(10.0 * max(hold_s, self.most_s), 86_400.0)
+        hold_s = min(10.0 * max(worth_s, self.most_s), 86_400.0)
         return Retain(int(hold_s * NS_PER_S), Tier.NVME)
 
 
@@ -250,7 +254,7 @@ class PopularFirst:
 
 def bundle(
     gaps: float = 2.0,
-    least_s: float = 15.0,
+    least_s: float = 60.0,
     most_s: float = 300.0,
     headroom: float = 0.15,
     patience_s: float = 60.0,
@@ -259,10 +263,10 @@ def bundle(
     """Return the bundle.
 
     Args:
-        gaps: How many mean gaps of its function an idle pod keeps its GPU while GPUs are scarce.
-        least_s: The shortest such hold.
-        most_s: The longest.
-        headroom: Share of the GPUs below which nothing idle is held.
+        gaps: How many mean gaps of its function an idle pod is worth holding for.
+        least_s: A hold that short is granted however scarce GPUs are.
+        most_s: The longest hold while twice the headroom is free.
+        headroom: Share of the GPUs below which only `least_s` is granted.
         patience_s: How long a pod may be wanted before busy ones are drained for it.
         moves: Promotions a control period.
     """
