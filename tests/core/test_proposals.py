@@ -178,18 +178,18 @@ def test_room_is_made_where_the_fewest_leased_slots_are_in_the_way(c: Cluster) -
         each.leased_slots = 1
     two.leased_slots = 0
     w = want_of(c, 7)
-    plan = room_by_draining(w, c)
+    plan = room_by_draining(w, c, grace_ns=0)
     assert plan == Evict((G(2),), ((two.id, Tier.NVME),))
     check_evict(w, plan, c)
     # Where its node is said, there.
-    plan = room_by_draining(want_of(c, 7, at=0), c)
+    plan = room_by_draining(want_of(c, 7, at=0), c, grace_ns=0)
     assert plan == Evict((G(0),), ((one.id, Tier.NVME),))
 
 
 def test_room_for_a_gang_clears_several_gpus_of_one_node(c: Cluster) -> None:
     for gpu in range(4):
         pod(c, 1, (gpu,))
-    plan = room_by_draining(want_of(c, 2), c)
+    plan = room_by_draining(want_of(c, 2), c, grace_ns=0)
     assert plan is not None
     assert plan.gpus == (0, 1)
     assert [p for p, _ in plan.victims] == [0, 1]
@@ -198,10 +198,29 @@ def test_room_for_a_gang_clears_several_gpus_of_one_node(c: Cluster) -> None:
 def test_room_in_host_memory_is_made_by_dropping_suspended_pods(c: Cluster) -> None:
     suspended = pod(c, 1, (0,), PodState.STANDBY)
     w = want_of(c, 6, at=0)
-    plan = room_by_draining(w, c)
+    plan = room_by_draining(w, c, grace_ns=0)
     assert plan is not None
     assert (suspended.id, Tier.NVME) in plan.victims
     check_evict(w, plan, c)
+
+
+def test_room_is_not_made_of_pods_that_have_just_become_ready(c: Cluster) -> None:
+    fresh, settled = pod(c, 1, (0,)), pod(c, 1, (1,))
+    c.now_ns = fresh.ready_ns = 100
+    settled.leased_slots = 1
+    w = want_of(c, 7, at=0)
+    assert room_by_draining(w, c, grace_ns=0) == Evict((G(0),), ((fresh.id, Tier.NVME),))
+    assert room_by_draining(w, c, grace_ns=100) == Evict((G(1),), ((settled.id, Tier.NVME),))
+    assert room_by_draining(w, c, grace_ns=101) is None
+
+
+def test_room_in_host_memory_is_made_of_live_pods_where_no_suspended_one_helps(c: Cluster) -> None:
+    pod(c, 0, (0,))
+    c.charge_host(c.pods[PodId(0)], 12 * GIB)
+    plan = room_by_draining(want_of(c, 6, at=0), c, grace_ns=0)
+    assert plan is not None
+    assert plan.victims == ((0, Tier.NVME),)
+    check_evict(want_of(c, 6, at=0), plan, c)
 
 
 def test_there_is_no_room_where_pods_of_its_own_or_in_mid_action_are_in_the_way(c: Cluster) -> None:
@@ -209,18 +228,18 @@ def test_there_is_no_room_where_pods_of_its_own_or_in_mid_action_are_in_the_way(
     starting = pod(c, 7, (1,), PodState.INIT)
     c.charge_gpus(starting)
     c.enter(starting, PodState.CREATING)
-    assert room_by_draining(want_of(c, 7, at=0), c) is None
+    assert room_by_draining(want_of(c, 7, at=0), c, grace_ns=0) is None
     # Nothing is in the way: that is placement's business.
-    assert room_by_draining(want_of(c, 0, at=1), c) is None
+    assert room_by_draining(want_of(c, 0, at=1), c, grace_ns=0) is None
     c.set_schedulable(NodeId(1), yes=False)
-    assert room_by_draining(want_of(c, 1, at=1), c) is None
+    assert room_by_draining(want_of(c, 1, at=1), c, grace_ns=0) is None
     # A gang of which one half could be cleared.
     pod(c, 1, (2,))
     c.set_schedulable(NodeId(1), yes=True)
     busy = pod(c, 1, (3,), PodState.INIT)
     c.charge_gpus(busy)
     c.enter(busy, PodState.CREATING)
-    assert room_by_draining(want_of(c, 2, at=1), c) is None
+    assert room_by_draining(want_of(c, 2, at=1), c, grace_ns=0) is None
 
 
 def test_there_is_no_room_where_host_memory_is_held_by_pods_that_stay(c: Cluster) -> None:
@@ -228,4 +247,4 @@ def test_there_is_no_room_where_host_memory_is_held_by_pods_that_stay(c: Cluster
         keeper = pod(c, 0, (gpu,), PodState.INIT)
         c.charge_host(keeper, 50 * GIB if n == 0 else 10 * GIB)
     pod(c, 1, (1,))
-    assert room_by_draining(want_of(c, 6), c) is None
+    assert room_by_draining(want_of(c, 6), c, grace_ns=0) is None

@@ -13,17 +13,20 @@ from inferx.core.types import GpuId, PodId, Tier, Want
 __all__ = ["room_by_draining"]
 
 
-def room_by_draining(want: Want, c: Cluster) -> Evict | None:
+def room_by_draining(want: Want, c: Cluster, *, grace_ns: int) -> Evict | None:
     """Return the cheapest set of pods to drain: fewest leased slots, then fewest pods.
 
-    Only pods of other functions that are ready or suspended and not already leaving are taken.
+    Only pods of other functions that are ready or suspended and not already leaving are taken, and
+    none that became ready less than `grace_ns` ago: where too many functions want to serve at once,
+    each start must be worth its while, or all of the time goes into starting.
     O(nodes * GPUs per node + pods).
     """
     if not _could_fit(want, c):
         return None
     leaving: dict[int, list[Pod]] = {}
     for pod in c.pods.values():
-        movable = pod.state is PodState.READY or pod.state is PodState.STANDBY
+        settled = pod.state is PodState.READY and c.now_ns - pod.ready_ns >= grace_ns
+        movable = settled or pod.state is PodState.STANDBY
         if movable and pod.blocks < 0 and pod.function != want.function:
             leaving.setdefault(pod.node, []).append(pod)
     best: tuple[tuple[int, int, int], Evict] | None = None
@@ -84,10 +87,10 @@ def _on_node(want: Want, c: Cluster, node: int, pods: list[Pod]) -> Evict | None
         all_victims.update(victims)
     # Host memory: what the victims hold comes back, for they go below DRAM.
     host = int(c.node_host_open[node]) + sum(c.pods[v].host_charged for v in all_victims)
-    for pod in pods:
+    for pod in sorted(pods, key=lambda pod: pod.state is not PodState.STANDBY):
         if host >= want.host_bytes:
             break
-        if pod.id not in all_victims and pod.state is PodState.STANDBY:
+        if pod.id not in all_victims:
             all_victims[pod.id] = None
             host += pod.host_charged
     if host < want.host_bytes or not all_victims:

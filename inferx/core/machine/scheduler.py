@@ -86,6 +86,8 @@ __all__ = ["Scheduler"]
 
 RETRY_WANTS = 8
 """After so many wants in a row still do not fit, the rest wait for the next change."""
+GRACE = 4
+"""For so many patiences a pod that has become ready is not drained for others."""
 FAIL_BACKOFF_NS = NS_PER_S
 FAIL_BACKOFF_LIMIT = 6
 """A function whose starts fail waits 1, 2, 4, ... 64 s before the next."""
@@ -155,8 +157,9 @@ class Scheduler:
         self._min_replicas = [
             (FunctionId(f), spec) for f, spec in enumerate(functions) if spec.min_replica
         ]
-        self._waiting: dict[FunctionId, None] = {}
-        """Functions with a want that was deferred, in the order in which they began to wait."""
+        self._waiting: dict[FunctionId, int] = {}
+        """Functions with a want that was deferred, and since when; the longest wait comes first."""
+        self._rushed_ns = -FOREVER_NS
         self._to_serve: dict[FunctionId, None] = {}
         self._capacity_came = False
         self._room = 0
@@ -364,7 +367,7 @@ class Scheduler:
         target = min(target, c.functions[function].max_replica)
         while c.live(function) < target:
             if not self._want(function, prewarmed=False):
-                self._waiting.setdefault(function)
+                self._waiting.setdefault(function, c.now_ns)
                 return
         self._waiting.pop(function, None)
 
@@ -513,10 +516,34 @@ class Scheduler:
         return proposal
 
     def _patience(self, want: Want) -> Evict | None:
-        """INV-6: a want that has waited too long gets room by draining whoever is in the way."""
-        if self.cluster.now_ns - want.since_ns < self._p.patience_ns:
+        """INV-6: a want that has waited too long gets room by draining whoever is in the way.
+
+        Pods that have just begun to serve are spared, or a crowd of wants would drain each other
+        and serve nobody. Where they are all that is in the way, the want that has waited longest is
+        given their room, once a grace.
+        """
+        c, patience_ns = self.cluster, self._p.patience_ns
+        if c.now_ns - want.since_ns < patience_ns:
             return None
-        return room_by_draining(want, self.cluster)
+        grace_ns = GRACE * patience_ns
+        plan = room_by_draining(want, c, grace_ns=grace_ns)
+        if plan is None and c.now_ns - self._rushed_ns >= grace_ns and self._is_next(want):
+            plan = room_by_draining(want, c, grace_ns=0)
+            if plan is not None:
+                self._rushed_ns = c.now_ns
+        return plan
+
+    def _is_next(self, want: Want) -> bool:
+        """Tell whether nobody who could ever be placed has waited longer."""
+        c = self.cluster
+        for function in self._waiting:
+            if function == want.function:
+                return True
+            spec = c.functions[function]
+            could = c.gpu_schedulable & c.type_mask(spec.gpu_type)
+            if int((could & (c.gpu_hbm_total >= spec.hbm_bytes)).sum()) >= spec.gpus:
+                return False
+        return False
 
     def _retry(self) -> None:
         failures = 0
