@@ -84,10 +84,10 @@ class Flow:
     __slots__ = (
         "_armed_ns",
         "_at_ns",
-        "best_bytes_per_s",
         "_clock",
         "_done",
         "_left",
+        "best_bytes_per_s",
         "bytes_per_s",
         "cap_bytes_per_s",
         "moved_bytes",
