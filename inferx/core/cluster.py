@@ -45,7 +45,6 @@ class Lease:
     router: RouterId
     pod: PodId
     slots: int
-    recalled: bool = False
 
 
 @dataclass(slots=True)

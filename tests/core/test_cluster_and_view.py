@@ -164,6 +164,29 @@ def test_rows_grow_and_are_compacted_in_pod_order(adds: list[int], rng) -> None:
     c.check()
 
 
+def test_columns_grow_by_doubling_and_keep_what_they_hold() -> None:
+    c, view = empty()
+    for i in range(150):
+        c.add_pod(PodId(i), FunctionId(2), (GpuId(0), GpuId(1)), NodeId(0))
+    assert len(c.columns.id) == 256
+    assert view.pods.id.tolist() == list(range(150))
+    assert view.pods.gpu.shape == (150, 8)
+    assert (view.pods.gpu[:, :3] == [0, 1, -1]).all()
+
+
+def test_without_snapshots_only_suspended_pods_are_warm() -> None:
+    c, _ = empty()
+    c.remote[:] = True
+    c.nvme[0] = True
+    cold = ClusterView(c, snapshots=False)
+    assert cold.node_tier(FunctionId(0)).tolist() == [Tier.ABSENT] * 3
+    assert ClusterView(c, snapshots=True).node_tier(FunctionId(0)).tolist() == [
+        Tier.NVME,
+        Tier.REMOTE,
+        Tier.REMOTE,
+    ]
+
+
 # -- capacity ---
 def test_a_claim_hides_capacity_and_turns_into_a_charge() -> None:
     c, view = empty()

@@ -22,12 +22,14 @@ from inferx.core.events import (
     NodeJoined,
     PodFailed,
     PodReady,
+    RequestArrived,
     RequestFinished,
+    SnapshotCopied,
 )
 from inferx.core.lifecycle import PodState
 from inferx.core.machine import router as router_module
 from inferx.core.machine.fleet import IDS_PER_EPOCH, RETRY_LIMIT
-from inferx.core.machine.scheduler import Scheduler
+from inferx.core.machine.scheduler import RETRY_WANTS, Scheduler
 from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Promote, Retain
 from inferx.core.rng import stream
 from inferx.core.types import FunctionId, GpuId, NodeId, RequestId, RouterId, Tier
@@ -418,6 +420,97 @@ def test_an_orphan_is_stopped_and_what_it_answers_means_nothing() -> None:
     w.settle()
     w.check_rest()
     assert w.scheduler.fleet.counters["orphans"] == 1
+
+
+def test_an_orphan_that_does_not_fit_its_own_node_is_stopped_and_not_charged() -> None:
+    w = world()
+    w.lose(0)
+    w.detect(0)
+    w.restart(0)
+    w.node_deaf[0] = False
+    orphans = tuple((pod, FunctionId(0), pod == 94, (GpuId(0),)) for pod in range(90, 96))
+    w.tell_scheduler(NodeJoined(NodeId(0), 3, orphans))
+    w.check()
+    # Four fit the GPU, one is suspended and holds none.
+    assert sorted(w.cluster.pods) == [90, 91, 92, 93, 94]
+    assert int(w.cluster.gpu_hbm_open[0]) == 0
+    w.settle()
+    w.check_rest()
+    assert len(sent(w, Stop)) == 6
+
+
+def test_several_commands_that_were_never_answered_lose_their_node_once() -> None:
+    w = world(functions=(function("f"), function("g")))
+    w.arrive(0)
+    w.arrive(1)
+    w.run(NS_PER_MS)
+    assert len(w.scheduler.fleet.pending) == 2
+    while w.cluster.node_alive[0]:
+        w.wire.clear()
+        w.advance(w.scheduler.fleet.deadline_ns())
+    assert w.scheduler.fleet.counters["nodes_lost"] == 1
+
+
+def test_a_pod_is_snapshotted_while_it_serves_on_and_its_hold_waits() -> None:
+    w = world(calm(keep_alive=FixedHold(2 * S, Tier.ABSENT)), on_disk=[])
+    w.arrive(0)
+    w.run(9 * S)
+    (pod,) = w.cluster.pods.values()
+    assert pod.state is PodState.READY
+    assert not w.cluster.nvme[0, 0] or w.disk[0]
+    w.cluster.nvme[0, 0] = False
+    w.cluster.release_nvme(NodeId(0), FunctionId(0))
+    w.disk[0].clear()
+    w.scheduler.fleet._take(pod, leave=False)
+    w.tell_scheduler()
+    w.run(S + 100 * NS_PER_MS)
+    assert pod.state is PodState.SNAPSHOTTING
+    w.check()
+    w.run(2500 * NS_PER_MS)
+    assert pod.state is PodState.READY
+    assert w.cluster.nvme[0, 0]
+    w.settle()
+    w.check_rest()
+
+
+def test_after_many_wants_in_a_row_did_not_fit_the_rest_wait() -> None:
+    class Counts(Once):
+        asked = 0
+
+        def place(self, want, view, rng):
+            self.asked += 1
+            return Defer("no")
+
+    policy = Counts()
+    functions = tuple(function(f"f{i}") for i in range(20))
+    w = world(calm(placement=policy), functions=functions)
+    for f in range(20):
+        w.arrive(f)
+    w.run(10 * NS_PER_MS)
+    assert policy.asked == 20
+    w.scheduler._capacity_came = True
+    w.tell_scheduler()
+    assert policy.asked == 20 + RETRY_WANTS
+
+
+def test_a_fact_that_does_not_answer_its_command_is_an_error_of_ours() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(NS_PER_MS)
+    with pytest.raises(AssertionError, match="does not answer"):
+        w.tell_scheduler(SnapshotCopied(NodeId(0), 1, 1, FunctionId(0), Tier.NVME))
+
+
+def test_a_client_that_leaves_while_it_is_served_changes_nothing() -> None:
+    w = world(on_disk=[0])
+    request = w.arrive(0)
+    w.run(5 * S)
+    w.cancel(request, 0, 0)
+    assert w.routers[0].cancelled == 0
+    w.run(5 * S)
+    assert w.ended == {request: "finished"}
+    with pytest.raises(LocalProtocolError, match="hot path"):
+        w.routers[0]._rare(RequestArrived(RequestId(9), FunctionId(0)))
 
 
 # -- leases ---

@@ -294,14 +294,10 @@ class Fleet:
         c = self._c
         pod.sink_to = to
         pod.hold += 1
-        if pod.state is PodState.DRAINING:
-            return
         if pod.leases:
             c.enter(pod, PodState.DRAINING)
             for lease in pod.leases.values():
-                if not lease.recalled:
-                    lease.recalled = True
-                    self._out.append(RecallLease(lease.router, lease.id, pod.id))
+                self._out.append(RecallLease(lease.router, lease.id, pod.id))
             self.count("recalls")
             return
         self._leave(pod)

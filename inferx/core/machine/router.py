@@ -324,11 +324,9 @@ class Router:
             raise LocalProtocolError(f"pod {pod_id}: a request ended on a pod that is not leased")
         f = self._f[pod.function]
         now = self.now_ns
-        if f.dirty:
-            f.inside_ns += (f.inflight + len(f.queue)) * (now - f.changed_ns)
-            f.changed_ns = now
-        else:
-            self._mark(f, pod.function)
+        # A function with requests inside is always dirty.
+        f.inside_ns += (f.inflight + len(f.queue)) * (now - f.changed_ns)
+        f.changed_ns = now
         if not pod.open:
             f.inflight -= 1
             pod.inflight -= 1

@@ -408,9 +408,7 @@ class Scheduler:
         lease = self._leases.pop(lease_id, None)
         if lease is None:
             return  # Returned before, or its pod was lost.
-        pod = self.cluster.pods.get(lease.pod)
-        if pod is None or lease_id not in pod.leases:
-            return
+        pod = self.cluster.pods[lease.pod]
         del pod.leases[lease_id]
         pod.leased_slots -= lease.slots
         pod.idle_since_ns = self.cluster.now_ns
@@ -421,11 +419,12 @@ class Scheduler:
             return
         if pod.state is PodState.DRAINING:
             self.fleet.drained(pod)
-        elif pod.state is PodState.READY:
-            if failed:
-                self.fleet.sink(pod, Tier.ABSENT)
-            else:
-                self._became_idle(pod)
+            return
+        assert pod.state is PodState.READY, "INV-4: a leased pod is ready or drains"
+        if failed:
+            self.fleet.sink(pod, Tier.ABSENT)
+        else:
+            self._became_idle(pod)
 
     def _became_ready(self, pod: Pod) -> None:
         self._fails.pop(pod.function, None)
