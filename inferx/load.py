@@ -115,10 +115,14 @@ def _from_file(path: Path) -> ModuleType:
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
+    # A user's folder is not ours to leave a bytecode cache in.
+    writes_not, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         line = getattr(error, "lineno", None)
         at = f":{line}" if line else ""
         raise LoadError(f"policy {path}{at}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = writes_not
     return module

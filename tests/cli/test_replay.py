@@ -23,7 +23,11 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "traces" / "tiny.parquet"
 EXAMPLE = ROOT / "docs" / "examples" / "my_policy.py"
 SMALL = ("replay", TINY, "--cluster", "g6e.12xlarge=1")
-MAIN = "import sys; from inferx.cli import main; sys.argv[0] = 'inferx'; main()"
+# A shell starts background jobs deaf to the interrupt; whoever runs the tests may be one.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from inferx.cli import main; sys.argv[0] = 'inferx'; main()"
+)
 
 
 def contents(run: Path) -> dict[str, str]:

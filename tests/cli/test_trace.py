@@ -183,6 +183,7 @@ def test_mistake_is_one_line_and_status_two(inferx, tmp_path, words, message):
 
 def test_bar_is_drawn_on_a_terminal_only(inferx, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     status, out, err = inferx("info", TINY, "--json")
     assert status == 0
     assert json.loads(out)["requests"] == 608
@@ -193,7 +194,9 @@ def test_interrupt_leaves_nothing_behind(tmp_path):
     """A real signal to a real process, midway through writing."""
     out = tmp_path / "out"
     words = "synth --arrivals poisson:1e6 --functions 9 --service 1 --duration 1e6 -o"
-    code = "from inferx.cli import main; main()"
+    # A shell starts background jobs deaf to the interrupt; whoever runs the tests may be one.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from inferx.cli import main; main()"
     command = [sys.executable, "-c", code, "trace", *words.split(), str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         # The file beside the target says that writing has begun.
