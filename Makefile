@@ -40,5 +40,9 @@ test: lint type
 bench: $(INSTALLED)
 	$(BIN)/pytest benchmarks -q --benchmark-columns=min,median,rounds --benchmark-sort=name
 
+results: $(INSTALLED)
+	$(BIN)/python -m studies.traces
+	$(BIN)/python -m studies.density
+
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-run
