@@ -47,7 +47,15 @@ from inferx.policy import (
 from inferx.policy.basics import AdmitAll, LeastOutstanding, OnDemand
 from inferx.policy.compose import BestFit, RankedEviction, Scored
 
-__all__ = ["HoldWhileAsked", "LeastRegret", "PopularFirst", "SoonestReady", "SwapOut", "bundle"]
+__all__ = [
+    "HoldWhileAsked",
+    "LeastRegret",
+    "PlaceOrEvict",
+    "PopularFirst",
+    "SoonestReady",
+    "SwapOut",
+    "bundle",
+]
 
 HORIZON_S = 300.0
 """How far ahead an eviction is regretted: about as long as an evicted pod would have stayed."""

@@ -391,7 +391,7 @@ class Scheduler:
                 return
             # Several gateways share a pod; one alone gets all of it.
             share = max(1, slots // self._routers)
-            granted = min(slots - pod.leased_slots, max(share, 1))
+            granted = min(slots - pod.leased_slots, share)
             lease = Lease(LeaseId(self._next_lease), router, pod.id, granted)
             self._next_lease += 1
             self._leases[lease.id] = lease

@@ -8,7 +8,6 @@ import msgspec
 __all__ = ["Machine", "Record", "Step"]
 
 E_contra = TypeVar("E_contra", contravariant=True)
-C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")
 
 
