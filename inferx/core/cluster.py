@@ -380,6 +380,25 @@ class Cluster:
         self.node_nvme_free[node] += self.snapshot_bytes[function]
         assert self.node_nvme_free[node] <= self.node_nvme_total[node]
 
+    def hold_snapshots(self, node: NodeId, functions: I64) -> None:
+        """Enter snapshots that a node's disk holds, each that still fits, in the order given."""
+        sizes = self.snapshot_bytes[functions]
+        while len(functions):
+            total = np.cumsum(sizes)
+            free = self.node_nvme_free[node]
+            fitting = int(np.searchsorted(total, free, side="right"))
+            if fitting:
+                self.nvme[node, functions[:fitting]] = True
+                self.node_nvme_free[node] = free = free - total[fitting - 1]
+            # The first that does not fit may be followed by smaller ones that do.
+            rest = np.flatnonzero(sizes[fitting:] <= free) + fitting
+            functions, sizes = functions[rest], sizes[rest]
+
+    def lose_snapshots(self, node: NodeId, functions: I64) -> None:
+        """Forget snapshots that a node's disk held."""
+        self.nvme[node, functions] = False
+        self.node_nvme_free[node] += self.snapshot_bytes[functions].sum()
+
     # -- nodes ---
     def set_schedulable(self, node: NodeId, *, yes: bool) -> None:
         """Open or close a node for new pods."""

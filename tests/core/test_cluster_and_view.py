@@ -361,3 +361,26 @@ def test_a_view_tells_rates_of_arrival() -> None:
     assert view.arrivals_per_s(FunctionId(0)) == pytest.approx(view.functions.arrivals_per_s[0])
     assert view.functions.last_arrival_ns.tolist()[:2] == [2 * NS_PER_S, 0]
     assert view.now_ns == 2 * NS_PER_S
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.integers(0, 40),
+    st.data(),
+)
+def test_a_disk_takes_the_snapshots_that_fit_as_one_by_one(sizes, disk, data) -> None:
+    functions = [function(device_bytes=size - 1, host_bytes=1) for size in sizes]
+    c = Cluster([node(nvme_bytes=disk)], functions)
+    order = data.draw(st.permutations(range(len(sizes))))
+    there, free = set(), disk
+    for f in order:
+        if sizes[f] <= free:
+            there.add(f)
+            free -= sizes[f]
+    c.hold_snapshots(NodeId(0), np.array(order))
+    assert set(np.flatnonzero(c.nvme[0])) == there
+    c.check()
+    gone = data.draw(st.sets(st.sampled_from(range(len(sizes))))) & there
+    c.lose_snapshots(NodeId(0), np.array(sorted(gone), np.int64))
+    assert set(np.flatnonzero(c.nvme[0])) == there - gone
+    c.check()

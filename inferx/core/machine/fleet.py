@@ -509,9 +509,7 @@ class Fleet:
             self.failed(pod)
         for key in [key for key in self.arriving if key[0] == node]:
             self._arrive(key, ok=False)
-        for function in np.flatnonzero(c.nvme[node]):
-            c.nvme[node, function] = False
-            c.release_nvme(node, FunctionId(int(function)))
+        c.lose_snapshots(node, np.flatnonzero(c.nvme[node]))
         self.count("nodes_lost")
 
     def drain(self, node: NodeId) -> None:
@@ -534,16 +532,12 @@ class Fleet:
     def found(self, node: NodeId, snapshots: Sequence[FunctionId]) -> None:
         """Take a node's word for what is on its disk; what is on its way there stays charged."""
         c = self._c
-        for function in range(len(c.functions)):
-            key = (node, FunctionId(function))
-            if key in self.arriving:
-                continue
-            if c.nvme[key] and key[1] not in snapshots:
-                c.nvme[key] = False
-                c.release_nvme(*key)
-            elif key[1] in snapshots and self.fits_disk(key):
-                c.charge_nvme(*key)
-                c.nvme[key] = True
+        there = np.zeros(len(c.functions), np.bool_)
+        there[list(snapshots)] = True
+        settled = np.ones(len(c.functions), np.bool_)
+        settled[[function for at, function in self.arriving if at == node]] = False
+        c.lose_snapshots(node, np.flatnonzero(c.nvme[node] & ~there & settled))
+        c.hold_snapshots(node, np.flatnonzero(there & ~c.nvme[node] & settled))
 
     def end_orphan(
         self,
