@@ -19,9 +19,9 @@ from rich.text import Text
 
 from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
+from inferx.core.watched import METHODS
 from inferx.sim.conformance import Finding, compare_digests, conform, digests
 from inferx.sim.profile import Profile, load_profile
-from inferx.sim.watched import METHODS
 
 __all__ = ["check"]
 

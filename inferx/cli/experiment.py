@@ -15,13 +15,13 @@ import numpy as np
 from inferx.cli.options import Chosen
 from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionSpec, NodeSpec
+from inferx.core.watched import check_methods
 from inferx.load import LoadError
 from inferx.sim.driver import World
 from inferx.sim.faults import Faults
 from inferx.sim.link import LinkModel
 from inferx.sim.profile import Profile, load_profile
 from inferx.sim.sweep import Job
-from inferx.sim.watched import watched
 from inferx.sim.workload.popularity import Popularity
 from inferx.sim.workload.read import read_trace
 from inferx.sim.workload.stored import store_trace
@@ -199,7 +199,7 @@ def entries_of(chosen: Sequence[Chosen], profiles: Mapping[str, str]) -> list[En
     loaded: dict[str, Profile] = {}
     for one in chosen:
         bundle = one.make()
-        watched(bundle)
+        check_methods(bundle)
         name = profiles.get(bundle.mechanism)
         if name is None:
             raise LoadError(

@@ -21,12 +21,12 @@ from inferx.core.errors import InferXError, PolicyError
 from inferx.core.protocols import PolicyBundle
 from inferx.core.units import NS_PER_S
 from inferx.core.view import ClusterView
+from inferx.core.watched import METHODS
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import result_sha256, summarise
 from inferx.sim.profile import Profile
 from inferx.sim.record import RunRecord
 from inferx.sim.scenarios import LARGE, SCENARIOS, Scenario, hungry, large
-from inferx.sim.watched import METHODS, watched
 
 __all__ = ["Finding", "compare_digests", "conform", "digests"]
 
@@ -254,7 +254,7 @@ def _probed(bundle: PolicyBundle, around: Around) -> PolicyBundle:
     observers: Any = tuple(
         _Probed("observer", observer, ("observe",), around) for observer in bundle.observers
     )
-    return watched(dataclasses.replace(bundle, **slots, observers=observers))
+    return dataclasses.replace(bundle, **slots, observers=observers)
 
 
 def _columns(view: ClusterView) -> Iterator[tuple[str, np.ndarray]]:
@@ -310,7 +310,7 @@ def digests(make: Callable[[], PolicyBundle], profile: Profile) -> dict[str, str
     found: dict[str, str] = {}
     for scenario in SCENARIOS:
         try:
-            found[scenario.name] = result_sha256(_simulated(scenario, watched(make()), profile))
+            found[scenario.name] = result_sha256(_simulated(scenario, make(), profile))
         except (InferXError, AssertionError) as error:
             found[scenario.name] = _words(error)
     return found
@@ -334,7 +334,7 @@ def _starvation(make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
     """Check INV-6 in the least scenario: the second function gets the GPU some day."""
     check = "no starvation"
     try:
-        record = _simulated(hungry(), watched(make()), profile)
+        record = _simulated(hungry(), make(), profile)
     except (InferXError, AssertionError) as error:
         return Finding(check=check, verdict="fail", told=_words(error))
     q = record.requests

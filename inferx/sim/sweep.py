@@ -28,7 +28,6 @@ from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
 from inferx.sim.driver import World, simulate
 from inferx.sim.record import RunRecord
-from inferx.sim.watched import watched
 from inferx.sim.workload.stored import map_trace
 from inferx.sim.workload.trace import Trace, chunks_of
 
@@ -82,7 +81,7 @@ def run_job(job: Job, on_progress: Callable[[int], None] | None = None) -> RunRe
     try:
         # Output of the policy's own is not output of the command.
         with contextlib.redirect_stdout(sys.stderr):
-            bundle = dataclasses.replace(watched(job.make()), name=job.policy)
+            bundle = dataclasses.replace(job.make(), name=job.policy)
             chunks = _told(trace, on_progress)
             return simulate(job.world, chunks, bundle, seed=job.seed, explain=job.explain)
     except InferXError as error:

@@ -46,7 +46,7 @@ def test_links_of_the_page_lead_somewhere(page):
 
 
 def test_guide_tells_every_slot():
-    from inferx.sim.watched import METHODS
+    from inferx.core.watched import METHODS
 
     text = (ROOT / "docs" / "write-a-policy.md").read_text("utf-8")
     for slot, methods in METHODS.items():

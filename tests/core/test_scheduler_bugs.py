@@ -648,20 +648,53 @@ class Bad:
         raise ValueError
 
 
+class Nonsense:
+    """No answer is of its type, the right one of a wrong shape included."""
+
+    def place(self, want, view, rng):
+        return Place(("0",))
+
+    def evict(self, want, view, rng):
+        return Evict((GpuId(0),), ((0, 3, 4),))
+
+    def retain(self, function, at, view):
+        return Retain(1.5, None)
+
+    def promote(self, view, rng):
+        return "none"
+
+    def target(self, function, view):
+        return "1"
+
+    def targets(self, view):
+        return [0.5]
+
+    def admit(self, request, queued, view):
+        return True
+
+    def route(self, request, candidates, view, rng):
+        return "0"
+
+    def observe(self, now_ns, event):
+        return event.no_such_field
+
+
 SLOTS = ("placement", "eviction", "keep_alive", "prewarm", "scaling", "observers")
 
 
-def with_bad(slot: str) -> PolicyBundle:
-    bad = Bad()
+def with_bad(slot: str, bad: object) -> PolicyBundle:
     if slot == "eviction":
         return calm(eviction=bad, placement=Once())
     return calm(**{slot: (bad,) if slot == "observers" else bad})
 
 
 @pytest.mark.parametrize("slot", SLOTS)
-def test_a_bad_policy_is_counted_in_production_and_raises_in_a_strict_run(slot: str) -> None:
+@pytest.mark.parametrize("kind", [Bad, Nonsense])
+def test_a_bad_policy_is_counted_in_production_and_raises_in_a_strict_run(
+    slot: str, kind: type
+) -> None:
     def run(*, strict: bool) -> World:
-        w = world(with_bad(slot), strict=strict, on_disk=[0], explain=True)
+        w = world(with_bad(slot, kind()), strict=strict, on_disk=[0], explain=True)
         w.arrive(0)
         w.run(40 * S)
         return w
@@ -706,11 +739,11 @@ def test_a_bad_gateway_policy_is_counted_in_production(slot: str) -> None:
         def route(self, request, candidates, view, rng):
             return 99
 
-    for bad in (Bad(), Wrong()):
+    for bad in (Bad(), Wrong(), Nonsense()):
         w = run(strict=False, bad=bad)
         assert w.routers[0].policy_errors > 0
         assert set(w.ended.values()) == {"finished"}
-        with pytest.raises((ValueError, PolicyError)):
+        with pytest.raises(PolicyError, match=slot):
             run(strict=True, bad=bad)
 
 

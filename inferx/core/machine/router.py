@@ -38,9 +38,10 @@ from inferx.core.events import (
     RouterEvent,
 )
 from inferx.core.machine.step import Step
-from inferx.core.protocols import Admit, PolicyBundle, Reject, RouterView
+from inferx.core.protocols import Admit, PolicyBundle, Reject
 from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
+from inferx.core.watched import watched
 
 __all__ = ["Router"]
 
@@ -144,8 +145,8 @@ class Router:
         self.policy_errors = 0
         self._timers: list[tuple[int, int, int, int]] = []
         self._timer_count = 0
-        self._policy_admit = policies.admission.admit
-        self._admit = policies.admission.admit if strict else self._guarded_admit
+        policies = watched(policies)
+        self._admit = policies.admission.admit
         self._route = policies.routing.route
         self._rng = rng
         self._report_period_ns = report_period_ns
@@ -257,7 +258,14 @@ class Router:
         function = event.function
         f = self._f[function]
         queued = len(f.queue)
-        verdict = self._admit(event, queued, self)
+        try:
+            verdict = self._admit(event, queued, self)
+        except PolicyError:
+            if self._strict:
+                raise
+            # In production, a request that the policy fails on is let in.
+            self.policy_errors += 1
+            verdict = _ADMIT
         now = self.now_ns
         if f.dirty:
             f.inside_ns += (f.inflight + queued) * (now - f.changed_ns)
@@ -292,29 +300,13 @@ class Router:
         if lack >= 2 * f.asked:
             self._ask(f, function)
 
-    def _guarded_admit(
-        self, event: RequestArrived, queued: int, view: RouterView
-    ) -> Admit | Reject:
-        """Ask the policy; in production, a request that it fails on is let in."""
-        try:
-            return self._policy_admit(event, queued, view)
-        except Exception:  # noqa: BLE001 - a policy may raise anything.
-            self.policy_errors += 1
-            return _ADMIT
-
     def _chosen(self, event: RequestArrived, pods: list[_Pod]) -> _Pod:
-        """Ask the policy; in production, an error of its own or a wrong index is the first pod."""
-        index, possible = -1, False
+        """Ask the policy; in production, where it fails, it is the first pod."""
         try:
-            index = self._route(event, pods, self, self._rng)
-            possible = 0 <= index < len(pods)
-        except Exception:
+            return pods[self._route(event, pods, self, self._rng)]
+        except PolicyError:
             if self._strict:
                 raise
-        if possible:
-            return pods[index]
-        if self._strict:
-            raise PolicyError("routing", f"an index in 0..{len(pods) - 1} was expected", index)
         self.policy_errors += 1
         return pods[0]
 

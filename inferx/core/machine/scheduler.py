@@ -80,6 +80,7 @@ from inferx.core.types import (
 )
 from inferx.core.units import FOREVER_NS, MILLI_PER_GPU, NS_PER_S
 from inferx.core.view import ClusterView
+from inferx.core.watched import watched
 from inferx.core.whynot import why_not
 
 __all__ = ["Scheduler"]
@@ -131,7 +132,7 @@ class Scheduler:
                 for spec in functions
             ]
         self.cluster = Cluster(nodes, functions)
-        self._p = policies
+        self._p = watched(policies)
         self._rng = rng
         self._routers = routers
         self._strict = strict
@@ -361,9 +362,7 @@ class Scheduler:
             return
         if self._fails.get(function, (0, 0))[1] > c.now_ns:
             return
-        target = self._ask_policy(
-            "scaling", 0, lambda: int(self._p.scaling.target(function, self.view))
-        )
+        target = self._ask_policy(0, lambda: self._p.scaling.target(function, self.view))
         target = min(target, c.functions[function].max_replica)
         while c.live(function) < target:
             if not self._want(function, prewarmed=False):
@@ -470,7 +469,7 @@ class Scheduler:
             since,
         )
         broken: Place | Evict | Defer = Defer("policy error")
-        placed = self._ask_policy("placement", broken, lambda: self._place(want))
+        placed = self._ask_policy(broken, lambda: self._place(want))
         if isinstance(placed, Place):
             why = self._explained(want)
             pod = self.fleet.start(function, placed.gpus, (), prewarmed=prewarmed, bakes=bakes)
@@ -478,7 +477,7 @@ class Scheduler:
             return True
         if bakes:
             return False  # Nobody leaves for a pod that is only to be snapshotted.
-        evicted = self._ask_policy("eviction", broken, lambda: self._evict(want))
+        evicted = self._ask_policy(broken, lambda: self._evict(want))
         if not isinstance(evicted, Evict):
             forced = self._patience(want)
             if forced is None:
@@ -561,7 +560,7 @@ class Scheduler:
             check_retain(proposal, at)
             return proposal
 
-        return self._ask_policy("keep_alive", None, ask)
+        return self._ask_policy(None, ask)
 
     def _retain(self, pod: Pod, at: Tier) -> None:
         pod.hold += 1
@@ -653,11 +652,11 @@ class Scheduler:
         self._arm(c.now_ns + p.control_period_ns, _TICK, 0, 0)
         for index, spec in self._min_replicas:
             self._grow(index, spec.min_replica)
-        targets = self._ask_policy("scaling", None, self._targets)
+        targets = self._ask_policy(None, self._targets)
         if targets is not None:
             self._scale(targets)
         empty: Sequence[Promote | Demote] = ()
-        moves = self._ask_policy("prewarm", empty, lambda: p.prewarm.promote(self.view, self._rng))
+        moves = self._ask_policy(empty, lambda: p.prewarm.promote(self.view, self._rng))
         for move in moves:
             self._move(move)
 
@@ -767,19 +766,15 @@ class Scheduler:
 
     # -- policies and decisions ---
     def _observe(self, observer: Observer, event: SchedulerEvent) -> None:
-        self._ask_policy("observer", None, lambda: observer.observe(self.cluster.now_ns, event))
+        self._ask_policy(None, lambda: observer.observe(self.cluster.now_ns, event))
 
-    def _ask_policy(self, slot: str, instead: _T, ask: Callable[[], _T]) -> _T:
-        """Ask a policy; in production, an error of its own or a broken proposal is `instead`."""
+    def _ask_policy(self, instead: _T, ask: Callable[[], _T]) -> _T:
+        """Ask a policy; in production, a `PolicyError` is counted and gives `instead`."""
         try:
             return ask()
         except PolicyError:
             if self._strict:
                 raise
-        except Exception as error:
-            if self._strict:
-                name = type(error).__name__
-                raise PolicyError(slot, f"it raised {name}: {error}", None) from error
         self.fleet.count("policy_errors")
         return instead
 
@@ -787,9 +782,7 @@ class Scheduler:
         explains = getattr(self._p.placement, "explain", None) if self._explain else None
         if explains is None:
             return None
-        explanation: Explanation | None = self._ask_policy(
-            "placement", None, lambda: explains(want, self.view)
-        )
+        explanation: Explanation | None = self._ask_policy(None, lambda: explains(want, self.view))
         return explanation
 
     def _decide_start(

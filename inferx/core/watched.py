@@ -1,14 +1,14 @@
 """A bundle whose every answer is looked at: what raises or has the wrong type is a `PolicyError`.
 
-The kernel checks whether a proposal is possible; this checks whether it is a proposal at all, and
-says which slot it came from, and where in the policy's file an error was raised.
+The machines ask policies through this alone. It checks that an answer is a proposal at all, and
+says which slot it came from, and where in the policy's file an error was raised; whether a proposal
+is possible, `machine/proposals.py` checks.
 """
 
 import dataclasses
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -33,7 +33,7 @@ from inferx.core.protocols import (
 from inferx.core.types import I32, FunctionId, Tier, Want
 from inferx.core.view import ClusterView
 
-__all__ = ["METHODS", "raised", "watched"]
+__all__ = ["METHODS", "check_methods", "watched"]
 
 METHODS: Final = {
     "admission": ("admit",),
@@ -45,11 +45,12 @@ METHODS: Final = {
     "scaling": ("target", "targets"),
 }
 """Slot -> the methods that its policy must have."""
+_SEPARATOR: Final = re.compile(r"[/\\]")
 _BESIDE: Final = re.compile(r"/(?:site-packages|inferx/sim|inferx/core)/")
 
 
-def watched(bundle: PolicyBundle) -> PolicyBundle:
-    """Return the same bundle with every slot looked at.
+def check_methods(bundle: PolicyBundle) -> None:
+    """Assert that every slot's policy has its methods.
 
     Raises:
         PolicyError: A slot lacks a method.
@@ -59,6 +60,15 @@ def watched(bundle: PolicyBundle) -> PolicyBundle:
             if not callable(getattr(getattr(bundle, slot), method, None)):
                 kind = type(getattr(bundle, slot)).__name__
                 raise PolicyError(slot, f"{kind} has no method {method!r}", None)
+
+
+def watched(bundle: PolicyBundle) -> PolicyBundle:
+    """Return the same bundle with every slot looked at.
+
+    Raises:
+        PolicyError: A slot lacks a method.
+    """
+    check_methods(bundle)
     explains = callable(getattr(bundle.placement, "explain", None))
     return dataclasses.replace(
         bundle,
@@ -73,12 +83,13 @@ def watched(bundle: PolicyBundle) -> PolicyBundle:
     )
 
 
-def raised(slot: str, error: BaseException) -> PolicyError:
+def _raised(slot: str, error: BaseException) -> PolicyError:
     """Say that a policy raised, and where."""
     # The innermost line of the policy itself: what it calls in a library tells its author less.
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [f for f in frames if not _BESIDE.search(Path(f.filename).as_posix())]
-    at = f" at {Path(mine[-1].filename).name}:{mine[-1].lineno}" if mine else ""
+    paths = [(_SEPARATOR.split(frame.filename), frame.lineno) for frame in frames]
+    mine = [(path[-1], line) for path, line in paths if not _BESIDE.search("/".join(path))]
+    at = f" at {mine[-1][0]}:{mine[-1][1]}" if mine else ""
     return PolicyError(slot, f"it raised {type(error).__name__}{at}: {error}", None)
 
 
@@ -92,7 +103,7 @@ def _ask(slot: str, ask: Callable[..., Any], *arguments: object) -> Any:
     except PolicyError:
         raise
     except (Exception, SystemExit) as error:
-        raise raised(slot, error) from error
+        raise _raised(slot, error) from error
 
 
 class _Admission:
@@ -109,7 +120,7 @@ class _Admission:
         except PolicyError:
             raise
         except (Exception, SystemExit) as error:
-            raise raised("admission", error) from error
+            raise _raised("admission", error) from error
         if type(answer) is Admit:
             return answer
         if type(answer) is Reject and type(answer.reason) is str:
@@ -137,7 +148,7 @@ class _Routing:
         except PolicyError:
             raise
         except (Exception, SystemExit) as error:
-            raise raised("routing", error) from error
+            raise _raised("routing", error) from error
         if isinstance(answer, int | np.integer) and 0 <= answer < len(candidates):
             return int(answer)
         raise _wrong("routing", f"an index in 0..{len(candidates) - 1}", answer)
