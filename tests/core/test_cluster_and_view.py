@@ -62,7 +62,7 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
     for seed in range(block * 10, block * 10 + 10):
         world = walk(seed, 40).world
         c, view = world.cluster, world.scheduler.view
-        c.check(list(world.scheduler.fleet.arriving))
+        c.check(list(world.scheduler.fleet.disks.arriving))
         for f in range(len(c.functions)):
             pods = [p for p in c.pods.values() if p.function == f]
             assert list(view.pod_ids(FunctionId(f))) == [p.id for p in pods]
@@ -71,7 +71,7 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
             assert view.functions.starting[f] == sum(p.state in starting for p in pods)
             leaving = (PodState.STANDBY, PodState.SUSPENDING)
             assert view.functions.standby[f] == sum(p.state in leaving for p in pods)
-            lacks = world.scheduler._lacks[f].values()
+            lacks = world.scheduler._demand.lacks[f].values()
             assert view.functions.queued[f] == sum(lacks)
             for at in (ANY_NODE, 0):
                 w = want_of(c, f, at=at)

@@ -28,7 +28,8 @@ from inferx.core.events import (
 )
 from inferx.core.lifecycle import PodState
 from inferx.core.machine import router as router_module
-from inferx.core.machine.fleet import IDS_PER_EPOCH, RETRY_LIMIT
+from inferx.core.machine.fleet import IDS_PER_EPOCH
+from inferx.core.machine.outbox import RETRY_LIMIT
 from inferx.core.machine.scheduler import RETRY_WANTS, Scheduler
 from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Promote, Retain
 from inferx.core.rng import stream
@@ -232,7 +233,7 @@ def test_a_restarted_agents_word_on_its_disk_is_taken() -> None:
 def test_what_is_on_its_way_to_a_disk_is_charged_once_when_the_agent_restarts() -> None:
     w = world(calm(prewarm=Once([Promote(FunctionId(0), NodeId(0), Tier.NVME)])))
     w.run(S)
-    assert list(w.scheduler.fleet.arriving) == [(0, 0)]
+    assert list(w.scheduler.fleet.disks.arriving) == [(0, 0)]
     w.disk[0].add(0)
     w.restart(0)
     w.report(0)
@@ -280,8 +281,8 @@ def test_nothing_is_brought_to_a_closed_node() -> None:
     w.lose(0)
     w.detect(0)
     w.run(30 * S)
-    assert not w.scheduler.fleet.arriving
-    assert not w.scheduler.fleet.pending
+    assert not w.scheduler.fleet.disks.arriving
+    assert not w.scheduler.fleet.outbox
 
 
 def test_a_snapshot_that_is_being_read_is_not_dropped() -> None:
@@ -318,7 +319,8 @@ def test_a_suspended_pod_is_not_the_source_of_the_start_that_evicts_it() -> None
     w.run(10 * S)
     (standby,) = w.cluster.pods.values()
     assert standby.state is PodState.STANDBY
-    w.scheduler._p = replace(w.scheduler._p, placement=Once())
+    asking = w.scheduler._ask
+    asking.policies = replace(asking.policies, placement=Once())
     script.answers.append(Evict((GpuId(0),), ((standby.id, Tier.ABSENT),)))
     w.arrive(0)
     w.run(20 * S)
@@ -370,10 +372,10 @@ def test_a_node_that_never_answers_is_lost() -> None:
     for _ in range(RETRY_LIMIT + 1):
         assert w.cluster.node_alive[0]
         w.wire.clear()
-        w.advance(w.scheduler.fleet.deadline_ns())
+        w.advance(w.scheduler.fleet.outbox.deadline_ns())
     assert not w.cluster.node_alive[0]
     assert not w.cluster.pods
-    assert not w.scheduler.fleet.pending
+    assert not w.scheduler.fleet.outbox
     w.check()
 
 
@@ -381,11 +383,11 @@ def test_a_sign_of_life_keeps_a_node_from_being_lost() -> None:
     w = world()
     w.arrive(0)
     w.run(NS_PER_MS)
-    (sequence,) = w.scheduler.fleet.pending
+    (command,) = w.scheduler.fleet.outbox.unanswered()
     for _ in range(RETRY_LIMIT * 3):
         w.wire.clear()
-        w.tell_scheduler(CommandAccepted(NodeId(0), 1, sequence))
-        w.advance(w.scheduler.fleet.deadline_ns())
+        w.tell_scheduler(CommandAccepted(NodeId(0), 1, command.sequence))
+        w.advance(w.scheduler.fleet.outbox.deadline_ns())
     assert w.cluster.node_alive[0]
     w.tell_scheduler(CommandAccepted(NodeId(0), 1, 999))
 
@@ -444,10 +446,10 @@ def test_several_commands_that_were_never_answered_lose_their_node_once() -> Non
     w.arrive(0)
     w.arrive(1)
     w.run(NS_PER_MS)
-    assert len(w.scheduler.fleet.pending) == 2
+    assert len(w.scheduler.fleet.outbox) == 2
     while w.cluster.node_alive[0]:
         w.wire.clear()
-        w.advance(w.scheduler.fleet.deadline_ns())
+        w.advance(w.scheduler.fleet.outbox.deadline_ns())
     assert w.scheduler.fleet.counters["nodes_lost"] == 1
 
 
@@ -569,7 +571,7 @@ def test_room_first_evicts_and_asks_again() -> None:
     (pod,) = w.cluster.pods.values()
     script.answers.append(Evict((), ((pod.id, Tier.ABSENT),)))
     w.scheduler._serve(FunctionId(0))
-    w.scheduler._want(FunctionId(0), prewarmed=True)
+    w.scheduler.placing.want(FunctionId(0), prewarmed=True)
     assert pod.state is PodState.TERMINATING
 
 

@@ -642,7 +642,7 @@ class World:
     def check(self) -> None:
         """Assert what must hold after every step."""
         c, fleet = self.cluster, self.scheduler.fleet
-        c.check(list(fleet.arriving))
+        c.check(list(fleet.disks.arriving))
         for router, alive in zip(self.routers, self.router_alive, strict=True):
             if alive:
                 inside = router.waiting() + router.running()
@@ -695,7 +695,7 @@ class World:
         until = self.now_ns + limit_ns
         while self.now_ns < until:
             self.run(NS_PER_S, self.check)
-            if not (self.wire or self.actions or self.serving or self.scheduler.fleet.pending):
+            if not (self.wire or self.actions or self.serving or self.scheduler.fleet.outbox):
                 self.run(NS_PER_S, self.check)
             waiting = sum(
                 r.waiting()
@@ -707,7 +707,7 @@ class World:
                 or self.actions
                 or self.serving
                 or waiting
-                or self.scheduler.fleet.pending
+                or self.scheduler.fleet.outbox
                 or any(pod.leases for pod in self.cluster.pods.values())
             ):
                 return
@@ -716,7 +716,7 @@ class World:
     def check_rest(self) -> None:
         """At rest nothing is stuck, and belief is truth."""
         c, fleet = self.cluster, self.scheduler.fleet
-        assert not fleet.arriving, f"disks wait for {fleet.arriving}"
+        assert not fleet.disks.arriving, f"disks wait for {fleet.disks.arriving}"
         resting = (PodState.READY, PodState.STANDBY)
         for pod in c.pods.values():
             assert pod.state in resting, f"stuck: {self.state()}"
@@ -738,7 +738,7 @@ class World:
             f" leases {sorted(p.leases)} waits {list(p.waits_for)} blocks {p.blocks}"
             for p in self.cluster.pods.values()
         )
-        pending = list(self.scheduler.fleet.pending.values())
+        pending = self.scheduler.fleet.outbox.unanswered()
         under_way = f"wire {self.wire}\nactions {self.actions}\nserving {self.serving}"
         return f"{pods}\npending {pending}\n{under_way}"
 

@@ -1,4 +1,4 @@
-"""Pods and snapshots on their way: starts, sinks, and the commands and facts they are made of.
+"""Pods on their way: starts, sinks, and the commands and facts they are made of.
 
 The half of the scheduler machine that talks to nodes. It owns every change of the cluster's
 charges; the other half (`scheduler.py`) decides and leases.
@@ -12,19 +12,15 @@ Laws:
 4. A pod with leases is drained before it sinks (INV-4).
 """
 
-import heapq
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
 from inferx.core.cluster import Cluster, Pod
 from inferx.core.commands import (
     Copy,
     Create,
     Drop,
-    NodeCommand,
     RecallLease,
     Restore,
     Resume,
@@ -36,25 +32,17 @@ from inferx.core.commands import (
 )
 from inferx.core.events import PhaseTiming
 from inferx.core.lifecycle import PodState
+from inferx.core.machine.disks import Disks
+from inferx.core.machine.outbox import Outbox
 from inferx.core.machine.step import Record
 from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.core.units import MILLI_PER_GPU, NS_PER_S
+from inferx.core.units import MILLI_PER_GPU
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
-RETRY_NS = 10 * NS_PER_S
-"""A command unanswered for this long is sent again; the wait doubles each time."""
 IDS_PER_EPOCH = 1 << 32
 COLDER_MUST_WIN_BY = 2
 """A start from a colder tier is chosen only where it is expected to be this many times faster."""
-RETRY_LIMIT = 8
-"""After so many repetitions in a row without a sign of life the node is lost."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    command: NodeCommand
-    tries: int = 0
 
 
 def first_id(epoch: int) -> int:
@@ -79,13 +67,9 @@ class Fleet:
         self._snapshots = snapshots
         self._out = out
         self._on_left = on_left
-        self._sequence = 0
         self._next_pod = first_id(epoch)
-        self._retries: list[tuple[int, int]] = []
-        self.pending: dict[int, _Pending] = {}
-        self.arriving: dict[tuple[NodeId, FunctionId], None] = {}
-        """Snapshots whose bytes are charged to a disk where they are not yet."""
-        self._uploading: dict[tuple[int, FunctionId], None] = {}
+        self.outbox = Outbox(cluster, out, self.count)
+        self.disks = Disks(cluster, self.outbox, epoch=epoch)
         self.records: list[Record] = []
         self.counters: dict[str, int] = {}
 
@@ -94,52 +78,10 @@ class Fleet:
         """Add to a counter."""
         self.counters[name] = self.counters.get(name, 0) + by
 
-    def _send(self, command: NodeCommand) -> None:
-        self._out.append(command)
-        self.pending[command.sequence] = _Pending(command)
-        heapq.heappush(self._retries, (self._c.now_ns + RETRY_NS, command.sequence))
-
-    def _number(self) -> int:
-        self._sequence += 1
-        return self._sequence
-
     def _command(self, kind: type[Create | Resume | Suspend | Stop], pod: Pod) -> None:
-        self._send(kind(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus))
-
-    def deadline_ns(self) -> int | None:
-        """When the next command has to be repeated."""
-        retries = self._retries
-        while retries and retries[0][1] not in self.pending:
-            heapq.heappop(retries)
-        return retries[0][0] if retries else None
-
-    def repeat(self) -> list[NodeId]:
-        """Send again what is due; return nodes that never answered."""
-        lost: list[NodeId] = []
-        now = self._c.now_ns
-        while (due := self.deadline_ns()) is not None and due <= now:
-            _, sequence = heapq.heappop(self._retries)
-            entry = self.pending[sequence]
-            entry.tries += 1
-            if entry.tries > RETRY_LIMIT:
-                if entry.command.node not in lost:
-                    lost.append(entry.command.node)
-                continue
-            self.count("commands_repeated")
-            self._out.append(entry.command)
-            heapq.heappush(self._retries, (now + (RETRY_NS << entry.tries), sequence))
-        return lost
-
-    def answered(self, sequence: int) -> NodeCommand | None:
-        """Take the command that a fact answers; None if it was answered before."""
-        entry = self.pending.pop(sequence, None)
-        return None if entry is None else entry.command
-
-    def accepted(self, sequence: int) -> None:
-        """Note a sign of life: the command is being carried out."""
-        entry = self.pending.get(sequence)
-        if entry is not None:
-            entry.tries = min(entry.tries, 1)
+        self.outbox.send(
+            kind(pod.node, self._epoch, self.outbox.number(), pod.id, pod.function, pod.gpus)
+        )
 
     # -- starts ---
     def source(
@@ -156,7 +98,7 @@ class Fleet:
         best, standby = Tier.ABSENT, None
         soonest = c.starts.start_ns(Tier.ABSENT, group, spec)
         there: list[tuple[Tier, Pod | None]] = []
-        if c.remote[c.node_platform[node], function]:
+        if self.disks.is_remote(node, function):
             there.append((Tier.REMOTE, None))
         if c.nvme[node, function]:
             there.append((Tier.NVME, None))
@@ -241,7 +183,7 @@ class Fleet:
             c.charge_host(pod, c.functions[pod.function].host_bytes)
             if pod.start is not Tier.ABSENT:
                 # While it waited for victims, its snapshot may have come nearer, or gone.
-                pod.start = self._snapshot_tier(pod.function, pod.node)
+                pod.start = self.disks.nearest(pod.node, pod.function)
             if pod.start is Tier.ABSENT:
                 c.enter(pod, PodState.CREATING)
                 self._command(Create, pod)
@@ -250,43 +192,14 @@ class Fleet:
         value = msgspec.msgpack.encode((pod.function, pod.node, pod.gpus, self._epoch))
         self.records.append(Record(f"pod/{pod.id}", value))
 
-    def _snapshot_tier(self, function: FunctionId, node: NodeId) -> Tier:
-        c = self._c
-        if c.nvme[node, function]:
-            return Tier.NVME
-        return Tier.REMOTE if c.remote[c.node_platform[node], function] else Tier.ABSENT
-
     def _restore(self, pod: Pod, source: Tier) -> None:
-        c = self._c
-        key = (pod.node, pod.function)
-        if source is Tier.REMOTE and self.fits_disk(key):
+        if source is Tier.REMOTE and self.disks.fits(pod.node, pod.function):
             # What is fetched is kept: the next restore here reads the disk.
-            self._expect(key)
+            self.disks.expect(pod.node, pod.function)
             pod.keeps_local = True
-        c.enter(pod, PodState.RESTORING)
-        where = (pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus)
-        self._send(Restore(*where, source, pod.keeps_local))
-
-    def fits_disk(self, key: tuple[NodeId, FunctionId]) -> bool:
-        """Tell whether a snapshot can be put on a disk that neither has nor expects it."""
-        c = self._c
-        node, function = key
-        return (
-            key not in self.arriving
-            and not c.nvme[node, function]
-            and bool(c.node_nvme_free[node] >= c.snapshot_bytes[function])
-        )
-
-    def _expect(self, key: tuple[NodeId, FunctionId]) -> None:
-        self._c.charge_nvme(*key)
-        self.arriving[key] = None
-
-    def _arrive(self, key: tuple[NodeId, FunctionId], *, ok: bool) -> None:
-        del self.arriving[key]
-        if ok:
-            self._c.nvme[key] = True
-        else:
-            self._c.release_nvme(*key)
+        self._c.enter(pod, PodState.RESTORING)
+        where = (pod.node, self._epoch, self.outbox.number(), pod.id, pod.function, pod.gpus)
+        self.outbox.send(Restore(*where, source, pod.keeps_local))
 
     # -- sinks ---
     def sink(self, pod: Pod, to: Tier) -> None:
@@ -310,7 +223,7 @@ class Fleet:
     def _leave(self, pod: Pod) -> None:
         c = self._c
         spec = c.functions[pod.function]
-        to, key = pod.sink_to, (pod.node, pod.function)
+        to = pod.sink_to
         if to is Tier.DRAM and pod.state is not PodState.STANDBY and self._snapshots:
             if c.node_host_open[pod.node] >= spec.device_bytes:
                 c.charge_host(pod, pod.host_charged + spec.device_bytes)
@@ -320,64 +233,27 @@ class Fleet:
                 return
             self.count("no_room_in_dram")
             to = Tier.NVME
-        elsewhere = bool(c.nvme[key]) or (
-            to is Tier.REMOTE and bool(c.remote[c.node_platform[pod.node], pod.function])
+        elsewhere = bool(c.nvme[pod.node, pod.function]) or (
+            to is Tier.REMOTE and self.disks.is_remote(pod.node, pod.function)
         )
         if to in (Tier.NVME, Tier.REMOTE) and self._snapshots and not elsewhere:
-            if self.fits_disk(key):
+            if self.disks.fits(pod.node, pod.function):
                 self._take(pod, leave=True)
                 return
             self.count("no_room_on_disk")
         self._stop(pod)
 
     def _take(self, pod: Pod, *, leave: bool) -> None:
-        self._expect((pod.node, pod.function))
+        self.disks.expect(pod.node, pod.function)
         self._c.enter(pod, PodState.SNAPSHOTTING)
-        self._send(
-            Snapshot(pod.node, self._epoch, self._number(), pod.id, pod.function, pod.gpus, leave)
-        )
+        where = (pod.node, self._epoch, self.outbox.number(), pod.id, pod.function, pod.gpus)
+        self.outbox.send(Snapshot(*where, leave))
         self.count("snapshots")
 
     def _stop(self, pod: Pod) -> None:
         self._c.enter(pod, PodState.TERMINATING)
         self._command(Stop, pod)
         self.count("stops")
-
-    # -- snapshots ---
-    def copy_in(self, function: FunctionId, node: NodeId) -> bool:
-        """Bring a snapshot from the shared store to a node's disk; False if it cannot be."""
-        key = (node, function)
-        if not self._c.remote[self._c.node_platform[node], function] or not self.fits_disk(key):
-            return False
-        self._expect(key)
-        self._send(Copy(node, self._epoch, self._number(), function, Tier.REMOTE, Tier.NVME))
-        return True
-
-    def drop(self, function: FunctionId, node: NodeId) -> bool:
-        """Delete a snapshot from a node's disk; False if it is not there, or is being read."""
-        if not self._c.nvme[node, function] or self._reads(node, function):
-            return False
-        # It must not be chosen as a source any more; its bytes are free when it is gone.
-        self._c.nvme[node, function] = False
-        self.arriving[node, function] = None
-        self._send(Drop(node, self._epoch, self._number(), function, Tier.NVME))
-        return True
-
-    def _reads(self, node: NodeId, function: FunctionId) -> bool:
-        return any(
-            isinstance(p.command, Restore | Copy)
-            and p.command.source is Tier.NVME
-            and (p.command.node, p.command.function) == (node, function)
-            for p in self.pending.values()
-        )
-
-    def _upload(self, node: NodeId, function: FunctionId) -> None:
-        c = self._c
-        key = (int(c.node_platform[node]), function)
-        if c.remote[key] or key in self._uploading:
-            return
-        self._uploading[key] = None
-        self._send(Copy(node, self._epoch, self._number(), function, Tier.NVME, Tier.REMOTE))
 
     # -- facts: each answers a command that was taken out of `pending` ---
     def ready(self, pod: Pod, phases: Sequence[PhaseTiming]) -> None:
@@ -395,7 +271,7 @@ class Fleet:
 
     def bake(self, pod: Pod) -> None:
         """Snapshot a pod that was started for nothing else."""
-        if self.fits_disk((pod.node, pod.function)):
+        if self.disks.fits(pod.node, pod.function):
             self._take(pod, leave=True)
         else:
             self._stop(pod)
@@ -413,14 +289,14 @@ class Fleet:
 
     def taken(self, pod: Pod) -> None:
         """A pod's snapshot is on the node's disk and the pod has ended."""
-        self._arrive((pod.node, pod.function), ok=True)
-        self._upload(pod.node, pod.function)
+        self.disks.arrived(pod.node, pod.function, ok=True)
+        self.disks.upload(pod.node, pod.function)
         self.gone(pod)
 
     def kept(self, pod: Pod) -> None:
         """A pod's snapshot is on the node's disk and the pod serves on."""
-        self._arrive((pod.node, pod.function), ok=True)
-        self._upload(pod.node, pod.function)
+        self.disks.arrived(pod.node, pod.function, ok=True)
+        self.disks.upload(pod.node, pod.function)
         self._c.enter(pod, PodState.READY)
 
     def gone(self, pod: Pod) -> None:
@@ -434,14 +310,9 @@ class Fleet:
     def failed(self, pod: Pod) -> None:
         """A pod broke, at any point of its life, and all it held is free."""
         # What it was told and has not answered would start it again.
-        for sequence in [
-            s
-            for s, p in self.pending.items()
-            if not isinstance(p.command, Copy | Drop) and p.command.pod == pod.id
-        ]:
-            del self.pending[sequence]
+        self.outbox.void(lambda told: not isinstance(told, Copy | Drop) and told.pod == pod.id)
         if pod.state is PodState.SNAPSHOTTING:
-            self._arrive((pod.node, pod.function), ok=False)
+            self.disks.arrived(pod.node, pod.function, ok=False)
         self._landed(pod, ok=False)
         for lease in pod.leases.values():
             self._out.append(RevokeLease(lease.router, lease.id, pod.id))
@@ -451,25 +322,10 @@ class Fleet:
         self.gone(pod)
         self.count("pods_failed")
 
-    def copied(self, command: Copy, *, ok: bool) -> None:
-        """A copy of a snapshot ended."""
-        c = self._c
-        if command.target is Tier.REMOTE:
-            platform = int(c.node_platform[command.node])
-            self._uploading.pop((platform, command.function), None)
-            if ok:
-                c.remote[platform, command.function] = True
-        else:
-            self._arrive((command.node, command.function), ok=ok)
-
-    def dropped(self, command: Drop) -> None:
-        """A snapshot is off a node's disk."""
-        self._arrive((command.node, command.function), ok=False)
-
     def _landed(self, pod: Pod, *, ok: bool) -> None:
         if pod.keeps_local:
             pod.keeps_local = False
-            self._arrive((pod.node, pod.function), ok=ok)
+            self.disks.arrived(pod.node, pod.function, ok=ok)
 
     def _release(self, pod: Pod) -> None:
         if pod.claims:
@@ -477,8 +333,6 @@ class Fleet:
         if pod.holds_gpu:
             self._c.release_gpus(pod)
         self._c.charge_host(pod, 0)
-        pod.leases.clear()
-        pod.leased_slots = 0
 
     def _left(self, pod: Pod) -> None:
         """Tell who waited for this pod to leave; start the one it blocked if it was the last."""
@@ -494,10 +348,7 @@ class Fleet:
     def lose(self, node: NodeId) -> None:
         """Forget all that a lost node ran and held."""
         c = self._c
-        for sequence in [s for s, p in self.pending.items() if p.command.node == node]:
-            command = self.pending.pop(sequence).command
-            if isinstance(command, Copy) and command.target is Tier.REMOTE:
-                self._uploading.pop((int(c.node_platform[node]), command.function), None)
+        void = self.outbox.void(lambda told: told.node == node)
         c.set_schedulable(node, yes=False)
         c.node_alive[node] = False
         # Claims first: a pod that waits for victims of this node must not be launched on it.
@@ -507,9 +358,7 @@ class Fleet:
         )
         for pod in here:
             self.failed(pod)
-        for key in [key for key in self.arriving if key[0] == node]:
-            self._arrive(key, ok=False)
-        c.lose_snapshots(node, np.flatnonzero(c.nvme[node]))
+        self.disks.lose(node, void)
         self.count("nodes_lost")
 
     def drain(self, node: NodeId) -> None:
@@ -528,16 +377,6 @@ class Fleet:
         pods = [pod for pod in self._c.pods.values() if pod.node == node]
         waiting = [pod.id for pod in pods if pod.claims and pod.start is Tier.DRAM]
         return waiting + [pod.id for pod in pods if not pod.claims]
-
-    def found(self, node: NodeId, snapshots: Sequence[FunctionId]) -> None:
-        """Take a node's word for what is on its disk; what is on its way there stays charged."""
-        c = self._c
-        there = np.zeros(len(c.functions), np.bool_)
-        there[list(snapshots)] = True
-        settled = np.ones(len(c.functions), np.bool_)
-        settled[[function for at, function in self.arriving if at == node]] = False
-        c.lose_snapshots(node, np.flatnonzero(c.nvme[node] & ~there & settled))
-        c.hold_snapshots(node, np.flatnonzero(there & ~c.nvme[node] & settled))
 
     def end_orphan(
         self,
@@ -564,7 +403,7 @@ class Fleet:
         )
         if not room:
             # More than the node has, by its own word: it is told to stop it, and not believed.
-            self._send(Stop(node, self._epoch, self._number(), pod, function, gpus))
+            self.outbox.send(Stop(node, self._epoch, self.outbox.number(), pod, function, gpus))
             return
         orphan = c.add_pod(pod, function, held, node)
         c.enter(orphan, PodState.CREATING)
