@@ -31,9 +31,10 @@ from inferx.core.rng import stream
 from inferx.core.types import FunctionId, NodeId, Want
 from inferx.core.units import NS_PER_S
 from inferx.load import load_bundle
-from inferx.sim.driver import World, simulate
+from inferx.sim.driver import simulate
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import Trace, chunks_of, make_trace
+from inferx.sim.world import World
 from inferx.spec.cluster import load_cluster
 from inferx.spec.template import auto_functions
 

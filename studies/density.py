@@ -28,10 +28,11 @@ from matplotlib import pyplot as plt
 from inferx.core.rng import stream
 from inferx.core.units import GIB, NS_PER_S
 from inferx.load import load_bundle
-from inferx.sim.driver import World, simulate
+from inferx.sim.driver import simulate
 from inferx.sim.metrics import summarise
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import Trace, chunks_of, make_trace
+from inferx.sim.world import World
 from inferx.spec.cluster import load_cluster
 from inferx.spec.serving import serving_for
 from inferx.spec.template import load_template

@@ -17,7 +17,6 @@ from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionSpec, NodeSpec
 from inferx.core.watched import check_methods
 from inferx.load import LoadError
-from inferx.sim.driver import World
 from inferx.sim.faults import Faults
 from inferx.sim.link import LinkModel
 from inferx.sim.profile import Profile, load_profile
@@ -27,6 +26,7 @@ from inferx.sim.workload.read import read_trace
 from inferx.sim.workload.stored import store_trace
 from inferx.sim.workload.trace import Trace
 from inferx.sim.workload.transform import assign
+from inferx.sim.world import World
 from inferx.spec.cluster import check_fit
 from inferx.spec.functions import load_functions
 from inferx.spec.template import auto_functions

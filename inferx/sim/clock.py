@@ -13,7 +13,7 @@ import simpy
 from simpy.core import StopSimulation
 from simpy.events import NORMAL, Event
 
-__all__ = ["SimClock", "Timer"]
+__all__ = ["Alarm", "SimClock", "Timer"]
 
 
 class Timer(Event):
@@ -74,3 +74,28 @@ class SimClock:
     def run(self, until_ns: int | None = None) -> None:
         """Run until nothing is left, or to `until_ns`."""
         self.env.run(until=until_ns)
+
+
+class Alarm:
+    """Calls a machine when its deadline comes. Timers that were overtaken do nothing."""
+
+    __slots__ = ("_call", "_clock", "_fire_bound", "armed_ns")
+
+    def __init__(self, clock: SimClock, call: Callable[[], None]) -> None:
+        self._clock = clock
+        self._call = call
+        self.armed_ns = -1
+        self._fire_bound = self._fire
+
+    def arm(self, deadline_ns: int | None) -> None:
+        """Make sure that the machine is called by `deadline_ns`; None asks for nothing."""
+        if deadline_ns is None:
+            return
+        if self.armed_ns < 0 or deadline_ns < self.armed_ns:
+            self.armed_ns = deadline_ns
+            self._clock.after(max(0, deadline_ns - self._clock.now_ns()), self._fire_bound)
+
+    def _fire(self, _event: Event) -> None:
+        if self._clock.now_ns() == self.armed_ns:
+            self.armed_ns = -1
+            self._call()

@@ -5,9 +5,7 @@ costs callbacks on timers, not a process; processes are for the fault injector.
 """
 
 import gc
-from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
@@ -60,79 +58,31 @@ from inferx.core.machine.scheduler import Scheduler
 from inferx.core.machine.step import Machine, Step
 from inferx.core.protocols import PolicyBundle
 from inferx.core.rng import stream
-from inferx.core.types import FunctionId, FunctionSpec, NodeId, NodeSpec, PodId, RequestId, RouterId
+from inferx.core.types import FunctionId, NodeId, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
-from inferx.sim.clock import SimClock
+from inferx.sim.clock import Alarm, SimClock
 from inferx.sim.device import Link as DeviceLink
 from inferx.sim.device import NodeDevices
-from inferx.sim.faults import SPOT_NOTICE_S, Fault, Faults
+from inferx.sim.faults import SPOT_NOTICE_S, Fault
 from inferx.sim.ledger import Ledger
-from inferx.sim.link import Link, LinkModel
+from inferx.sim.link import Link
 from inferx.sim.node import Pods, SimNode, Wrap
-from inferx.sim.profile import Profile
-from inferx.sim.record import DecisionRow, Outcome, RequestColumns, RunRecord
+from inferx.sim.record import DecisionRow, Outcome, RunRecord
+from inferx.sim.requests import RequestRows
 from inferx.sim.serving import ServingModel
 from inferx.sim.workload.trace import Trace
+from inferx.sim.world import World
 from inferx.spec.serving import serving_for
 
-__all__ = ["Simulation", "World", "simulate"]
+__all__ = ["Simulation", "simulate"]
 
 DRAIN_LIMIT_NS = 3600 * NS_PER_S
 """How long after the last arrival a run may go on; what is not done then is unfinished."""
 PROGRESS_EVERY = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Everything of a run but the trace, the policy and the seed.
-
-    Attributes:
-        prepared: Where snapshots are when the run begins: `none`, `remote` (the shared store) or
-            `nvme` (every node's disk as well, as far as it has room).
-        object_store_bytes_per_s: What the shared store gives to all nodes together; 0 for as much
-            as their networks carry, as S3 does.
-        detect_ns: How long the loss of a node goes unnoticed.
-        merge_ns: Pauses shorter than this do not split a pod's working span in the timeline.
-    """
-
-    nodes: tuple[NodeSpec, ...]
-    functions: tuple[FunctionSpec, ...]
-    profile: Profile
-    prepared: str = "remote"
-    routers: int = 1
-    object_store_bytes_per_s: int = 0
-    link: LinkModel = field(default_factory=LinkModel)
-    faults: Faults = field(default_factory=Faults)
-    detect_ns: int = 10 * NS_PER_S
-    merge_ns: int = NS_PER_S
-
-
 def _as_it_is(_name: str, machine: Machine[Any, Any]) -> Machine[Any, Any]:
     return machine
-
-
-class _Clocked:
-    """Calls a machine when its deadline comes. Timers that were overtaken do nothing."""
-
-    __slots__ = ("_call", "_clock", "_fire_bound", "armed_ns")
-
-    def __init__(self, clock: SimClock, call: Callable[[], None]) -> None:
-        self._clock = clock
-        self._call = call
-        self.armed_ns = -1
-        self._fire_bound = self._fire
-
-    def arm(self, deadline_ns: int | None) -> None:
-        if deadline_ns is None:
-            return
-        if self.armed_ns < 0 or deadline_ns < self.armed_ns:
-            self.armed_ns = deadline_ns
-            self._clock.after(max(0, deadline_ns - self._clock.now_ns()), self._fire_bound)
-
-    def _fire(self, _event: Event) -> None:
-        if self._clock.now_ns() == self.armed_ns:
-            self.armed_ns = -1
-            self._call()
 
 
 class Simulation:
@@ -182,7 +132,7 @@ class Simulation:
         # As the policy slices them: a bundle of whole GPUs charges whole GPUs.
         self._functions = self.scheduler.cluster.functions
         self._ledger = Ledger(self._functions, self.scheduler.cluster.gpu_count, world.merge_ns)
-        self._scheduler_clock = _Clocked(clock, lambda: self._tell_scheduler(()))
+        self._scheduler_clock = Alarm(clock, lambda: self._tell_scheduler(()))
         self._serving: dict[tuple[FunctionId, str], ServingModel | None] = {}
         self._no_speed = ""
         link_rng = stream(seed, "sim.link")
@@ -224,7 +174,7 @@ class Simulation:
         ]
         self.routers: list[Router] = []
         self._step_routers: list[Callable[..., Step[RouterCommand]]] = []
-        self._router_clocks: list[_Clocked] = []
+        self._router_clocks: list[Alarm] = []
         self._to_routers: list[Link[RouterEvent]] = []
         for index in range(world.routers):
             router = Router(
@@ -243,21 +193,14 @@ class Simulation:
             def to_router(event: RouterEvent, index: int = index) -> None:
                 self._tell_router(index, (event,))
 
-            self._router_clocks.append(_Clocked(clock, tick))
+            self._router_clocks.append(Alarm(clock, tick))
             self._to_routers.append(Link(clock, world.link, link_rng, to_router, reliable=True))
         self._stop = simpy.Event(clock.env)
-        # One row a request: started, first token, finished, pod; outcome and cause.
-        self._function = array("i")
-        self._input = array("i")
-        self._output = array("i")
-        self._duration = array("q")
-        self._arrived = array("q")
-        self._started = array("q")
-        self._first_ns = array("q")
-        self._finished_ns = array("q")
-        self._pod = array("q")
-        self._outcome = array("b")
-        self._cause = array("b")
+        self._requests = rows = RequestRows()
+        self._input, self._output, self._duration = rows.input, rows.output, rows.duration
+        self._arrived, self._started, self._pod = rows.arrived, rows.started, rows.pod
+        self._first_ns, self._finished_ns = rows.first, rows.finished
+        self._outcome, self._cause = rows.outcome, rows.cause
         self._refusals: dict[int, tuple[int, str]] = {}
         self._ended = 0
         self._exhausted = False
@@ -293,7 +236,6 @@ class Simulation:
         """Take in the requests of one instant each time; yield when the timer for it is armed."""
         clock = self.clock
         routers = len(self.routers)
-        fill = bytes(8)
         now = 0
         waiting: list[list[RouterEvent]] = [[] for _ in range(routers)]
         first, alone = waiting[0], routers == 1
@@ -301,18 +243,7 @@ class Simulation:
         for chunk in chunks:
             count = len(chunk)
             base = len(self._arrived)
-            for mine, theirs in (
-                (self._function, chunk.function),
-                (self._input, chunk.input_tokens),
-                (self._output, chunk.output_tokens),
-                (self._duration, chunk.duration_ns),
-                (self._arrived, chunk.arrival_ns),
-            ):
-                mine.frombytes(np.ascontiguousarray(theirs).tobytes())
-            for column in (self._started, self._first_ns, self._finished_ns, self._pod):
-                column.frombytes(b"\xff" * (8 * count))
-            self._outcome.frombytes(fill[:1] * count)
-            self._cause.frombytes(fill[:1] * count)
+            self._requests.extend(chunk)
             # A NewType is a call at run time: ids are cast by the column, not one by one.
             rows = zip(
                 cast("Iterable[RequestId]", range(base, base + count)),
@@ -544,18 +475,7 @@ class Simulation:
             span_ns=now,
             nodes=self._world.nodes,
             functions=self._functions,
-            requests=RequestColumns(
-                function=np.array(self._function, np.int32),
-                input_tokens=np.array(self._input, np.int32),
-                output_tokens=np.array(self._output, np.int32),
-                arrived_ns=np.array(self._arrived, np.int64),
-                started_ns=np.array(self._started, np.int64),
-                first_ns=np.array(self._first_ns, np.int64),
-                finished_ns=np.array(self._finished_ns, np.int64),
-                outcome=np.array(self._outcome, np.int8),
-                cause=np.array(self._cause, np.int8),
-                pod=np.array(self._pod, np.int64),
-            ),
+            requests=self._requests.columns(),
             refusals=self._refusals,
             decisions=self.decisions,
             spans=self._ledger.spans,

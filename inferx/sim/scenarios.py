@@ -13,11 +13,11 @@ import numpy as np
 from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec
 from inferx.core.units import GIB, NS_PER_MS, NS_PER_S
-from inferx.sim.driver import World
 from inferx.sim.faults import Fault, Faults
 from inferx.sim.link import LinkModel
 from inferx.sim.profile import Profile
 from inferx.sim.workload.trace import Trace, make_trace
+from inferx.sim.world import World
 from inferx.spec.cluster import load_cluster
 
 __all__ = ["LARGE", "SCENARIOS", "Scenario", "hungry", "large"]

@@ -26,10 +26,11 @@ from typing import Any, Final, Self
 
 from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
-from inferx.sim.driver import World, simulate
+from inferx.sim.driver import simulate
 from inferx.sim.record import RunRecord
 from inferx.sim.workload.stored import map_trace
 from inferx.sim.workload.trace import Trace, chunks_of
+from inferx.sim.world import World
 
 __all__ = ["Job", "RunError", "run_job", "sweep"]
 

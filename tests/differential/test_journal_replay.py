@@ -24,9 +24,10 @@ from inferx.core.machine.step import Step
 from inferx.core.rng import stream
 from inferx.core.types import FunctionId, NodeId, RequestId, RouterId
 from inferx.load import load_bundle
-from inferx.sim.driver import Simulation, World
+from inferx.sim.driver import Simulation
 from inferx.sim.profile import load_profile
 from inferx.sim.scenarios import SCENARIOS
+from inferx.sim.world import World
 
 PROFILE = {"snapshot": "criu-memfd", "loader": "serverlessllm", "none": "safetensors"}
 TRIED = ("nodes lost and back", "three routers, lossy links", "starts that fail")

@@ -12,8 +12,7 @@ from virtual_loop import VirtualClock, VirtualLoop
 from inferx.core.machine.step import Step
 from inferx.exec.driver import Driver, drive
 from inferx.load import load_bundle
-from inferx.sim.clock import SimClock
-from inferx.sim.driver import _Clocked
+from inferx.sim.clock import Alarm, SimClock
 
 REQUESTS = 600
 Log = list[tuple[str, int, bytes]]
@@ -41,7 +40,7 @@ def on_simpy(policy: str, seed: int) -> tuple[Log, FakeWorld]:
             world.act(name, command)
         alarms[name].arm(step.deadline_ns)
 
-    alarms = {name: _Clocked(clock, lambda name=name: tell(name)) for name in made}
+    alarms = {name: Alarm(clock, lambda name=name: tell(name)) for name in made}
     world = FakeWorld(clock, tell, len(NODES), seed)
     world.begin(len(FUNCTIONS), REQUESTS)
     clock.run(END_NS)

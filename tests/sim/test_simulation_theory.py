@@ -12,11 +12,12 @@ import pytest
 
 from inferx.core.rng import stream
 from inferx.load import load_bundle
-from inferx.sim.driver import World, simulate
+from inferx.sim.driver import simulate
 from inferx.sim.profile import load_profile
 from inferx.sim.record import Outcome
 from inferx.sim.stats import student_t_quantile
 from inferx.sim.workload.trace import chunks_of, make_trace
+from inferx.sim.world import World
 from inferx.spec.cluster import load_cluster
 from inferx.spec.template import auto_functions
 

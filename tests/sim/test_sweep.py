@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from inferx.load import load_bundle
-from inferx.sim.driver import World
 from inferx.sim.metrics import result_sha256
 from inferx.sim.profile import load_profile
 from inferx.sim.sweep import Job, RunError, run_job, sweep
 from inferx.sim.workload.read import read_trace
 from inferx.sim.workload.stored import map_trace, store_trace
 from inferx.sim.workload.trace import make_trace
+from inferx.sim.world import World
 from inferx.spec.cluster import load_cluster
 from inferx.spec.template import auto_functions
 
