@@ -79,6 +79,7 @@ __all__ = ["Simulation", "simulate"]
 DRAIN_LIMIT_NS = 3600 * NS_PER_S
 """How long after the last arrival a run may go on; what is not done then is unfinished."""
 PROGRESS_EVERY = 2_000
+_FINISHED = int(Outcome.FINISHED)
 
 
 def _as_it_is(_name: str, machine: Machine[Any, Any]) -> Machine[Any, Any]:
@@ -116,6 +117,8 @@ class Simulation:
         self._seed = seed
         self._on_progress = on_progress
         self.clock = clock = SimClock()
+        self._env = clock.env
+        self._router_count = world.routers
         self.decisions: list[DecisionRow] = []
         self._pods: Pods = {}
         self.scheduler = Scheduler(
@@ -235,7 +238,7 @@ class Simulation:
     def _arrivals(self, chunks: Iterator[Trace]) -> Iterator[int]:
         """Take in the requests of one instant each time; yield when the timer for it is armed."""
         clock = self.clock
-        routers = len(self.routers)
+        routers = self._router_count
         now = 0
         waiting: list[list[RouterEvent]] = [[] for _ in range(routers)]
         first, alone = waiting[0], routers == 1
@@ -264,7 +267,7 @@ class Simulation:
                             self._flush(waiting)
                         if self._on_progress is not None and request % PROGRESS_EVERY == 0:
                             self._on_progress(request, now)
-                    clock.after(at - clock.now_ns(), resume)
+                    clock.after(at - now, resume)
                     yield at
                     now = at
                 (first if alone else waiting[request % routers]).append(
@@ -294,7 +297,7 @@ class Simulation:
 
     # -- routers ---
     def _tell_router(self, index: int, events: tuple[RouterEvent, ...]) -> None:
-        now: int = self.clock.env._now  # type: ignore[assignment]  # noqa: SLF001 - hot.
+        now: int = self._env._now  # type: ignore[assignment]  # noqa: SLF001
         step = self._step_routers[index](now, events)
         for command in step.commands:
             if type(command) is Dispatch:
@@ -314,7 +317,7 @@ class Simulation:
         if pod is None:
             # The pod died, and the news is on its way to the router.
             self._abort(request)
-            index = request % len(self.routers)
+            index = request % self._router_count
             self.clock.after(
                 0, lambda _event: self._tell_router(index, (RequestFailed(request, pod_id),))
             )
@@ -348,26 +351,28 @@ class Simulation:
                 raise AssertionError(command)
 
     # -- pods ---
+    # Hot, as are `_tell_router` and `_dispatch`: the instant is read without a call, and what a
+    # NewType or a cast would say is left unsaid, for both are calls at run time.
     def _first(self, request: int) -> None:
-        self._first_ns[request] = self.clock.now_ns()
+        self._first_ns[request] = self._env._now  # type: ignore[assignment]  # noqa: SLF001
 
     def _finished(self, request: int) -> None:
-        now = self.clock.now_ns()
+        now: int = self._env._now  # type: ignore[assignment]  # noqa: SLF001
         self._finished_ns[request] = now
-        self._outcome[request] = Outcome.FINISHED
+        self._outcome[request] = _FINISHED
         self._ended += 1
-        pod_id = cast("PodId", self._pod[request])
+        pod_id: PodId = self._pod[request]  # type: ignore[assignment]
         if not self._pods[pod_id].server.inflight:
             self._ledger.rests(now, pod_id)
-        index = request % len(self.routers)
-        self._tell_router(index, (RequestFinished(cast("RequestId", request), pod_id),))
+        ended = RequestFinished(request, pod_id)  # type: ignore[arg-type]
+        self._tell_router(request % self._router_count, (ended,))
         if self._exhausted:
             self._done_yet()
 
     def _aborted(self, pod: PodId, requests: list[int]) -> None:
         for request in requests:
             self._abort(request)
-            index = request % len(self.routers)
+            index = request % self._router_count
             self._tell_router(index, (RequestFailed(RequestId(request), pod),))
 
     def _abort(self, request: int) -> None:
