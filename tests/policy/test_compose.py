@@ -1,5 +1,7 @@
 """The standard parts against loops, and the pipelines they make."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,8 @@ from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec, Links, NodeSpec
 from inferx.core.view import ClusterView
 from inferx.policy import Defer, Evict, FunctionId, GpuId, NodeId, Place, PodId, Tier, Want
-from inferx.policy.compose import BestFit, RankedEviction, Scored, best_gpus
+from inferx.policy.basics import LeastOutstanding, NeverEvict
+from inferx.policy.compose import BestFit, FirstOf, Guarded, RankedEviction, Scored, best_gpus
 
 GIB = 1 << 30
 LINKS = Links(pcie_gpu=1, pcie_root=0, dram=1, nvme_read=1, nvme_write=1, ebs=0, network=1)
@@ -180,3 +183,59 @@ def test_a_gang_is_placed_on_one_node():
     view = ClusterView(c, snapshots=True)
     proposal = Scored((("best fit", 1.0, BestFit()),)).place(want(c, 1), view, stream(1, "t"))
     assert proposal == Place((GpuId(2), GpuId(3)))
+
+
+class OnGpus:
+    """A filter that lets a few GPUs pass."""
+
+    def __init__(self, *gpus):
+        self.gpus = gpus
+
+    def mask(self, want, view):
+        return np.isin(np.arange(len(view.gpus.node)), self.gpus)
+
+
+def test_filters_narrow_a_choice_and_are_told_of():
+    c = cluster([function("a", 20), function("gang", 20, gpus=2)], nodes=2, gpus=2)
+    view, rng = ClusterView(c, snapshots=True), stream(1, "t")
+    terms = (("best fit", 1.0, BestFit()),)
+    narrow = Scored(terms, (("zone", OnGpus(1, 2, 3)),))
+    assert narrow.place(want(c, 0), view, rng) == Place((GpuId(1),))
+    # Node 0 has one GPU left that passes: too few for a gang of two.
+    assert narrow.place(want(c, 1), view, rng) == Place((GpuId(2), GpuId(3)))
+    told = narrow.explain(want(c, 0), view)
+    assert (told.feasible, told.filtered, told.top[0].gpu) == (3, {"zone": 1}, 1)
+    nowhere = Scored(terms, (("zone", OnGpus()),))
+    assert nowhere.place(want(c, 0), view, rng) == Defer("no GPU fits")
+
+
+def test_the_first_placement_that_places_is_taken():
+    c = cluster([function("a", 20)], nodes=2, gpus=2)
+    view, rng = ClusterView(c, snapshots=True), stream(1, "t")
+
+    def on(*gpus):
+        return Scored((("best fit", 1.0, BestFit()),), (("zone", OnGpus(*gpus)),))
+
+    assert FirstOf((on(), on(3), on(1))).place(want(c, 0), view, rng) == Place((GpuId(3),))
+    assert isinstance(FirstOf((on(), on())).place(want(c, 0), view, rng), Defer)
+
+
+def test_an_eviction_that_defers_is_guarded_by_another():
+    c = cluster([function("a", 70), function("b", 70)], nodes=1, gpus=1)
+    add(c, 0, 0, [0])
+    view, rng = ClusterView(c, snapshots=True), stream(1, "t")
+    ranked = RankedEviction(Fixed({0: 1.0}), Tier.DRAM)
+    plan = Evict((GpuId(0),), ((PodId(0), Tier.DRAM),))
+    assert Guarded(NeverEvict(), ranked).evict(want(c, 1), view, rng) == plan
+    assert Guarded(ranked, NeverEvict()).evict(want(c, 1), view, rng) == plan
+    assert isinstance(Guarded(NeverEvict(), NeverEvict()).evict(want(c, 1), view, rng), Defer)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6))
+def test_the_least_busy_pod_is_routed_to_and_the_first_of_equals(busy):
+    @dataclass
+    class Leased:
+        inflight: int
+
+    pods = [Leased(count) for count in busy]
+    assert LeastOutstanding().route(None, pods, None, None) == busy.index(min(busy))
