@@ -54,7 +54,6 @@ from inferx.core.events import (
     SchedulerEvent,
     SnapshotTaken,
 )
-from inferx.core.explain import Decision
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.machine.step import Machine, Step
@@ -63,6 +62,7 @@ from inferx.core.rng import stream
 from inferx.core.types import FunctionId, FunctionSpec, NodeId, NodeSpec, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
 from inferx.sim.clock import SimClock
+from inferx.sim.decisions import DecisionLog
 from inferx.sim.device import Link as DeviceLink
 from inferx.sim.device import NodeDevices
 from inferx.sim.faults import SPOT_NOTICE_S, Fault, Faults
@@ -70,7 +70,7 @@ from inferx.sim.ledger import Ledger
 from inferx.sim.link import Link, LinkModel
 from inferx.sim.node import Pods, SimNode, Wrap
 from inferx.sim.profile import Profile
-from inferx.sim.record import DecisionRow, Outcome, RequestColumns, RunRecord
+from inferx.sim.record import Outcome, RequestColumns, RunRecord
 from inferx.sim.serving import ServingModel
 from inferx.sim.workload.trace import Trace
 from inferx.spec.serving import serving_for
@@ -166,7 +166,7 @@ class Simulation:
         self._seed = seed
         self._on_progress = on_progress
         self.clock = clock = SimClock()
-        self.decisions: list[DecisionRow] = []
+        self.decisions = DecisionLog()
         self._pods: Pods = {}
         self.scheduler = Scheduler(
             world.nodes,
@@ -175,7 +175,7 @@ class Simulation:
             stream(seed, "policy.scheduler"),
             routers=world.routers,
             strict=strict,
-            on_decision=self._decided,
+            on_decision=self.decisions.take,
             explain=explain,
         )
         self._step_scheduler = wrap("scheduler", self.scheduler).step
@@ -271,6 +271,8 @@ class Simulation:
         if world.prepared in ("remote", "nvme"):
             self.scheduler.assume_remote(everything)
         here = everything if world.prepared == "nvme" else ()
+        for node in self.nodes:
+            node.stock(here)
         self._tell_scheduler(tuple(NodeJoined(node.id, 0, (), here) for node in self.nodes))
         for fault in world.faults.fault:
             clock.env.process(self._inject(fault))
@@ -486,23 +488,6 @@ class Simulation:
             self._ledger.release(now, fact.pod)
         self._tell_scheduler((fact,))
 
-    def _decided(self, decision: Decision) -> None:
-        why = decision.explanation
-        self.decisions.append(
-            DecisionRow(
-                decision.at_ns,
-                decision.kind,
-                decision.function,
-                decision.pod,
-                decision.node,
-                decision.gpus,
-                decision.start,
-                decision.reason,
-                "" if why is None else msgspec.json.encode(why).decode(),
-                decision.victims,
-            )
-        )
-
     # -- faults ---
     def _inject(self, fault: Fault) -> Generator[Event, None, None]:
         env = self.clock.env
@@ -557,7 +542,7 @@ class Simulation:
                 pod=np.array(self._pod, np.int64),
             ),
             refusals=self._refusals,
-            decisions=self.decisions,
+            decisions=self.decisions.rows,
             spans=self._ledger.spans,
             gpu_busy_ns=np.array(busy, np.int64),
             gpu_allocated_milli_ns=self._ledger.milli_ns,
