@@ -238,12 +238,8 @@ class SimNode:
 
     def stock(self, functions: Sequence[FunctionId]) -> None:
         """Put snapshots on the disk before the run begins, in order, those that fit."""
-        free_bytes = self.devices.node.nvme_bytes
-        for function in functions:
-            size_bytes = self._functions[function].snapshot_bytes
-            if size_bytes <= free_bytes:
-                free_bytes -= size_bytes
-                self._ledger.disks.wrote(self._clock.now_ns(), self.id, function)
+        room_bytes = self.devices.node.nvme_bytes
+        self._ledger.disks.stock(self._clock.now_ns(), self.id, functions, room_bytes)
 
     def _ended(self, command: NodeCommand) -> None:
         if not isinstance(command, Copy | Drop):

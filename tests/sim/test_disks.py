@@ -73,11 +73,14 @@ def test_full_disk_of_a_large_cluster_is_one_row_a_node():
     spans = []
     disks = Disks(specs, spans)
     for node in range(64):
-        for function in range(len(specs)):
-            disks.wrote(0, node, function)
-    disks.finish(NS_PER_S)
-    assert len(spans) == 64
-    assert {span.snapshots for span in spans} == {1_500}
+        disks.stock(0, node, range(len(specs)), 10**6)
+    # The disks are alike and yet each its own.
+    disks.deleted(NS_PER_S, 5, 0)
+    disks.finish(2 * NS_PER_S)
+    assert len(spans) == 65
+    assert [span.snapshots for span in spans if span.to_ns == 2 * NS_PER_S] == [
+        1_500 - (node == 5) for node in range(64)
+    ]
 
 
 def simulated(scenario, **changes):
