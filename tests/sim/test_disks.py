@@ -1,14 +1,15 @@
 """What lies on the disks: exact against a naive list, and between what the scheduler believes."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferx.core.types import FunctionSpec
+from inferx.core.commands import Copy, Create, Drop, Restore, Snapshot, Stop
+from inferx.core.types import FunctionSpec, Tier
 from inferx.core.units import NS_PER_S
 from inferx.load import load_bundle
 from inferx.sim.disks import Disks
@@ -154,3 +155,40 @@ def test_mechanism_without_snapshots_leaves_nothing_on_the_disk():
     scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
     _, record = simulated(scenario, profile=load_profile("safetensors"))
     assert not any(span.state == "snapshot" for span in record.spans)
+
+
+def test_each_command_leaves_on_the_disk_what_it_says():
+    scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
+    run = Simulation(scenario.world(load_profile("criu-memfd")), load_bundle("default"), seed=1)
+    (node,), env = run.nodes, run.clock.env
+    a, b, c = (run.scheduler.cluster.functions[f].snapshot_bytes for f in range(3))
+    numbers = count(1)
+
+    def ordered(kind, *rest):
+        """Bytes on the disk after a command; the scheduler did not send it and ignores its fact."""
+        node.receive(kind(node.id, 0, next(numbers), *rest))
+        env.run(until=env.now + 600 * NS_PER_S)
+        return node._ledger.disks.bytes_on(node.id)
+
+    assert ordered(Create, 70, 0, (0,)) == 0
+    assert ordered(Snapshot, 70, 0, (0,), False) == a, "it serves on"
+    assert ordered(Snapshot, 70, 0, (0,), True) == a, "the same once more"
+    assert ordered(Restore, 71, 1, (1,), Tier.REMOTE, False) == a, "read, not kept"
+    assert ordered(Restore, 72, 1, (2,), Tier.REMOTE, True) == a + b
+    assert ordered(Restore, 73, 0, (3,), Tier.NVME, False) == a + b
+    assert ordered(Copy, 2, Tier.REMOTE, Tier.NVME) == a + b + c
+    assert ordered(Copy, 2, Tier.NVME, Tier.REMOTE) == a + b + c
+    assert ordered(Drop, 0, Tier.NVME) == b + c
+    assert ordered(Drop, 0, Tier.NVME) == b + c
+    assert ordered(Stop, 72, 1, (2,)) == b + c
+
+
+def test_start_that_fails_leaves_nothing_on_the_disk():
+    scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
+    world = scenario.world(load_profile("criu-memfd"))
+    never = replace(world, faults=Faults(start_failures=1.0))
+    run = Simulation(never, load_bundle("default"), seed=1)
+    (node,), env = run.nodes, run.clock.env
+    node.receive(Restore(node.id, 0, 1, 70, 0, (0,), Tier.REMOTE, True))
+    env.run(until=600 * NS_PER_S)
+    assert node._ledger.disks.bytes_on(node.id) == 0
