@@ -153,7 +153,10 @@ def test_lost_node_comes_back_with_an_empty_disk():
 
 def test_mechanism_without_snapshots_leaves_nothing_on_the_disk():
     scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
-    _, record = simulated(scenario, profile=load_profile("safetensors"))
+    run, record = simulated(scenario, profile=load_profile("safetensors"), prepared="remote")
+    assert run.scheduler.cluster.nvme.any(), (
+        "the scheduler, told to use snapshots, believes in them"
+    )
     assert not any(span.state == "snapshot" for span in record.spans)
 
 
@@ -177,7 +180,7 @@ def test_each_command_leaves_on_the_disk_what_it_says():
     assert ordered(Restore, 72, 1, (2,), Tier.REMOTE, True) == a + b
     assert ordered(Restore, 73, 0, (3,), Tier.NVME, False) == a + b
     assert ordered(Copy, 2, Tier.REMOTE, Tier.NVME) == a + b + c
-    assert ordered(Copy, 2, Tier.NVME, Tier.REMOTE) == a + b + c
+    assert ordered(Copy, 3, Tier.NVME, Tier.REMOTE) == a + b + c, "copied out, not in"
     assert ordered(Drop, 0, Tier.NVME) == b + c
     assert ordered(Drop, 0, Tier.NVME) == b + c
     assert ordered(Stop, 72, 1, (2,)) == b + c
