@@ -52,7 +52,6 @@ from inferx.core.events import (
     SchedulerEvent,
     SnapshotTaken,
 )
-from inferx.core.explain import Decision
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.machine.step import Machine, Step
@@ -61,13 +60,14 @@ from inferx.core.rng import stream
 from inferx.core.types import FunctionId, NodeId, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
 from inferx.sim.clock import Alarm, SimClock
+from inferx.sim.decisions import DecisionLog
 from inferx.sim.device import Link as DeviceLink
 from inferx.sim.device import NodeDevices
 from inferx.sim.faults import SPOT_NOTICE_S, Fault
 from inferx.sim.ledger import Ledger
 from inferx.sim.link import Link
 from inferx.sim.node import Pods, SimNode, Wrap
-from inferx.sim.record import DecisionRow, Outcome, RunRecord
+from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.requests import RequestRows
 from inferx.sim.serving import ServingModel
 from inferx.sim.workload.trace import Trace
@@ -119,7 +119,7 @@ class Simulation:
         self.clock = clock = SimClock()
         self._env = clock.env
         self._router_count = world.routers
-        self.decisions: list[DecisionRow] = []
+        self.decisions = DecisionLog()
         self._pods: Pods = {}
         self.scheduler = Scheduler(
             world.nodes,
@@ -128,7 +128,7 @@ class Simulation:
             stream(seed, "policy.scheduler"),
             routers=world.routers,
             strict=strict,
-            on_decision=self._decided,
+            on_decision=self.decisions.take,
             explain=explain,
         )
         self._step_scheduler = wrap("scheduler", self.scheduler).step
@@ -217,6 +217,8 @@ class Simulation:
         if world.prepared in ("remote", "nvme"):
             self.scheduler.assume_remote(everything)
         here = everything if world.prepared == "nvme" else ()
+        for node in self.nodes:
+            node.stock(here)
         self._tell_scheduler(tuple(NodeJoined(node.id, 0, (), here) for node in self.nodes))
         for fault in world.faults.fault:
             clock.env.process(self._inject(fault))
@@ -422,23 +424,6 @@ class Simulation:
             self._ledger.release(now, fact.pod)
         self._tell_scheduler((fact,))
 
-    def _decided(self, decision: Decision) -> None:
-        why = decision.explanation
-        self.decisions.append(
-            DecisionRow(
-                decision.at_ns,
-                decision.kind,
-                decision.function,
-                decision.pod,
-                decision.node,
-                decision.gpus,
-                decision.start,
-                decision.reason,
-                "" if why is None else msgspec.json.encode(why).decode(),
-                decision.victims,
-            )
-        )
-
     # -- faults ---
     def _inject(self, fault: Fault) -> Generator[Event, None, None]:
         env = self.clock.env
@@ -482,7 +467,7 @@ class Simulation:
             functions=self._functions,
             requests=self._requests.columns(),
             refusals=self._refusals,
-            decisions=self.decisions,
+            decisions=self.decisions.rows,
             spans=self._ledger.spans,
             gpu_busy_ns=np.array(busy, np.int64),
             gpu_allocated_milli_ns=self._ledger.milli_ns,

@@ -1,5 +1,7 @@
 """The truth about pods over time: what each held and did, for the record of a run.
 
+Snapshots on disk have a book of their own within it, `inferx.sim.disks`.
+
 Kept apart from the kernel's beliefs: capacity counts from the scheduler's decision until it hears
 of the release, states count from the moment the node acts.
 """
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inferx.core.types import F64, FunctionSpec
+from inferx.sim.disks import Disks
 from inferx.sim.record import SpanRow
 
 __all__ = ["Ledger"]
@@ -50,6 +53,7 @@ class Ledger:
         self.spans: list[SpanRow] = []
         self.milli_ns: F64 = np.zeros(gpus)
         self.byte_ns: F64 = np.zeros(gpus)
+        self.disks = Disks(functions, self.spans)
 
     # -- charges ---
     def charge(self, now_ns: int, pod: int, function: int, gpus: tuple[int, ...]) -> None:
@@ -154,3 +158,4 @@ class Ledger:
             self.leave(now_ns, pod)
         for pod in list(self._charged):
             self.release(now_ns, pod)
+        self.disks.finish(now_ns)

@@ -4,6 +4,7 @@ The wait is split into stretches that follow one another and sum to it exactly: 
 decided, until victims had left, while the pod started, until a slot was free.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from inferx.core.explain import Explanation
 from inferx.core.types import NodeSpec
 from inferx.sim.output import OutputError, Summary, read_summary
+from inferx.sim.tables import SCHEMAS
 
 __all__ = ["Deferrals", "Life", "Start", "Stretch", "Victim", "life_of", "places", "slowest"]
 
@@ -145,7 +147,8 @@ def life_of(run: Path, request: int, *, policy: str | None = None, seed: int | N
         round(r.span_s * 1e9) for r in summary.rows if (r.policy, r.seed) == (policy, seed)
     )
     until_ns = next((row[name] for name in ("started_ns", "refused_ns") if row[name] >= 0), span_ns)
-    decisions = _table(run, "decisions", None, **mine, function=row["function"])
+    columns = SCHEMAS["decisions"].names
+    decisions = _table(run, "decisions", columns, **mine, function=row["function"])
     start = _start(run, mine, decisions, row) if row["pod"] >= 0 else None
     return Life(
         **{name: row[name] for name in (*mine, "request", "function", "outcome", "cause", "pod")},
@@ -222,23 +225,32 @@ def _victim(run: Path, mine: dict[str, object], pod: int, at_ns: int) -> Victim:
 
 
 def _deferrals(decisions: pa.Table, from_ns: int, to_ns: int) -> Deferrals | None:
-    inside = pc.and_(
+    """Count the function's deferrals of [from_ns, to_ns]; a row may reach beyond it both ways."""
+    touches = pc.and_(
         pc.equal(decisions["kind"].cast(pa.string()), "defer"),
         pc.and_(
-            pc.greater_equal(decisions["at_ns"], from_ns),
+            pc.greater_equal(decisions["until_ns"], from_ns),
             pc.less_equal(decisions["at_ns"], to_ns),
         ),
     )
-    rows = decisions.filter(inside)
-    if not rows.num_rows:
+    count, first_ns, last_ns, reason, explain = 0, -1, -1, "", ""
+    for row in decisions.filter(touches).to_pylist():
+        times = [row["at_ns"], *row["again_ns"]]
+        begin, end = bisect_left(times, from_ns), bisect_right(times, to_ns)
+        if begin == end:
+            continue
+        first_ns = times[begin] if not count else first_ns
+        count, last_ns, reason = count + end - begin, times[end - 1], row["reason"]
+        told = [row["explain"], *row["again_explain"]][:end]
+        explain = next(text for text in reversed(told) if text is not None)
+    if not count:
         return None
-    first, last = rows.slice(0, 1).to_pylist()[0], rows.slice(rows.num_rows - 1).to_pylist()[0]
     return Deferrals(
-        count=rows.num_rows,
-        first_ns=first["at_ns"],
-        last_ns=last["at_ns"],
-        reason=last["reason"],
-        explanation=_explanation(last["explain"]),
+        count=count,
+        first_ns=first_ns,
+        last_ns=last_ns,
+        reason=reason,
+        explanation=_explanation(explain),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from inferx.core.types import F64, I32, I64, Bool
 from inferx.core.units import MILLI_PER_GPU, NS_PER_S
 from inferx.sim.occupancy import Spans, fragmentation_pct, gpu_rows, state_pct
-from inferx.sim.record import Cause, Outcome, RequestColumns, RunRecord
+from inferx.sim.record import Cause, DecisionRow, Outcome, RequestColumns, RunRecord
 
 __all__ = [
     "CAUSE_NAME",
@@ -155,7 +155,7 @@ def result_sha256(record: RunRecord) -> str:
     policy's name and the seed are left out: equal results hash equal. `explain` is left out too:
     it holds float scores, and it is optional.
     """
-    digest = hashlib.sha256(b"inferx result 1\n")
+    digest = hashlib.sha256(b"inferx result 2\n")
 
     def block(name: str, payload: bytes) -> None:
         digest.update(f"{name} {len(payload)}\n".encode())
@@ -168,6 +168,9 @@ def result_sha256(record: RunRecord) -> str:
     for name in ("at_ns", "function", "pod", "node"):
         values = [getattr(row, name) for row in decisions]
         block(name, np.array(values, dtype="<i8").tobytes())
+    block("count", np.array([row.count for row in decisions], dtype="<i8").tobytes())
+    again = [np.asarray(row.again_ns, dtype="<i8") for row in decisions if row.count > 1]
+    block("again_ns", b"".join(times.tobytes() for times in again))
     block("gpu_count", np.array([len(row.gpus) for row in decisions], dtype="<i8").tobytes())
     block("gpus", np.array([gpu for row in decisions for gpu in row.gpus], dtype="<i8").tobytes())
     for name in ("kind", "start", "reason"):
@@ -221,10 +224,10 @@ def _tpot(requests: RequestColumns, kept: Bool) -> Quantiles:
     return _quantiles(decode / (requests.output_tokens[many] - 1))
 
 
-def _count(words: Sequence[str]) -> dict[str, int]:
+def _by_kind(decisions: Sequence[DecisionRow]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for word in words:
-        counts[word] = counts.get(word, 0) + 1
+    for row in decisions:
+        counts[row.kind] = counts.get(row.kind, 0) + row.count
     return dict(sorted(counts.items()))
 
 
@@ -314,5 +317,5 @@ def summarise(record: RunRecord, *, slo_ttft_s: float = 2.0, warmup_ns: int = 0)
         popularity_deciles=_deciles(q.function, ttft_ns, kept=kept, ran=started, cold=cold),
         link_bytes=dict(sorted(record.link_bytes.items())),
         counters=dict(sorted(record.counters.items())),
-        decisions_by_kind=_count([row.kind for row in record.decisions]),
+        decisions_by_kind=_by_kind(record.decisions),
     )

@@ -1,6 +1,6 @@
 """A simulated node: the real agent machine over modelled devices, and the pods it runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.random import Generator
@@ -202,6 +202,7 @@ class SimNode:
         self._span(command, _DOING[type(command)], command.gpus)
 
     def _succeeded(self, command: NodeCommand) -> None:
+        self._stored(command)
         if isinstance(command, Copy | Drop):
             return
         pod = command.pod
@@ -218,6 +219,27 @@ class SimNode:
                 self._span(command, "idle", command.gpus)
             case _:
                 self._end(pod)
+
+    def _stored(self, command: NodeCommand) -> None:
+        """Note what a command has put on the disk, or taken off it.
+
+        A mechanism that has no such operation has put nothing there.
+        """
+        disks, now = self._ledger.disks, self._clock.now_ns()
+        match command:
+            case Drop(tier=Tier.NVME):
+                disks.deleted(now, self.id, command.function)
+            case Snapshot() | Copy(target=Tier.NVME) | Restore(source=Tier.REMOTE, keep=True) if (
+                self._profile.offers(_OPERATION[type(command)])
+            ):
+                disks.wrote(now, self.id, command.function)
+            case _:
+                pass
+
+    def stock(self, functions: Sequence[FunctionId]) -> None:
+        """Put snapshots on the disk before the run begins, in order, those that fit."""
+        room_bytes = self.devices.node.nvme_bytes
+        self._ledger.disks.stock(self._clock.now_ns(), self.id, functions, room_bytes)
 
     def _ended(self, command: NodeCommand) -> None:
         if not isinstance(command, Copy | Drop):
@@ -277,6 +299,7 @@ class SimNode:
         for pod in list(self._here):
             self._unserve(pod)
             self._end(pod)
+        self._ledger.disks.lost(self._clock.now_ns(), self.id)
         self._images.clear()
 
     def rejoin(self) -> None:

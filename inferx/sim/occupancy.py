@@ -17,7 +17,7 @@ from inferx.sim.record import SpanRow
 __all__ = ["GROUPS", "GROUP_OF_STATE", "Spans", "fragmentation_pct", "gpu_rows", "state_pct"]
 
 GROUPS: Final = ("working", "idle", "starting", "suspending", "leaving", "off-gpu")
-"""What a pod does, in the order of the legend. `off-gpu` is standby, and a snapshot on disk."""
+"""What a pod does, in the order of the legend. `off-gpu` is standby, and snapshots on disk."""
 
 _WORKING, _IDLE, _STARTING, _SUSPENDING, _LEAVING, _OFF = range(len(GROUPS))
 
@@ -59,6 +59,7 @@ class Spans:
     hbm_bytes: I64
     host_bytes: I64
     nvme_bytes: I64
+    snapshots: I64
 
     @classmethod
     def of(cls, rows: Sequence[SpanRow]) -> "Spans":
@@ -79,6 +80,7 @@ class Spans:
             hbm_bytes=column("hbm_bytes"),
             host_bytes=column("host_bytes"),
             nvme_bytes=column("nvme_bytes"),
+            snapshots=column("snapshots"),
         )
 
 

@@ -2,8 +2,8 @@
 
     summary.json      rows and paired differences
     requests.parquet  one row a request: times, outcome, cause
-    decisions.parquet one row a decision of the scheduler
-    timeline.parquet  one row a pod, GPU and state: who held what, when
+    decisions.parquet one row a decision of the scheduler; repeated deferrals are one
+    timeline.parquet  one row a pod, GPU and state: who held what, when; and disks, a row a change
     functions.json    and other files that the command attaches
     manifest.json     command, versions, commit, seeds, checksums
 
@@ -75,6 +75,15 @@ def _json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2) + b"\n"
 
 
+def _dictionaries(schema: pa.Schema) -> list[str]:
+    """Return paths of columns whose values repeat: all but times, which pack better bare."""
+    return [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in schema
+        if not field.name.endswith("_ns")
+    ]
+
+
 @contextmanager
 def _whole() -> Iterator[None]:
     """Put off Ctrl-C until the block is over, so that the tables of a record never part."""
@@ -135,7 +144,12 @@ class RunWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self._tables = {
-            name: pq.ParquetWriter(self._folder / f"{name}.parquet", schema, **_PARQUET)
+            name: pq.ParquetWriter(
+                self._folder / f"{name}.parquet",
+                schema,
+                use_dictionary=_dictionaries(schema),
+                **_PARQUET,
+            )
             for name, schema in SCHEMAS.items()
         }
 

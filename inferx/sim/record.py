@@ -3,6 +3,7 @@
 Times are nanoseconds since the trace's first arrival; -1 means "never".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,11 +60,14 @@ class RequestColumns:
 
 @dataclass(slots=True, frozen=True)
 class DecisionRow:
-    """One decision of the scheduler. `explain` is JSON, see `inferx.core.explain`; may be ""."""
+    """One decision of the scheduler, or a deferral with its repetitions (`inferx.sim.decisions`).
+
+    `explain` is JSON, see `inferx.core.explain`; may be "".
+    """
 
     at_ns: int
     kind: str
-    """place, evict, defer, retain, promote, stop, admit, refuse."""
+    """A `Decision`'s kind: place, evict, defer, sink, ..."""
     function: int
     pod: int
     node: int
@@ -74,13 +78,28 @@ class DecisionRow:
     explain: str
     victims: tuple[int, ...] = ()
     """Pods that must leave for it."""
+    again_ns: Sequence[int] = ()
+    """When the same was decided again, in order."""
+    again_explain: Sequence[str | None] = ()
+    """Of each repetition, its explanation; None where it is that of the one before."""
+
+    @property
+    def count(self) -> int:
+        """How many decisions the row stands for."""
+        return 1 + len(self.again_ns)
+
+    @property
+    def until_ns(self) -> int:
+        """When it was decided last."""
+        return self.again_ns[-1] if self.again_ns else self.at_ns
 
 
 @dataclass(slots=True, frozen=True)
 class SpanRow:
     """A pod in one state for a while, on one GPU; `gpu` is -1 where it holds none.
 
-    A snapshot on a node's disk is a span too: `state` is "snapshot", `gpu` and `pod` are -1.
+    The snapshots on a node's disk are spans too, one for as long as they stay the same, all of them
+    together: `state` is "snapshot"; `gpu`, `pod` and `function` are -1.
     """
 
     from_ns: int
@@ -95,6 +114,8 @@ class SpanRow:
     hbm_bytes: int
     host_bytes: int
     nvme_bytes: int = 0
+    snapshots: int = 0
+    """How many the bytes on disk are."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -55,6 +55,10 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("reason", _WORD),
             ("victims", pa.list_(pa.int64())),
             ("explain", pa.string()),
+            ("count", pa.int64()),
+            ("until_ns", pa.int64()),
+            ("again_ns", pa.list_(pa.int64())),
+            ("again_explain", pa.list_(pa.string())),
         ]
     ),
     "timeline": pa.schema(
@@ -71,6 +75,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("hbm_bytes", pa.int64()),
             ("host_bytes", pa.int64()),
             ("nvme_bytes", pa.int64()),
+            ("snapshots", pa.int64()),
         ]
     ),
 }
@@ -86,6 +91,14 @@ def _words(values: Sequence[str]) -> pa.Array:
     rank = {word: code for code, word in enumerate(dict.fromkeys(values))}
     codes = np.fromiter((rank[value] for value in values), np.int32, len(values))
     return _coded(codes, list(rank))
+
+
+def _lists(values: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
+    """Join lists end to end, without an object a number on the way."""
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+    parts = [pa.array(value, kind) for value in values if len(value)]
+    joined = pa.concat_arrays(parts) if parts else pa.array([], kind)
+    return pa.ListArray.from_arrays(pa.array(ends), joined)
 
 
 def _names(record: RunRecord, function: np.ndarray) -> pa.Array:
@@ -148,7 +161,7 @@ def requests_table(record: RunRecord) -> pa.Table:
 
 
 def decisions_table(record: RunRecord) -> pa.Table:
-    """One row a decision, in the order in which they were made."""
+    """One row a decision, or a deferral with its repetitions, in the order of the first."""
     rows = record.decisions
     function = np.fromiter((row.function for row in rows), np.int32, len(rows))
     return _table(
@@ -166,6 +179,10 @@ def decisions_table(record: RunRecord) -> pa.Table:
             "reason": _words([row.reason for row in rows]),
             "victims": [list(row.victims) for row in rows],
             "explain": [row.explain for row in rows],
+            "count": [row.count for row in rows],
+            "until_ns": [row.until_ns for row in rows],
+            "again_ns": _lists([row.again_ns for row in rows], pa.int64()),
+            "again_explain": _lists([row.again_explain for row in rows], pa.string()),
         },
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec, Links, NodeSpec
 from inferx.core.units import GIB, NS_PER_MS, NS_PER_S
+from inferx.sim.disks import Disks
 from inferx.sim.record import Cause, DecisionRow, Outcome, RequestColumns, RunRecord, SpanRow
 
 LINKS = Links(
@@ -264,11 +265,15 @@ def make_record(
         if s.from_ns < span
     ]
     if tiers:
-        for f in sorted(crude.seen):
-            at = next(d.at_ns for d in crude.decisions if d.function == f and d.kind == "place")
-            size = specs[f].snapshot_bytes
+        disks = Disks(specs, spans)
+        placed = {}
+        for d in crude.decisions:
+            if d.kind == "place":
+                placed.setdefault(d.function, d.at_ns)
+        for f, at in sorted(placed.items(), key=lambda item: item[::-1]):
             if at < span:
-                spans.append(SpanRow(at, span, 0, -1, -1, f, "snapshot", 0, 0, 0, size))
+                disks.wrote(at, 0, f)
+        disks.finish(span)
     spans.sort(key=lambda s: (s.from_ns, s.gpu, s.pod))
     crude.decisions.sort(key=lambda d: (d.at_ns, d.pod, d.kind))
     return RunRecord(

@@ -5,7 +5,8 @@ import runpy
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from array import array
+from dataclasses import fields, replace
 from pathlib import Path
 
 import msgspec
@@ -104,7 +105,10 @@ def test_timeline_and_decisions_read_back_as_the_record_had_them(tmp_path):
     for row, span in zip(spans, record.spans, strict=True):
         for field in fields(SpanRow):
             expected = getattr(span, field.name)
-            assert row[field.name] == (names[expected] if field.name == "function" else expected)
+            if field.name == "function":
+                expected = names[expected] if expected >= 0 else None
+            assert row[field.name] == expected
+    assert any(row["state"] == "snapshot" and row["snapshots"] for row in spans)
     decisions = pq.read_table(path / "decisions.parquet").to_pylist()
     for row, decision in zip(decisions, record.decisions, strict=True):
         assert tuple(row["gpus"]) == decision.gpus
@@ -116,9 +120,20 @@ def test_timeline_and_decisions_read_back_as_the_record_had_them(tmp_path):
         )
 
 
-def test_a_decision_about_no_function_has_a_null_name(tmp_path):
-    from dataclasses import replace
+def test_a_deferral_reads_back_with_its_repetitions(tmp_path):
+    record = make_record(**SMALL)
+    again = {"again_ns": array("q", [7, 9]), "again_explain": [None, "{}"]}
+    record.decisions[1] = replace(record.decisions[1], at_ns=5, **again)
+    with RunWriter(tmp_path / "run", command=COMMAND) as writer:
+        writer.add(record)
+    first, second, third = pq.read_table(tmp_path / "run" / "decisions.parquet").to_pylist()[:3]
+    names = ("at_ns", "until_ns", "count", "again_ns", "again_explain")
+    assert [second[name] for name in names] == [5, 9, 3, [7, 9], [None, "{}"]]
+    for row in (first, third):
+        assert [row[name] for name in names[1:]] == [row["at_ns"], 1, [], []]
 
+
+def test_a_decision_about_no_function_has_a_null_name(tmp_path):
     record = make_record(**SMALL)
     record.decisions[0] = replace(record.decisions[0], function=-1)
     with RunWriter(tmp_path / "run", command=COMMAND) as writer:

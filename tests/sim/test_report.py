@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from inferx.core.units import NS_PER_S
+from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.metrics import summarise
 from inferx.sim.occupancy import GROUPS, Spans
 from inferx.sim.output import RunWriter
@@ -106,6 +107,49 @@ def test_a_long_run_gets_a_close_up_of_its_busiest_part(tmp_path):
     whole, close = data["pictures"][0]["strips"]
     assert close["to"] - close["from"] == pytest.approx((whole["to"] - whole["from"]) / 12)
     assert whole["from"] <= close["from"] < close["to"] <= whole["to"]
+
+
+def test_the_tiers_hold_what_the_record_says_to_the_byte(tmp_path):
+    data = embedded(write_report(run(tmp_path / "run")))
+    record = make_record("base", 1, hold_s=36, hours=0.25, **SMALL)
+    tiers = data["pictures"][0]["tiers"]
+
+    def mean(name, keep, scale):
+        """The integral of a column over the spans kept, per time and per unit."""
+        spans = [span for span in record.spans if keep(span)]
+        whole = sum(getattr(span, name) * (span.to_ns - span.from_ns) for span in spans)
+        return pytest.approx(whole / record.span_ns / scale, rel=1e-3)
+
+    parts = {
+        ("HBM", "HBM"): ("hbm_bytes", lambda span: span.gpu >= 0),
+        ("DRAM", "suspended"): ("host_bytes", lambda span: span.gpu < 0 <= span.pod),
+        ("DRAM", "live"): ("host_bytes", lambda span: span.gpu >= 0),
+        ("NVMe", "NVMe"): ("nvme_bytes", lambda span: span.state == "snapshot"),
+    }
+    assert {(t, part) for t in tiers["bytes"] for part in tiers["bytes"][t]} == parts.keys()
+    for (tier, part), (name, keep) in parts.items():
+        drawn = np.mean(tiers["bytes"][tier][part])
+        assert drawn > 0
+        assert drawn == mean(name, keep, GIB)
+    assert np.mean(tiers["count"]["NVMe"]["NVMe"]) == mean("snapshots", lambda span: True, 1)
+    nodes = record.nodes
+    assert data["capacity_gib"] == {
+        "HBM": sum(node.gpus * node.hbm_bytes for node in nodes) / GIB,
+        "DRAM": sum(node.host_bytes for node in nodes) / GIB,
+        "NVMe": sum(node.nvme_bytes for node in nodes) / GIB,
+    }
+
+
+def test_pod_on_its_way_into_host_memory_fills_it(tmp_path):
+    def restoring(record):
+        here = next(span for span in record.spans if span.gpu >= 0)
+        record.spans[:] = [
+            replace(here, from_ns=0, to_ns=record.span_ns, gpu=-1, pod=9, state="restoring")
+        ]
+
+    data = embedded(write_report(run(tmp_path / "run", change=restoring)))
+    drawn = data["pictures"][0]["tiers"]["bytes"]["DRAM"]["suspended"]
+    assert min(drawn) == max(drawn) > 0
 
 
 def nothing_finished(record):

@@ -131,16 +131,24 @@ function stacked(id, height, names, series, top, format, title = "", mark = null
   });
 }
 const legend = (names) => `<div class="legend">${names.map((name) => key(`var(--${name})`, name)).join("")}</div>`;
+// Tier -> what lies in it, from the bottom of the picture.
+const TIERS = { HBM: ["HBM"], DRAM: ["suspended", "live"], NVMe: ["NVMe"] };
 function tiers(picture, unit) {
-  const found = picture.tiers[unit], names = ["HBM", "DRAM", "NVMe"].filter((name) => found[name].some((v) => v > 0));
-  byId("tier-lead").textContent = unit === "bytes"
-    ? "Memory held by tier: live pods in HBM, suspended pods in host memory, snapshots on local disk. Each has its own scale."
-    : "How many: live pods in HBM, suspended pods in host memory, snapshots on local disk. Each has its own scale.";
+  const found = picture.tiers[unit], bytes = unit === "bytes";
+  const held = (name) => TIERS[name].filter((part) => (found[name][part] || []).some((v) => v > 0));
+  const names = Object.keys(TIERS).filter((name) => held(name).length);
+  byId("tier-lead").textContent = bytes
+    ? "Memory held by tier, and what the cluster has of it: pods in HBM; in host memory suspended pods, and the CPU side of live ones; snapshots on local disks. Each has its own scale."
+    : "How many: live pods in HBM, suspended pods in host memory, snapshots on local disks. Each has its own scale.";
   byId("tiers").innerHTML = names.map((name) => `<div id="tier-${name}"></div>`).join("") || "Nothing was kept anywhere.";
+  const sized = (gib) => (gib >= 1024 ? `${short(gib / 1024)} TiB` : `${short(gib)} GiB`);
   for (const name of names) {
-    const large = unit === "bytes" && Math.max(...found[name]) >= 1024, values = found[name].map((v) => (large ? v / 1024 : v));
-    const suffix = unit === "bytes" ? (large ? " TiB" : " GiB") : "";
-    stacked(`tier-${name}`, 122, [name], [values], Math.max(...values) * 1.08, (v) => short(v) + suffix, name);
+    const parts = held(name), sums = found[name][parts[0]].map((_, b) => parts.reduce((sum, part) => sum + found[name][part][b], 0));
+    const large = bytes && Math.max(...sums) >= 1024, scale = large ? 1024 : 1, suffix = bytes ? (large ? " TiB" : " GiB") : "";
+    const series = parts.map((part) => found[name][part].map((v) => v / scale));
+    const title = bytes ? `${name}, ${sized(DATA.capacity_gib[name])} in all` : name;
+    stacked(`tier-${name}`, 122, parts, series, (Math.max(...sums) / scale) * 1.08, (v) => short(v) + suffix, title);
+    if (parts.length > 1) byId(`tier-${name}`).insertAdjacentHTML("beforeend", legend(parts));
   }
 }
 function causes(picture) {

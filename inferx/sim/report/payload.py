@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inferx.core.types import I32, Bool
-from inferx.core.units import NS_PER_S
+from inferx.core.types import I32, I64, Bool
+from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.manifest import NodeFact
 from inferx.sim.metrics import CAUSE_NAME, SummaryRow
 from inferx.sim.occupancy import GROUP_OF_STATE, GROUPS, Spans
@@ -84,7 +84,7 @@ def _spans(table: pa.Table, functions: Sequence[str]) -> Spans:
         name: table[name].to_numpy()
         for name in (
             *("from_ns", "to_ns", "node", "gpu", "pod", "milli_gpu"),
-            *("hbm_bytes", "host_bytes", "nvme_bytes"),
+            *("hbm_bytes", "host_bytes", "nvme_bytes", "snapshots"),
         )
     }
     return Spans(
@@ -142,22 +142,41 @@ def _first_slice(spans: Spans) -> Bool:
 
 
 def _tiers(spans: Spans, window: Window) -> dict[str, Any]:
-    live, disk = spans.gpu >= 0, spans.nvme_bytes > 0
-    asleep = ~live & ~disk & (spans.group == GROUPS.index("off-gpu"))
-    one, gib = np.ones(len(spans.gpu)), float(1 << 30)
-    first = _first_slice(spans)
+    """What lies where, in GiB and in number: tier -> part of it -> mean of each bin.
+
+    Host memory holds two things: pods that have no GPU, whole, and the CPU side of those that do.
+    """
+    live, disk = spans.gpu >= 0, spans.snapshots > 0
+    asleep = ~live & ~disk
+    one, first = np.ones(len(spans.gpu)), _first_slice(spans)
+
+    def gib(mine: Bool, size_bytes: I64) -> list[float]:
+        return _mean_over_time(spans, mine, size_bytes / GIB, window)
+
     return {
         "bytes": {
-            "HBM": _mean_over_time(spans, live, spans.hbm_bytes / gib, window),
-            "DRAM": _mean_over_time(spans, asleep, spans.host_bytes / gib, window),
-            "NVMe": _mean_over_time(spans, disk, spans.nvme_bytes / gib, window),
+            "HBM": {"HBM": gib(live, spans.hbm_bytes)},
+            "DRAM": {
+                "suspended": gib(asleep, spans.host_bytes),
+                "live": gib(live, spans.host_bytes),
+            },
+            "NVMe": {"NVMe": gib(disk, spans.nvme_bytes)},
         },
         "count": {
-            "HBM": _mean_over_time(spans, live & first, one, window),
-            "DRAM": _mean_over_time(spans, asleep & first, one, window),
-            "NVMe": _mean_over_time(spans, disk, one, window),
+            "HBM": {"HBM": _mean_over_time(spans, live & first, one, window)},
+            "DRAM": {"suspended": _mean_over_time(spans, asleep & first, one, window)},
+            "NVMe": {"NVMe": _mean_over_time(spans, disk, spans.snapshots, window)},
         },
     }
+
+
+def _capacity_gib(facts: Sequence[NodeFact]) -> dict[str, float]:
+    sizes = {
+        "HBM": sum(node.count * node.gpus * node.hbm_bytes for node in facts),
+        "DRAM": sum(node.count * node.host_bytes for node in facts),
+        "NVMe": sum(node.count * node.nvme_bytes for node in facts),
+    }
+    return {tier: float(f"{size / GIB:.4g}") for tier, size in sizes.items()}
 
 
 def _states(spans: Spans, gpus: int, window: Window) -> dict[str, list[float]]:
@@ -287,6 +306,7 @@ def payload(path: Path) -> dict[str, Any]:
         "requests": max((row.arrived for row in firsts), default=0),
         "gpus": gpus,
         "nodes": _cluster(manifest.cluster),
+        "capacity_gib": _capacity_gib(manifest.cluster),
         "functions": names,
         "probability": _PROBABILITY.tolist(),
         "edges_s": _list(edges_s),
