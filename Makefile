@@ -33,6 +33,7 @@ lint: $(INSTALLED)
 
 type: $(INSTALLED)
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: lint type
 	$(BIN)/pytest -q -n 2 --dist worksteal

@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -12,6 +13,7 @@ from inferx.core.units import NS_PER_S
 from inferx.sim.workload.read import TraceReader
 from inferx.sim.workload.reuse import Reuse
 from inferx.sim.workload.stats import Popular, Sizes, TraceStats
+from inferx.spec.document import is_list, is_table
 
 __all__ = ["print_json", "print_reuse", "print_stats", "print_written"]
 
@@ -22,10 +24,10 @@ def print_json(facts: dict[str, object]) -> None:
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
+    if is_table(value):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+    if is_list(value) or isinstance(value, tuple):
+        return [_finite(item) for item in cast("Sequence[object]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -33,7 +35,7 @@ def print_written(facts: dict[str, Any]) -> None:
     """Print what a command wrote."""
     span = f"{facts['span_ns'] / NS_PER_S:,.1f} s"
     shown = {name: value for name, value in facts.items() if name != "span_ns"}
-    _print_facts("Written", shown | {"span": span, "dropped": _reasons(facts["dropped"])})
+    _print_facts("Written", {**shown, "span": span, "dropped": _reasons(facts["dropped"])})
 
 
 def print_stats(reader: TraceReader, stats: TraceStats) -> None:

@@ -5,6 +5,9 @@ A timer here is the least that SimPy's loop can run, and is put on its heap dire
 per event than `Environment.timeout`, and this is the hottest line of a replay.
 """
 
+# The clock is part of SimPy's loop: ruff's SLF001 asks for a reason at each use of a private name.
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
@@ -19,12 +22,12 @@ __all__ = ["Alarm", "SimClock", "Timer"]
 class Timer(Event):
     """An event that is due from birth and calls one function. It has no environment or value."""
 
-    __slots__ = ("callbacks",)
+    __slots__ = ("callbacks",)  # pyright: ignore[reportIncompatibleVariableOverride]  # see below
 
     callbacks: tuple[Callable[[Event], None]]  # type: ignore[assignment]  # SimPy only iterates.
     _ok = True
     _value = None
-    __init__ = object.__init__  # Spares a call for nothing to set.
+    __init__ = object.__init__  # pyright: ignore[reportAssignmentType]  # Spares a call for nothing to set.
 
 
 class _Environment(simpy.Environment):
@@ -32,16 +35,16 @@ class _Environment(simpy.Environment):
 
     def run(self, until: float | Event | None = None) -> Any:
         """Run as SimPy does: same queue, same order, same errors."""
-        if not isinstance(until, Event) or until.callbacks is None:
+        if not isinstance(until, Event) or until.callbacks is None:  # pyright: ignore[reportUnnecessaryComparison]  # SimPy's mark of the past.
             return super().run(until)
         until.callbacks.append(StopSimulation.callback)
         queue = self._queue
         try:
             while True:
                 self._now, _, _, event = heappop(queue)
-                callbacks = event.callbacks
+                callbacks = event.callbacks  # pyright: ignore[reportUnknownVariableType]  # SimPy names no type of event.
                 event.callbacks = None  # type: ignore[assignment]  # SimPy's mark of the past.
-                for callback in callbacks:
+                for callback in callbacks:  # pyright: ignore[reportUnknownVariableType]  # as above.
                     callback(event)
                 if not event._ok and not hasattr(event, "_defused"):  # noqa: SLF001
                     raise event._value  # noqa: SLF001
@@ -66,7 +69,7 @@ class SimClock:
     def after(self, delay_ns: int, call: Callable[[Event], None]) -> None:
         """Call `call(event)` `delay_ns` from now. A timer is never disarmed: stale ones ignore."""
         assert delay_ns >= 0, "time never goes back"
-        timer = Timer()
+        timer = Timer()  # pyright: ignore[reportCallIssue]  # It has no environment.
         timer.callbacks = (call,)
         entry = (self.env._now + delay_ns, NORMAL, next(self._ids), timer)  # noqa: SLF001
         heappush(self._queue, entry)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from inferx.sim.metrics import SummaryRow
+from inferx.spec.document import is_table
 
 __all__ = [
     "PAIRED_METRICS",
@@ -81,7 +82,7 @@ def metric(row: SummaryRow, name: str) -> float | None:
     """Return a number of the row by its path in the JSON: `ttft_s.p99`, `refused`."""
     value: object = row
     for part in name.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
+        value = value[part] if is_table(value) else getattr(value, part)
     if value is None:
         return None
     assert isinstance(value, int | float), f"{name} is not a number"
@@ -215,7 +216,8 @@ def compare(
     for name in metrics:
         column: list[PairedDifference] = []
         for policy in others:
-            ours, theirs = [], []
+            ours: list[float] = []
+            theirs: list[float] = []
             for seed in sorted(by_policy[policy].keys() & base.keys()):
                 x, y = metric(by_policy[policy][seed], name), metric(base[seed], name)
                 if x is not None and y is not None:

@@ -107,10 +107,11 @@ class _Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unbound = options.update(max_width=10_000)
-        for count in range(len(self._dropped) + 1):
-            table = self._build(self._dropped[:count])
+        table = self._build(())
+        for count in range(1, len(self._dropped) + 1):
             if Measurement.get(console, unbound, table).maximum <= options.max_width:
                 break
+            table = self._build(self._dropped[:count])
         yield table
 
 
