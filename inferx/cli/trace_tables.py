@@ -13,7 +13,6 @@ from inferx.core.units import NS_PER_S
 from inferx.sim.workload.read import TraceReader
 from inferx.sim.workload.reuse import Reuse
 from inferx.sim.workload.stats import Popular, Sizes, TraceStats
-from inferx.spec.document import is_list, is_table
 
 __all__ = ["print_json", "print_reuse", "print_stats", "print_written"]
 
@@ -24,9 +23,9 @@ def print_json(facts: dict[str, object]) -> None:
 
 
 def _finite(value: Any) -> Any:
-    if is_table(value):
-        return {key: _finite(item) for key, item in value.items()}
-    if is_list(value) or isinstance(value, tuple):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in cast("Sequence[object]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

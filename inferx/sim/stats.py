@@ -8,13 +8,12 @@ correlation that this bought is reported, because it is not always positive.
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import numpy as np
 
 from inferx.sim.metrics import SummaryRow
-from inferx.spec.document import is_table
 
 __all__ = [
     "PAIRED_METRICS",
@@ -82,7 +81,10 @@ def metric(row: SummaryRow, name: str) -> float | None:
     """Return a number of the row by its path in the JSON: `ttft_s.p99`, `refused`."""
     value: object = row
     for part in name.split("."):
-        value = value[part] if is_table(value) else getattr(value, part)
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value)[part]
+        else:
+            value = getattr(value, part)
     if value is None:
         return None
     assert isinstance(value, int | float), f"{name} is not a number"
