@@ -35,8 +35,11 @@ type: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Every line and branch of the kernel is met by a test; policies may have a few that are not.
 test: lint type
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 2 --dist worksteal --cov=inferx.core --cov=inferx.policy --cov-report=
+	$(BIN)/coverage report --include='inferx/core/*' --skip-covered --show-missing --fail-under=100
+	$(BIN)/coverage report --include='inferx/policy/*' --skip-covered --show-missing --fail-under=95
 
 bench: $(INSTALLED)
 	$(BIN)/pytest benchmarks -q --benchmark-columns=min,median,rounds --benchmark-sort=name
@@ -44,6 +47,7 @@ bench: $(INSTALLED)
 results: $(INSTALLED)
 	$(BIN)/python -m studies.traces
 	$(BIN)/python -m studies.density
+	$(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-run

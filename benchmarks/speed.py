@@ -1,11 +1,14 @@
-"""How fast the simulator is, beside its floors: writes benchmarks/results/speed.json.
+"""How fast the simulator is, beside its floors, and where its time goes.
 
-    python -m benchmarks.speed [--rounds 5] [--no-million]
+    python -m benchmarks.speed [--rounds 5]
+
+Writes benchmarks/results/speed.json and, from it, docs/results/speed.md.
 
 - A warm request: arrival, router, scheduler, serving of tokens and SimPy, at 64 GPUs, with the
   default policy deciding. Floor: two bare SimPy timeouts, in the same process, between the rounds.
 - One placement over 4,096 GPUs. Floor: one pass of numpy over the same columns.
 - A million requests, 5,000 functions, 4,096 GPUs in a process of its own: time and peak memory.
+- Where the time of a warm request and of a large run goes, by sampling, in rounds of their own.
 """
 
 import argparse
@@ -25,21 +28,25 @@ from pathlib import Path
 import numpy as np
 import simpy
 
+from benchmarks.document import write_document
+from benchmarks.spent import spent
+from benchmarks.workloads import requests, want, world
 from inferx.core.events import NodeJoined
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.rng import stream
-from inferx.core.types import FunctionId, NodeId, Want
-from inferx.core.units import NS_PER_S
+from inferx.core.types import FunctionId, NodeId
 from inferx.load import load_bundle
 from inferx.sim.driver import simulate
-from inferx.sim.profile import load_profile
-from inferx.sim.workload.trace import Trace, chunks_of, make_trace
-from inferx.sim.world import World
+from inferx.sim.record import RunRecord
+from inferx.sim.workload.trace import chunks_of
 from inferx.spec.cluster import load_cluster
 from inferx.spec.template import auto_functions
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 FLOOR_EVENTS = 200_000
+WARM_REQUESTS = 200_000
+SAMPLED_REQUESTS = 250_000
+MILLION = 1_000_000
 
 
 def floor_us() -> float:
@@ -62,39 +69,22 @@ def floor_us() -> float:
     return 2e6 * took / FLOOR_EVENTS
 
 
-def requests(count: int, functions: int, rate: float, alpha: float, seed: int = 1) -> Trace:
-    """Draw Poisson arrivals of token requests with Zipf popularity."""
-    rng = stream(seed, "benchmark")
-    share = 1.0 / np.arange(1, functions + 1) ** alpha
-    return make_trace(
-        arrival_ns=np.cumsum(rng.exponential(NS_PER_S / rate, count)).astype(np.int64),
-        function=rng.choice(functions, count, p=share / share.sum()).astype(np.int32),
-        input_tokens=np.full(count, 500, np.int32),
-        output_tokens=rng.geometric(1 / 100, count).astype(np.int32),
-        names=[f"f{index:04d}" for index in range(functions)],
-    )
-
-
-def world(trace: Trace, nodes: int, prepared: str) -> World:
-    """Return nodes of eight H100 for a trace's functions."""
-    return World(
-        nodes=load_cluster(f"p5.48xlarge={nodes}"),
-        functions=auto_functions(trace.names, seed=1, template="auto:7b"),
-        profile=load_profile("criu-memfd"),
-        prepared=prepared,
-    )
-
-
-def warm_us(count: int = 200_000) -> float:
-    """Return the cost of one request on 64 GPUs whose functions stay warm; starts included."""
-    trace = requests(count, 64, 200.0, 0.0)
+def warm() -> Callable[[], RunRecord]:
+    """Return a run over 64 GPUs whose functions stay warm; starts included."""
+    trace = requests(WARM_REQUESTS, 64, 200.0, 0.0)
     around = world(trace, 8, "nvme")
     chunks = list(chunks_of(trace))
+    return lambda: simulate(around, chunks, load_bundle("default"), seed=1)
+
+
+def warm_us() -> float:
+    """Return what one request of it costs, in microseconds."""
+    run = warm()
     began = time.perf_counter()
-    record = simulate(around, chunks, load_bundle("default"), seed=1)
+    record = run()
     took = time.perf_counter() - began
-    assert record.counters["router_finished"] == count
-    return 1e6 * took / count
+    assert record.counters["router_finished"] == WARM_REQUESTS
+    return 1e6 * took / WARM_REQUESTS
 
 
 def placement_us(rounds: int = 300) -> tuple[float, float]:
@@ -107,12 +97,6 @@ def placement_us(rounds: int = 300) -> tuple[float, float]:
     scheduler.step(0, [NodeJoined(NodeId(n), 0) for n in range(len(nodes))])
     view, rng = scheduler.view, stream(1, "policy")
 
-    def want(index: int) -> Want:
-        spec = functions[index]
-        return Want(
-            FunctionId(index), 1, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type
-        )
-
     def median(call: Callable[[int], object]) -> float:
         took = []
         for index in range(rounds):
@@ -122,21 +106,27 @@ def placement_us(rounds: int = 300) -> tuple[float, float]:
         return 1e6 * sorted(took)[rounds // 2]
 
     free, milli = view.gpus.hbm_bytes_free, view.gpus.milli_free
-    place = median(lambda index: bundle.placement.place(want(index), view, rng))
+    place = median(lambda f: bundle.placement.place(want(f, functions[f]), view, rng))
     one_pass = median(
-        lambda index: np.where(
+        lambda _: np.where(
             (free >= 1 << 30) & (milli >= 100), -free, np.iinfo(np.int64).min
         ).argmax()
     )
     return place, one_pass
 
 
+def large(count: int) -> Callable[[], RunRecord]:
+    """Return a run of `count` requests, 5,000 functions, 4,096 GPUs."""
+    trace = requests(count, 5_000, 278.0, 1.0)
+    around = world(trace, 512, "nvme")
+    return lambda: simulate(around, chunks_of(trace), load_bundle("default"), seed=1)
+
+
 def million() -> dict[str, float]:
     """Run a million requests here; the caller gives it a process of its own."""
-    trace = requests(1_000_000, 5_000, 278.0, 1.0)
-    around = world(trace, 512, "nvme")
+    run = large(MILLION)
     began = time.perf_counter()
-    record = simulate(around, chunks_of(trace), load_bundle("default"), seed=1)
+    record = run()
     took = time.perf_counter() - began
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     starts = sum(n for name, n in record.counters.items() if name.startswith("starts_"))
@@ -148,7 +138,6 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-million", action="store_true")
     parser.add_argument("--only-million", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only_million:
@@ -159,6 +148,8 @@ def main() -> None:
         floors.append(floor_us())
         warms.append(warm_us())
     place, one_pass = placement_us()
+    again = [sys.executable, "-m", "benchmarks.speed", "--only-million"]
+    answer = subprocess.run(again, capture_output=True, text=True, check=True)
     result: dict[str, object] = {
         "command": "python -m benchmarks.speed",
         "commit": subprocess.run(
@@ -173,17 +164,15 @@ def main() -> None:
         "rounds": options.rounds,
         "warm_request_us": {"min": min(warms), "all": warms},
         "floor_two_timeouts_us": {"min": min(floors), "all": floors},
-        "warm_over_floor": min(warms) / min(floors),
-        "requests_per_s": 1e6 / min(warms),
         "placement_4096_gpus_us": place,
         "floor_one_numpy_pass_us": one_pass,
+        "million_requests_5000_functions_4096_gpus": json.loads(answer.stdout),
+        "warm_request_spent": spent(warm()),
+        "large_run_spent": spent(large(SAMPLED_REQUESTS)),
     }
-    if not options.no_million:
-        run = [sys.executable, "-m", "benchmarks.speed", "--only-million"]
-        answer = subprocess.run(run, capture_output=True, text=True, check=True)
-        result["million_requests_5000_functions_4096_gpus"] = json.loads(answer.stdout)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_document(result)
     print(json.dumps(result, indent=1))
 
 

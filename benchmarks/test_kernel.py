@@ -6,12 +6,12 @@ GPUs under each bundle, beside one numpy pass over the same columns.
 
 import pytest
 
-from benchmarks.speed import requests
+from benchmarks.workloads import requests, want
 from inferx.core.events import LeaseGranted, NodeJoined, RequestArrived, RequestFinished
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.rng import stream
-from inferx.core.types import FunctionId, LeaseId, NodeId, PodId, RequestId, RouterId, Want
+from inferx.core.types import FunctionId, LeaseId, NodeId, PodId, RequestId, RouterId
 from inferx.load import bundle_names, load_bundle
 from inferx.spec.cluster import load_cluster
 from inferx.spec.template import auto_functions
@@ -43,20 +43,13 @@ def cluster(gpus, name):
     return bundle, scheduler
 
 
-def want(index):
-    spec = FUNCTIONS[index]
-    return Want(
-        FunctionId(index), 1, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type
-    )
-
-
 @pytest.mark.benchmark(group="targeted")
 @pytest.mark.parametrize("gpus", [64, 4096])
 @pytest.mark.parametrize("name", bundle_names())
 def test_placement(benchmark, name, gpus):
     bundle, scheduler = cluster(gpus, name)
     rng = stream(1, "policy")
-    benchmark(lambda: bundle.placement.place(want(7), scheduler.view, rng))
+    benchmark(lambda: bundle.placement.place(want(7, FUNCTIONS[7]), scheduler.view, rng))
 
 
 @pytest.mark.benchmark(group="targeted")

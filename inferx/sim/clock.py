@@ -1,55 +1,62 @@
 """The simulator's clock: SimPy's event queue, in whole nanoseconds, by callbacks.
 
-A callback on a timeout costs a seventh of a process; processes are for long-lived actors only.
-A timer here is the least that SimPy's loop can run, and is put on its heap directly: a third less
-per event than `Environment.timeout`, and this is the hottest line of a replay.
+A callback costs a tenth of a process; processes are for long-lived actors only. What lies on the
+queue are calls: a timer is the function itself, an event of SimPy's is a call that processes it.
+The order is SimPy's. This is the hottest loop of a replay.
 """
 
 # The clock is part of SimPy's loop: ruff's SLF001 asks for a reason at each use of a private name.
 # pyright: reportPrivateUsage=false
 
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
 import simpy
-from simpy.core import StopSimulation
+from simpy.core import EmptySchedule, StopSimulation
 from simpy.events import NORMAL, Event
 
-__all__ = ["Alarm", "SimClock", "Timer"]
-
-
-class Timer(Event):
-    """An event that is due from birth and calls one function. It has no environment or value."""
-
-    __slots__ = ("callbacks",)  # pyright: ignore[reportIncompatibleVariableOverride]  # see below
-
-    callbacks: tuple[Callable[[Event], None]]  # type: ignore[assignment]  # SimPy only iterates.
-    _ok = True
-    _value = None
-    __init__ = object.__init__  # pyright: ignore[reportAssignmentType]  # Spares a call for nothing to set.
+__all__ = ["Alarm", "SimClock"]
 
 
 class _Environment(simpy.Environment):
-    """SimPy's environment; running until an event inlines its own `step`, a call an event less."""
+    """SimPy's environment with calls on its queue."""
+
+    def schedule(self, event: Event, priority: Any = NORMAL, delay: Any = 0) -> None:
+        """Put the processing of an event on the queue."""
+        process = partial(self._process, event)
+        heappush(self._queue, (self._now + delay, priority, next(self._eid), process))  # type: ignore[misc]  # A call, no event.
+
+    def _process(self, event: Event) -> None:
+        """Call an event's callbacks, and raise its failure if none of them took care of it."""
+        callbacks = event.callbacks  # pyright: ignore[reportUnknownVariableType]  # SimPy names no kind of event.
+        event.callbacks = None  # type: ignore[assignment]  # SimPy's mark of the past.
+        for callback in callbacks:  # pyright: ignore[reportUnknownVariableType]  # The same.
+            callback(event)
+        if not event._ok and not hasattr(event, "_defused"):  # noqa: SLF001
+            raise event._value  # noqa: SLF001
+
+    def step(self) -> None:
+        """Do the next call on the queue."""
+        if not self._queue:
+            raise EmptySchedule
+        self._now, _, _, call = heappop(self._queue)
+        call()  # type: ignore[operator]  # It is one.
 
     def run(self, until: float | Event | None = None) -> Any:
-        """Run as SimPy does: same queue, same order, same errors."""
+        """Run as SimPy does; until an event, without a call of `step` for each one."""
         if not isinstance(until, Event) or until.callbacks is None:  # pyright: ignore[reportUnnecessaryComparison]  # SimPy's mark of the past.
             return super().run(until)
         until.callbacks.append(StopSimulation.callback)
         queue = self._queue
         try:
-            while True:
-                self._now, _, _, event = heappop(queue)
-                callbacks = event.callbacks  # pyright: ignore[reportUnknownVariableType]  # SimPy names no type of event.
-                event.callbacks = None  # type: ignore[assignment]  # SimPy's mark of the past.
-                for callback in callbacks:  # pyright: ignore[reportUnknownVariableType]  # as above.
-                    callback(event)
-                if not event._ok and not hasattr(event, "_defused"):  # noqa: SLF001
-                    raise event._value  # noqa: SLF001
+            while queue:
+                self._now, _, _, call = heappop(queue)
+                call()  # type: ignore[operator]  # It is one.
         except StopSimulation as stop:
             return stop.args[0]
+        raise RuntimeError("nothing is left to do, and what was waited for has not happened")
 
 
 class SimClock:
@@ -66,13 +73,10 @@ class SimClock:
         """Return the present instant."""
         return self.env._now  # type: ignore[return-value]  # noqa: SLF001 - delays are integers.
 
-    def after(self, delay_ns: int, call: Callable[[Event], None]) -> None:
-        """Call `call(event)` `delay_ns` from now. A timer is never disarmed: stale ones ignore."""
+    def after(self, delay_ns: int, call: Callable[[], object]) -> None:
+        """Call `call()` `delay_ns` from now. A timer is never disarmed: stale ones ignore."""
         assert delay_ns >= 0, "time never goes back"
-        timer = Timer()  # pyright: ignore[reportCallIssue]  # It has no environment.
-        timer.callbacks = (call,)
-        entry = (self.env._now + delay_ns, NORMAL, next(self._ids), timer)  # noqa: SLF001
-        heappush(self._queue, entry)
+        heappush(self._queue, (self.env._now + delay_ns, NORMAL, next(self._ids), call))  # type: ignore[misc]  # noqa: SLF001 - a call, no event; delays are integers.
 
     def run(self, until_ns: int | None = None) -> None:
         """Run until nothing is left, or to `until_ns`."""
@@ -98,7 +102,7 @@ class Alarm:
             self.armed_ns = deadline_ns
             self._clock.after(max(0, deadline_ns - self._clock.now_ns()), self._fire_bound)
 
-    def _fire(self, _event: Event) -> None:
+    def _fire(self) -> None:
         if self._clock.now_ns() == self.armed_ns:
             self.armed_ns = -1
             self._call()

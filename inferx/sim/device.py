@@ -17,8 +17,6 @@ Cost: O(flows and links that hang together) a change; the least share is found b
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from simpy.events import Event
-
 from inferx.core.errors import DescriptionError
 from inferx.core.types import NodeSpec, Tier
 from inferx.core.units import FOREVER_NS, NS_PER_S
@@ -153,7 +151,7 @@ class Flow:
             self._armed_ns = due_ns
             self._clock.after(delay_ns, self._fire)
 
-    def _fire(self, _event: Event) -> None:
+    def _fire(self) -> None:
         now_ns = self._clock.now_ns()
         if now_ns != self._armed_ns:
             return

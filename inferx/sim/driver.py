@@ -280,7 +280,7 @@ class Simulation:
         clock.after(DRAIN_LIMIT_NS, self._give_up)
         self._done_yet()
 
-    def _resume(self, _event: Event) -> None:
+    def _resume(self) -> None:
         next(self._arrive, None)
 
     def _flush(self, waiting: list[list[RouterEvent]]) -> None:
@@ -289,7 +289,7 @@ class Simulation:
                 self._tell_router(index, tuple(events))
                 events.clear()
 
-    def _give_up(self, _event: Event) -> None:
+    def _give_up(self) -> None:
         if not self._stop.triggered:
             self._stop.succeed()
 
@@ -320,9 +320,7 @@ class Simulation:
             # The pod died, and the news is on its way to the router.
             self._abort(request)
             index = request % self._router_count
-            self.clock.after(
-                0, lambda _event: self._tell_router(index, (RequestFailed(request, pod_id),))
-            )
+            self.clock.after(0, lambda: self._tell_router(index, (RequestFailed(request, pod_id),)))
             return
         if self._arrived[request] < pod.ready_ns:
             self._cause[request] = pod.cause

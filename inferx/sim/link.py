@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from numpy.random import Generator
-from simpy.events import Event
 
 from inferx.core.units import NS_PER_MS, NS_PER_US
 from inferx.sim.clock import SimClock
@@ -81,7 +80,7 @@ class Link(Generic[_M]):
                 self._carry(message, delay)
 
     def _carry(self, message: _M, delay_ns: int) -> None:
-        def arrive(_event: Event) -> None:
+        def arrive() -> None:
             self._deliver(message)
 
         self._clock.after(delay_ns, arrive)

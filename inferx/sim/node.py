@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.random import Generator
-from simpy.events import Event
 
 from inferx.core.commands import (
     AgentCommand,
@@ -150,7 +149,7 @@ class SimNode:
                     self._ended(command)
                 self._step((Performed(perform.action, phases, error),))
 
-        def failed(_event: Event) -> None:
+        def failed() -> None:
             done((), "start failed")
 
         self._began(command)
@@ -160,7 +159,7 @@ class SimNode:
             self._clock.after(FAIL_NS, failed)
         elif isinstance(command, Drop) or not self._profile.offers(operation):
             # A mechanism without copies has nothing to move.
-            self._clock.after(FAIL_NS, lambda _event: done(()))
+            self._clock.after(FAIL_NS, lambda: done(()))
         else:
             gpus = tuple(g - self._first_gpu for g in getattr(command, "gpus", ()))
             self._profile.run(

@@ -132,7 +132,7 @@ class RunRecord:
     refusals: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
     """Refused request -> (when, why); the words are the routers' and the policies'."""
     decisions: list[DecisionRow]
-    spans: list[SpanRow]
+    spans: Sequence[SpanRow]
     gpu_busy_ns: I64
     """Shape (gpus,): time with at least one request in service on the GPU."""
     gpu_allocated_milli_ns: F64

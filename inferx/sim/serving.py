@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from simpy.events import Event
-
 from inferx.core.units import NS_PER_S
 from inferx.sim.clock import SimClock
 from inferx.sim.sharing import UNARMED, SharedServer
@@ -209,7 +207,7 @@ class PodServer:
         self._prefill_due_ns = self._prefill_armed_ns = now_ns + delay_ns
         self._clock.after(delay_ns, self._prefill_fired)
 
-    def _prefill_fire(self, _event: Event) -> None:
+    def _prefill_fire(self) -> None:
         now_ns: int = self._env._now  # type: ignore[assignment]  # noqa: SLF001 - hot.
         if now_ns != self._prefill_armed_ns:
             return

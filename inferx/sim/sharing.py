@@ -14,8 +14,6 @@ ToN 1(3), 1993 (virtual time).
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from simpy.events import Event
-
 from inferx.sim.clock import SimClock
 
 __all__ = ["UNARMED", "SharedServer"]
@@ -109,7 +107,7 @@ class SharedServer:
             self._armed_ns = due_ns
             self._clock.after(due_ns - now_ns, self._fired)
 
-    def _fire(self, _event: Event) -> None:
+    def _fire(self) -> None:
         now_ns: int = self._env._now  # type: ignore[assignment]  # noqa: SLF001 - hot.
         if now_ns != self._armed_ns:
             return

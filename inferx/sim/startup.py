@@ -7,8 +7,6 @@ are waited for together. Every run is known to its node, which ends it when it i
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simpy.events import Event
-
 from inferx.core.events import PhaseTiming
 from inferx.core.units import NS_PER_S
 from inferx.sim.device import UNCAPPED, Flow, Link, NodeDevices
@@ -93,7 +91,7 @@ class Run:
         for step in self._steps[first : last + 1]:
             self._watches.append(_Watch(self, self._devices, step))
 
-    def _nothing_to_do(self, _event: Event) -> None:
+    def _nothing_to_do(self) -> None:
         if not self.ended:
             self._end()
             self._done(())
@@ -122,7 +120,7 @@ class _Watch:
         moved_bytes = sum(flow.moved_bytes for flow in self.flows)
         return PhaseTiming(self._step.name, self._ended_ns - self._began_ns, moved_bytes)
 
-    def _transfer(self, _event: Event) -> None:
+    def _transfer(self) -> None:
         if self._run.ended:
             return
         cap = self._step.cap_bytes_per_s

@@ -5,7 +5,6 @@ Times keep the record's nanoseconds, -1 for "never"; `*_s` columns are null wher
 """
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 from inferx.core.units import NS_PER_S
 from inferx.sim.metrics import CAUSE_NAME, OUTCOME_NAME
 from inferx.sim.record import Outcome, RunRecord
+from inferx.sim.spans import column, states
 
 __all__ = ["SCHEMAS", "decisions_table", "requests_table", "timeline_table"]
 
@@ -193,8 +193,8 @@ def decisions_table(record: RunRecord) -> pa.Table:
 def timeline_table(record: RunRecord) -> pa.Table:
     """One row a span, in the record's order."""
     rows = record.spans
-    function = np.fromiter((row.function for row in rows), np.int32, len(rows))
     schema = SCHEMAS["timeline"]
+    codes, used = states(rows)
     words = {"policy", "seed", "function", "state"}
     numbers = [
         (name, kind.to_pandas_dtype())
@@ -206,11 +206,8 @@ def timeline_table(record: RunRecord) -> pa.Table:
         record,
         len(rows),
         {
-            **{
-                name: np.fromiter(map(attrgetter(name), rows), kind, len(rows))
-                for name, kind in numbers
-            },
-            "function": _names(record, function),
-            "state": _words([row.state for row in rows]),
+            **{name: column(rows, name, kind) for name, kind in numbers},  # type: ignore[arg-type]  # the stubs take a type for a value of it
+            "function": _names(record, column(rows, "function", np.int32)),
+            "state": _coded(codes, used),
         },
     )

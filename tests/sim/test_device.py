@@ -48,7 +48,7 @@ class Landed:
         return Flow(self.clock, path, size_bytes=size, cap_bytes_per_s=cap, done=done)
 
     def start_at(self, at_s, *args, **kwargs):
-        self.clock.after(round(at_s * NS_PER_S), lambda _event: self.start(*args, **kwargs))
+        self.clock.after(round(at_s * NS_PER_S), lambda: self.start(*args, **kwargs))
 
 
 def test_a_flow_alone_takes_its_size_over_its_narrowest_link():
@@ -96,7 +96,7 @@ def test_an_aborted_flow_gives_its_share_back_and_keeps_what_it_moved():
     world, link = Landed(), Link("nvme", 10)
     aborted = world.start("a", (link,), 100)
     world.start("b", (link,), 60)
-    world.clock.after(4 * NS_PER_S, lambda _event: aborted.abort())
+    world.clock.after(4 * NS_PER_S, aborted.abort)
     world.clock.run()
     assert world.at_s == {"b": 8.0}
     assert (aborted.moved_bytes, link.moved_bytes) == (20, 80)
@@ -154,7 +154,7 @@ def test_links_conserve_bytes_and_share_them_max_min(flows, rates):
         flow = Flow(clock, path, size_bytes=size, cap_bytes_per_s=cap, done=end)
         begun.append(flow)
         if abort_s is not None:
-            clock.after(abort_s * NS_PER_S + 1, lambda _event: (flow.abort(), check()))
+            clock.after(abort_s * NS_PER_S + 1, lambda: (flow.abort(), check()))
         check()
 
     def end(flow):
@@ -164,7 +164,7 @@ def test_links_conserve_bytes_and_share_them_max_min(flows, rates):
 
     for at_s, path, size, cap, abort_s in flows:
         way = tuple(links[row] for row in sorted(path))
-        clock.after(at_s * NS_PER_S, lambda _e, a=(way, size, cap, abort_s): start(*a))
+        clock.after(at_s * NS_PER_S, lambda a=(way, size, cap, abort_s): start(*a))
     clock.run()
     check()
     assert not any(link.flows for link in links)
@@ -238,7 +238,7 @@ def test_a_lost_node_frees_the_store_for_the_others():
     lost, other = (NodeDevices(world.clock, node(), store) for _ in range(2))
     world.start("lost", lost.path("remote"), 120)
     world.start("other", other.path("remote"), 120)
-    world.clock.after(10 * NS_PER_S, lambda _event: lost.abort_all())
+    world.clock.after(10 * NS_PER_S, lost.abort_all)
     world.clock.run()
     assert world.at_s == {"other": 15.0}
     assert lost.moved_bytes()["network"] == 60

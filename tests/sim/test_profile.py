@@ -287,8 +287,8 @@ def test_an_aborted_run_frees_its_links_and_calls_nobody():
     waiting = profile.run(
         "stop", FUNCTION, lost, gpus=(), source=Tier.ABSENT, rng=None, done=ended.append
     )
-    clock.after(NS_PER_MS, lambda _event: waiting.abort())
-    clock.after(3 * NS_PER_S + NS_PER_S // 10, lambda _event: lost.abort_all())
+    clock.after(NS_PER_MS, waiting.abort)
+    clock.after(3 * NS_PER_S + NS_PER_S // 10, lost.abort_all)
     clock.run()
     waiting.abort()
     assert [name for name, _ in ended] == ["other"]

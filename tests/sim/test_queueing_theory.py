@@ -74,7 +74,7 @@ def replay(clock, arrivals_ms, arrive):
     """Call `arrive(row)` at each arrival, with one timer ahead."""
     at_ns = [round(float(at) * NS_PER_MS) for at in arrivals_ms]
 
-    def step(_event):
+    def step():
         row = step.row
         step.row = row + 1
         if row + 1 < len(at_ns):

@@ -39,7 +39,7 @@ class World:
         ]
 
     def at(self, at_ns, call):
-        self.clock.after(at_ns, lambda _event: call())
+        self.clock.after(at_ns, call)
 
     def admit(self, at_ns, pod, request, *, prompt=0, output=0, duration=0):
         self.at(at_ns, lambda: self.pods[pod].admit(request, prompt, output, duration))

@@ -109,7 +109,7 @@ class FakeWorld:
         """Arm the whole trace and the faults."""
         for n in range(self.nodes):
             joined = NodeJoined(NodeId(n), 0)
-            self.clock.after(0, lambda _e, joined=joined: self.tell("scheduler", joined))
+            self.clock.after(0, lambda joined=joined: self.tell("scheduler", joined))
         at = 0
         for index in range(requests):
             # Several at one instant, so that ties are met.
@@ -117,8 +117,8 @@ class FakeWorld:
             f = int(self.rng.integers(functions))
             arrived = RequestArrived(RequestId(index), FunctionId(f))
             name = f"router/{index % ROUTERS}"
-            self.clock.after(at, lambda _e, name=name, a=arrived: self.tell(name, a))
-        self.clock.after(LOSE_NS, lambda _e: self.lose(0))
+            self.clock.after(at, lambda name=name, a=arrived: self.tell(name, a))
+        self.clock.after(LOSE_NS, lambda: self.lose(0))
 
     def lose(self, n: int) -> None:
         self.alive[n] = False
@@ -126,12 +126,12 @@ class FakeWorld:
             if node == n:
                 for request in sorted(self.serving.pop(pod, ())):
                     self.fail(request, pod)
-        self.clock.after(2 * NS_PER_S, lambda _e: self.tell("scheduler", NodeLost(NodeId(n))))
+        self.clock.after(2 * NS_PER_S, lambda: self.tell("scheduler", NodeLost(NodeId(n))))
 
     def fail(self, request: RequestId, pod: int) -> None:
         self.ended += 1
         name = f"router/{request % ROUTERS}"
-        self.clock.after(0, lambda _e: self.tell(name, RequestFailed(request, pod)))
+        self.clock.after(0, lambda: self.tell(name, RequestFailed(request, pod)))
 
     def act(self, name: str, command) -> None:
         match command:
@@ -168,7 +168,7 @@ class FakeWorld:
         self.serving[pod].add(request)
         service_ns = NS_PER_S // 2 + 977 * (request % 13)
 
-        def done(_event) -> None:
+        def done() -> None:
             if request in self.serving.get(pod, ()):
                 self.serving[pod].remove(request)
                 self.ended += 1
@@ -185,7 +185,7 @@ class FakeWorld:
             self.starts += 1
             error = "start failed" if self.starts % 11 == 0 else ""
 
-        def done(_event) -> None:
+        def done() -> None:
             node = int(name.partition("/")[2])
             if not self.alive[node]:
                 return

@@ -100,5 +100,5 @@ class VirtualClock:
     def call_at(self, at_ns: int, call: Callable[[], object]) -> None:
         self._loop.arm_ns(max(at_ns, self._loop.now_ns()), call)
 
-    def after(self, delay_ns: int, call: Callable[[object], object]) -> None:
-        self._loop.arm_ns(self._loop.now_ns() + delay_ns, lambda: call(None))
+    def after(self, delay_ns: int, call: Callable[[], object]) -> None:
+        self._loop.arm_ns(self._loop.now_ns() + delay_ns, call)

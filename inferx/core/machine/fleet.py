@@ -1,7 +1,8 @@
 """Pods on their way: starts, sinks, and the commands and facts they are made of.
 
 The half of the scheduler machine that talks to nodes. It owns every change of the cluster's
-charges; the other half (`scheduler.py`) decides and leases.
+charges, the disks' apart (`disks.py`); the other half decides (`placing.py`, `control.py`) and
+leases (`demand.py`).
 
 Laws:
 1. A command has a sequence number and is answered by exactly one fact; it is repeated until then,
