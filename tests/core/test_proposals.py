@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_world import FUNCTIONS, NODES, function, want_of
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.errors import PolicyError
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.proposals import (
@@ -15,6 +15,7 @@ from inferx.core.machine.proposals import (
     check_targets,
 )
 from inferx.core.machine.room import room_by_draining
+from inferx.core.pod import Pod
 from inferx.core.protocols import Demote, Evict, Place, Promote, Retain
 from inferx.core.types import FunctionId, GpuId, NodeId, PodId, Tier
 from inferx.core.units import FOREVER_NS, GIB

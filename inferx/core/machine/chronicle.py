@@ -1,8 +1,9 @@
 """Tells of every decision as it is made, to whoever wants to know."""
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.explain import Decision, DecisionSink, Explanation
 from inferx.core.machine.fleet import START_NAME
+from inferx.core.pod import Pod
 from inferx.core.types import FunctionId, GpuId
 
 __all__ = ["Chronicle"]

@@ -8,10 +8,11 @@ Laws:
 
 from collections.abc import Iterator
 
-from inferx.core.cluster import Cluster, Lease, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.commands import GrantLease, SchedulerCommand
 from inferx.core.events import LeaseAsked, LoadReported
 from inferx.core.lifecycle import PodState
+from inferx.core.pod import Lease, Pod
 from inferx.core.types import FunctionId, LeaseId, RouterId, Tier
 from inferx.core.units import FOREVER_NS
 

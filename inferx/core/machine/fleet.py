@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.commands import (
     Copy,
     Create,
@@ -36,6 +36,7 @@ from inferx.core.lifecycle import PodState
 from inferx.core.machine.disks import Disks
 from inferx.core.machine.outbox import Outbox
 from inferx.core.machine.step import Record
+from inferx.core.pod import Pod
 from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
 from inferx.core.units import MILLI_PER_GPU
 

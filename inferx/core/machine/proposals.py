@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.errors import PolicyError
 from inferx.core.lifecycle import PodState
+from inferx.core.pod import Pod
 from inferx.core.protocols import Demote, Evict, Place, Promote, Retain
 from inferx.core.types import I32, GpuId, NodeId, Tier, Want
 

@@ -5,8 +5,9 @@ The kernel's own last resort, for INV-6; policies see it happen, and a bundle se
 
 import numpy as np
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import PodState
+from inferx.core.pod import Pod
 from inferx.core.protocols import Evict
 from inferx.core.types import GpuId, PodId, Tier, Want
 

@@ -18,7 +18,7 @@ from typing import assert_never
 import msgspec
 from numpy.random import Generator
 
-from inferx.core.cluster import Cluster, Pod
+from inferx.core.cluster import Cluster
 from inferx.core.commands import Copy, Drop, SchedulerCommand
 from inferx.core.events import (
     CommandAccepted,
@@ -48,6 +48,7 @@ from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet, first_id
 from inferx.core.machine.placing import Placing
 from inferx.core.machine.step import Step
+from inferx.core.pod import Pod
 from inferx.core.protocols import PolicyBundle
 from inferx.core.types import (
     NO_FUNCTION,
