@@ -11,7 +11,6 @@ This is the hot path: O(1) a request, plain lists and slots, no arrays.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -38,6 +37,7 @@ from inferx.core.events import (
     RouterEvent,
 )
 from inferx.core.machine.step import Step
+from inferx.core.machine.waiting import FunctionQueue, LeasedPod
 from inferx.core.protocols import Admit, PolicyBundle, Reject
 from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
 from inferx.core.units import NS_PER_S
@@ -55,73 +55,6 @@ _ADMIT = Admit()
 _REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
 
 
-class _Pod:
-    """What the router knows of a leased pod."""
-
-    __slots__ = (
-        "free_slots",
-        "function",
-        "id",
-        "idle_since_ns",
-        "inflight",
-        "lease",
-        "open",
-        "timed",
-    )
-
-    def __init__(self, pod: PodId, lease: LeaseId, function: FunctionId, slots: int) -> None:
-        self.id = pod
-        self.lease = lease
-        self.function = function
-        self.free_slots = slots
-        self.inflight = 0
-        self.idle_since_ns = 0
-        self.open = True
-        """Recalled pods take no more requests."""
-        self.timed = False
-        """A linger timer is armed for it."""
-
-
-class _Function:
-    """Queue, leases and load of one function."""
-
-    __slots__ = (
-        "arrivals",
-        "ask_sequence",
-        "ask_timed",
-        "asked",
-        "changed_ns",
-        "dirty",
-        "inflight",
-        "inside_ns",
-        "open_pods",
-        "queue",
-        "repeats",
-        "timed",
-    )
-
-    def __init__(self) -> None:
-        self.queue: deque[tuple[RequestArrived, int, int]] = deque()
-        """Requests that wait: (request, arrived, deadline)."""
-        self.open_pods: list[_Pod] = []
-        """Leased pods with a free slot."""
-        self.inflight = 0
-        self.asked = 0
-        """Slots that the scheduler was asked for and that were not granted since."""
-        self.ask_sequence = 0
-        self.repeats = 0
-        """How often the demand was repeated since a lease last came."""
-        self.ask_timed = False
-        """A timer is armed to ask again."""
-        self.timed = False
-        """A timer is armed for the head of the queue."""
-        self.dirty = False
-        self.arrivals = 0
-        self.inside_ns = 0
-        """Integral of requests inside over time, since the last report."""
-        self.changed_ns = 0
-
-
 class Router:
     """One gateway's queues and leases. `step` is the only mutator; see the module's laws."""
 
@@ -137,8 +70,8 @@ class Router:
     ) -> None:
         self._id = router
         self._specs = tuple(functions)
-        self._f = [_Function() for _ in functions]
-        self._pods: dict[PodId, _Pod] = {}
+        self._f = [FunctionQueue() for _ in functions]
+        self._pods: dict[PodId, LeasedPod] = {}
         self._over: dict[LeaseId, None] = {}
         """Leases that ended, oldest first. Links repeat and reorder: a lease never comes back."""
         self._strict = strict
@@ -300,7 +233,7 @@ class Router:
         if lack >= 2 * f.asked:
             self._ask(f, function)
 
-    def _chosen(self, event: RequestArrived, pods: list[_Pod]) -> _Pod:
+    def _chosen(self, event: RequestArrived, pods: list[LeasedPod]) -> LeasedPod:
         """Ask the policy; in production, where it fails, it is the first pod."""
         try:
             return pods[self._route(event, pods, self, self._rng)]
@@ -343,7 +276,7 @@ class Router:
                 pod.timed = True
                 self._arm(now + self._specs[pod.function].linger_ns, _LINGER, pod_id)
 
-    def _refuse(self, f: _Function, request: RequestId, reason: str) -> None:
+    def _refuse(self, f: FunctionQueue, request: RequestId, reason: str) -> None:
         self.refused += 1
         self._out.append(Refuse(request, reason))
 
@@ -352,7 +285,7 @@ class Router:
         if event.lease in self._over or event.pod in self._pods:
             return  # A repeated grant, or one that its recall or revocation overtook.
         f = self._f[event.function]
-        pod = _Pod(event.pod, event.lease, event.function, event.slots)
+        pod = LeasedPod(event.pod, event.lease, event.function, event.slots)
         self._pods[event.pod] = pod
         f.asked = max(0, f.asked - event.slots)
         f.repeats = 0
@@ -372,7 +305,7 @@ class Router:
             pod.timed = True
             self._arm(self.now_ns + self._specs[event.function].linger_ns, _LINGER, pod.id)
 
-    def _close(self, pod: _Pod) -> None:
+    def _close(self, pod: LeasedPod) -> None:
         if pod.open:
             pod.open = False
             if pod.free_slots:
@@ -383,14 +316,14 @@ class Router:
         if len(self._over) > REMEMBERED:
             del self._over[next(iter(self._over))]
 
-    def _give_back(self, pod: _Pod, *, failed: bool) -> None:
+    def _give_back(self, pod: LeasedPod, *, failed: bool) -> None:
         assert pod.inflight == 0, "INV-10: a lease goes back without requests on it"
         self._close(pod)
         self._end_lease(pod.lease)
         del self._pods[pod.id]
         self._out.append(ReturnLease(self._id, pod.lease, pod.id, failed))
 
-    def _ask(self, f: _Function, function: FunctionId) -> None:
+    def _ask(self, f: FunctionQueue, function: FunctionId) -> None:
         lack = len(f.queue)
         if not f.ask_timed:
             f.ask_timed = True
@@ -402,7 +335,7 @@ class Router:
         )
 
     # -- load ---
-    def _mark(self, f: _Function, function: FunctionId) -> None:
+    def _mark(self, f: FunctionQueue, function: FunctionId) -> None:
         """Begin to measure a function in this report window; it was steady until now."""
         f.dirty = True
         f.inside_ns = (f.inflight + len(f.queue)) * (self.now_ns - self._reported_ns)
@@ -414,7 +347,7 @@ class Router:
             f.inside_ns = 0
             self._arm(self.now_ns + self._report_period_ns, _REPORT, 0)
 
-    def _count(self, f: _Function, function: FunctionId) -> None:
+    def _count(self, f: FunctionQueue, function: FunctionId) -> None:
         if f.dirty:
             f.inside_ns += (f.inflight + len(f.queue)) * (self.now_ns - f.changed_ns)
             f.changed_ns = self.now_ns
