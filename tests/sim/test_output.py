@@ -25,6 +25,7 @@ from inferx.sim.output import (
     summary_table,
 )
 from inferx.sim.record import SpanRow
+from inferx.sim.report import write_report
 from inferx.sim.stats import compare
 from inferx.sim.terminal import short
 
@@ -236,6 +237,31 @@ def test_a_failure_to_finish_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_manifest_has_the_checksum_of_the_page_and_of_every_other_file(tmp_path):
+    path = write(tmp_path / "run", page=write_report)
+    outputs = read_manifest(path).outputs
+    assert set(outputs) == {file.name for file in path.iterdir()} - {"manifest.json"}
+    assert outputs["report.html"] == facts_of(path / "report.html", "report.html")
+    before = digests(path)
+    write_report(path)
+    assert digests(path) == before
+    assert digests(write(tmp_path / "again", page=write_report)) == before
+
+
+def test_page_that_cannot_be_drawn_leaves_the_former_run_whole(tmp_path):
+    path = write(tmp_path / "run", policies=("base",), page=write_report)
+    before = digests(path)
+
+    def half(folder):
+        (folder / "report.html").write_text("<html>")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(path, overwrite=True, page=half)
+    assert digests(path) == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_policys_name_is_not_markup():

@@ -24,8 +24,10 @@ from inferx.sim.output import read_manifest, read_summary
 from inferx.sim.report.binning import Window, lanes_of, overlap, pack, strip
 from inferx.sim.stats import PAIRED_METRICS, mean_interval, metric
 
-__all__ = ["payload"]
+__all__ = ["PAGE", "payload"]
 
+PAGE: Final = "report.html"
+"""The page's name in a run directory."""
 _CELLS: Final = 1_200_000
 """Budget of strip cells over the whole page: 4 MB in the worst case, a tenth of it in most."""
 _AREA_BINS: Final = 240
@@ -297,6 +299,8 @@ def payload(path: Path) -> dict[str, Any]:
     facts = msgspec.to_builtins(manifest)
     # The page is the same for the same results: the date stays in the manifest.
     facts.pop("wall_clock")
+    # The page cannot hold its own checksum; drawn again, it says what it said.
+    facts["outputs"].pop(PAGE, None)
     return {
         "complete": summary.complete,
         "baseline": summary.baseline,
