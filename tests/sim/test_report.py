@@ -3,6 +3,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -174,6 +175,53 @@ def test_a_name_cannot_end_the_script(tmp_path):
     page = write_report(run(tmp_path / "run", policies=("</script><b>",)))
     assert "</script><b>" not in page.read_text(encoding="utf-8")
     assert embedded(page)["rows"][0]["policy"] == "</script><b>"
+
+
+# -- what the scripts draw, without a browser ---
+DRAW = Path(__file__).parents[1] / "support" / "page.js"
+CLOCK = re.compile(r"^(\d+):(\d\d)$")
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="the page's scripts need node")
+
+
+def drawn(page, address="", clicks=()):
+    words = [NODE, DRAW, page, address, json.dumps(clicks)]
+    done = subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def words_at(svg):
+    found = re.findall(r'<text x="([\d.]+)" [^>]*>([^<]*)<', svg)
+    return [(words, float(x)) for x, words in found]
+
+
+def lasting(record):
+    """A run of "other" goes on for as long again after the last request."""
+    if record.policy == "other":
+        record.span_ns *= 2
+
+
+@needs_node
+def test_every_panel_of_a_policy_is_over_the_time_of_its_own_run(tmp_path):
+    page = write_report(run(tmp_path / "run", hours=0.3, change=lasting))
+    data = embedded(page)
+    spans = [picture["span_s"] for picture in data["pictures"]]
+    assert spans[1] > 1.8 * spans[0]
+    for number, span_s in enumerate(spans):
+        shown = drawn(page, f"#policy={number}")
+        panels = {
+            name: words_at(shown["held"][name])
+            for name in ("states", "tier-HBM", "tier-DRAM", "tier-NVMe", "causes")
+        }
+        panels["strips"] = shown["painted"]
+        for name, words in panels.items():
+            # The left edge is at 72 of 1,200 pixels, the right one at 1,186.
+            at = {int(m) * 60 + int(s): x for w, x in words for m, s in CLOCK.findall(w)}
+            assert len(at) > 4, name
+            for second, x in at.items():
+                assert x == pytest.approx(72 + second / span_s * 1_114, abs=0.1), name
+        # Only the longer of the runs has a close-up.
+        assert ("Busiest" in shown["held"]["strip-window"]) == (number == 1)
 
 
 # -- cells ---

@@ -108,9 +108,9 @@ function ridges() {
     return out;
   });
 }
-// Series stacked over equal bins of the whole run.
-function stacked(id, height, names, series, top, format, title = "", mark = null) {
-  const bins = series[0].length, span = DATA.span_s;
+// Series stacked over equal bins of `span`, the seconds of the policy's own run.
+function stacked(id, height, span, names, series, top, format, title = "", mark = null) {
+  const bins = series[0].length;
   const { svg, width } = draw(id, height, (w, h) => {
     const roof = title ? 22 : 6, x = linear(0, span, LEFT + 26, w - 14), y = linear(0, top, h - 24, roof);
     let out = axisY(y, ticks(0, top, 4), LEFT + 26, w - 14, format);
@@ -147,7 +147,7 @@ function tiers(picture, unit) {
     const large = bytes && Math.max(...sums) >= 1024, scale = large ? 1024 : 1, suffix = bytes ? (large ? " TiB" : " GiB") : "";
     const series = parts.map((part) => found[name][part].map((v) => v / scale));
     const title = bytes ? `${name}, ${sized(DATA.capacity_gib[name])} in all` : name;
-    stacked(`tier-${name}`, 122, parts, series, (Math.max(...sums) / scale) * 1.08, (v) => short(v) + suffix, title);
+    stacked(`tier-${name}`, 122, picture.span_s, parts, series, (Math.max(...sums) / scale) * 1.08, (v) => short(v) + suffix, title);
     if (parts.length > 1) byId(`tier-${name}`).insertAdjacentHTML("beforeend", legend(parts));
   }
 }
@@ -156,7 +156,7 @@ function causes(picture) {
   if (!names.length) { byId("causes").textContent = byId("popularity").textContent = "No cold starts."; return; }
   const series = names.map((name) => picture.causes.time[name]);
   const sums = series[0].map((_, b) => series.reduce((sum, list) => sum + list[b], 0));
-  stacked("causes", 230, names, series, Math.max(...sums, 1), short);
+  stacked("causes", 230, picture.span_s, names, series, Math.max(...sums, 1), short);
   byId("causes").insertAdjacentHTML("beforeend", legend(names));
   const started = picture.causes.started, share = names.map((name) => picture.causes.decile[name].map((c, d) => (started[d] ? c / started[d] : 0)));
   draw("popularity", 230, (w, h) => {

@@ -227,6 +227,7 @@ def _picture(run: _Run, row: SummaryRow, edges_s: np.ndarray, decile: np.ndarray
     ttft = run.ns("first_ns") - arrived
     lanes = lanes_of(run.spans, row.gpus)
     return {
+        "span_s": row.span_s,
         "curves": {
             "ttft": _curve(ttft[kept]),
             "e2e": _curve((run.ns("finished_ns") - arrived)[kept]),

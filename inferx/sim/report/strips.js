@@ -89,11 +89,11 @@ function strips(picture, chosen, mode) {
   }
   pen.textAlign = "center";
   const span = data.to - data.from;
-  for (const v of timeTicks(data.from, data.to, width / 110)) pen.fillText(clock(v, DATA.span_s), left + ((v - data.from) / span) * wide, height + 14);
+  for (const v of timeTicks(data.from, data.to, width / 110)) pen.fillText(clock(v, picture.span_s), left + ((v - data.from) / span) * wide, height + 14);
   hover(canvas, (px, py) => {
     const bin = Math.floor(((px - left) / wide) * bins), lane = boxes.findIndex(({ y, h }) => py >= y && py < y + h + 1);
     if (bin < 0 || bin >= bins || lane < 0) return "";
-    const value = cells[lane * bins + bin], time = (b) => seen(data.from + (b / bins) * span, DATA.span_s);
+    const value = cells[lane * bins + bin], time = (b) => seen(data.from + (b / bins) * span, picture.span_s);
     let from = bin, to = bin + 1;
     while (from > 0 && cells[lane * bins + from - 1] === value) from--;
     while (to < bins && cells[lane * bins + to] === value) to++;
