@@ -18,8 +18,8 @@ from hypothesis.extra import numpy as arrays
 from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.metrics import summarise
 from inferx.sim.occupancy import GROUPS, Spans
-from inferx.sim.output import RunWriter
-from inferx.sim.record import SpanRow
+from inferx.sim.output import RunWriter, read_summary
+from inferx.sim.record import Cause, Outcome, SpanRow
 from inferx.sim.report import write_report
 from inferx.sim.report.binning import MAX_SUBLANES, Window, lanes_of, overlap, pack, strip
 
@@ -222,6 +222,70 @@ def test_every_panel_of_a_policy_is_over_the_time_of_its_own_run(tmp_path):
                 assert x == pytest.approx(72 + second / span_s * 1_114, abs=0.1), name
         # Only the longer of the runs has a close-up.
         assert ("Busiest" in shown["held"]["strip-window"]) == (number == 1)
+
+
+def refusing(record):
+    """The policy "other" turns every other request away, and is quick with the rest."""
+    if record.policy == "other":
+        q = record.requests
+        for name in ("started_ns", "first_ns", "finished_ns", "pod"):
+            getattr(q, name)[::2] = -1
+        q.outcome[::2], q.cause[::2] = Outcome.REFUSED, Cause.WARM
+        quick = q.outcome == Outcome.FINISHED
+        for name in ("started_ns", "first_ns", "finished_ns"):
+            getattr(q, name)[quick] = q.arrived_ns[quick] + NS_PER_S // 100
+
+
+def ends_at(svg):
+    """The height at which each curve ends, and its highest point; the plot is 32 to 282."""
+    paths = [re.findall(r"[ML][\d.]+ ([\d.]+)", d) for d in re.findall(r'<path d="([^"]*)"', svg)]
+    return [(float(ys[-1]), min(map(float, ys))) for ys in paths]
+
+
+@needs_node
+def test_curve_of_a_policy_that_refuses_ends_at_the_share_that_it_answered(tmp_path):
+    page = write_report(run(tmp_path / "run", change=refusing))
+    rows, data = read_summary(tmp_path / "run").rows, embedded(page)
+    shares = [row.finished / row.arrived for row in rows]
+    assert [picture["answered"] for picture in data["pictures"]] == shares
+    assert shares[1] < 0.51
+    for figure in ("ttft", "e2e"):
+        held = drawn(page)["held"][figure]
+        for share, heights in zip(shares, ends_at(held), strict=True):
+            assert heights == pytest.approx((282 - 250 * share,) * 2, abs=0.2)
+        assert f"{int(shares[1] * 1000) / 10:g} % answered" in held
+        assert drawn(page)["tips"][figure][-4].count(f"other {shares[1] * 100:.1f} %") == 1
+        tail = ends_at(drawn(page, "#curve=tail")["held"][figure])
+        decades = -np.log10(1 - shares[1])
+        assert tail[1][0] == pytest.approx(32 + 250 * decades / 4, abs=0.2)
+
+
+def cells_of(table, policy):
+    row = re.search(rf"<tr><td><i [^>]*></i>{policy}(.*?)</tr>", table)[1]
+    return [set(kind.split()) - {"edge"} for kind in re.findall(r'<td class="([^"]*)"', row)]
+
+
+@needs_node
+def test_policy_that_refuses_wins_no_prize_for_latency(tmp_path):
+    policies = ("base", "other", "third-policy")
+    page = write_report(run(tmp_path / "run", policies=policies, change=refusing))
+    shown = drawn(page)["held"]
+    cells = [cells_of(shown["table"], policy) for policy in policies]
+    latency, use = slice(0, 8), slice(8, None)
+    assert cells[1][latency] == [{"partial"}] * 8
+    for base, third in zip(cells[0][latency], cells[2][latency], strict=True):
+        assert base | third <= {"best"}
+    assert {"best"} in cells[0][latency] + cells[2][latency]
+    assert {"partial"} not in cells[1][use] + cells[0] + cells[2]
+    assert "Grey: of the requests that the policy served" in shown["table-lead"]
+
+
+@needs_node
+def test_policies_that_answer_alike_compete_for_latency(tmp_path):
+    shown = drawn(write_report(run(tmp_path / "run")))["held"]
+    assert "partial" not in shown["table"]
+    assert shown["table"].count("best") >= 4
+    assert "Grey" not in shown["table-lead"]
 
 
 # -- cells ---

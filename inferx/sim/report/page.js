@@ -42,7 +42,7 @@ function open() {
   byId("subtitle").textContent = `${exact(arrived)} requests for ${DATA.functions.length} functions over ${duration(DATA.span_s)}, on ${DATA.gpus} GPUs of ${DATA.nodes.length} node${DATA.nodes.length === 1 ? "" : "s"}, under ${DATA.rows.length} ${DATA.rows.length === 1 ? "policy" : "policies"}`;
   if (!DATA.complete) byId("banner").textContent = "This run was interrupted: it holds the policies and seeds that were finished.";
   if (!DATA.rows.length) { byId("banner").textContent = "This run holds no results."; return facts(); }
-  byId("ttft-lead").textContent = "From arrival to the first token (or to the start of service, where a request has none), finished requests.";
+  byId("ttft-lead").textContent = "From arrival to the first token (or to the start of service, where a request has none). Refused, aborted and unfinished requests are never answered.";
   const curve = (value) => { state.curve = value; for (const id of ["scale-ttft", "scale-e2e"]) choice(id, [["share", "Share"], ["tail", "Tail"]], value, curve); latency(); };
   for (const id of ["scale-ttft", "scale-e2e"]) choice(id, [["share", "Share"], ["tail", "Tail"]], state.curve, curve);
   choice("scatter-choice", ["p50", "p90", "p99"].map((q) => [q, q]), state.quantile, (value) => { state.quantile = value; scatter(value); });

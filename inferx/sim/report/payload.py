@@ -63,6 +63,8 @@ class _Run:
     cause: I32
     kept: Bool
     """Finished, and arrived after the warm-up."""
+    answered: float
+    """Share of the requests that arrived after the warm-up which finished."""
 
     def ns(self, name: str) -> np.ndarray:
         return np.asarray(self.requests[name].to_numpy())
@@ -106,6 +108,7 @@ def _load(path: Path, row: SummaryRow, functions: Sequence[str]) -> _Run:
         function=_codes(requests["function"], functions),
         cause=_codes(requests["cause"], CAUSE_NAME),
         kept=done & late,
+        answered=float((done & late).sum() / max(late.sum(), 1)),
     )
 
 
@@ -228,6 +231,7 @@ def _picture(run: _Run, row: SummaryRow, edges_s: np.ndarray, decile: np.ndarray
     lanes = lanes_of(run.spans, row.gpus)
     return {
         "span_s": row.span_s,
+        "answered": run.answered,
         "curves": {
             "ttft": _curve(ttft[kept]),
             "e2e": _curve((run.ns("finished_ns") - arrived)[kept]),
