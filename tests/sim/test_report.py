@@ -288,6 +288,14 @@ def test_policies_that_answer_alike_compete_for_latency(tmp_path):
     assert "Grey" not in shown["table-lead"]
 
 
+@needs_node
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_correlation_is_shown_only_where_there_are_pairs_enough(tmp_path, count):
+    shown = drawn(write_report(run(tmp_path / "run", seeds=range(1, count + 1))))["held"]
+    assert f"n={count}" in shown["paired-lead"]
+    assert (" · r " in shown["paired"]) == ("r: correlation" in shown["paired-lead"]) == (count > 4)
+
+
 # -- cells ---
 def unpack(packed):
     cells, data, at = [], base64.b64decode(packed), 0

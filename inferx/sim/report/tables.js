@@ -41,6 +41,8 @@ function summaryTable() {
   const warm = DATA.warmup_s ? `Quantiles leave out requests that arrived in the first ${seconds(DATA.warmup_s)}. ` : "";
   byId("table-lead").textContent = `${many}${warm}Good: finished, with a first token within ${seconds(DATA.slo_ttft_s)}; per hour of every GPU of the cluster. Green: the best.${partly}`;
 }
+// Of fewer pairs a correlation says nothing: of two it is always 1 or -1.
+const CORRELATED = 5;
 function pairedTable() {
   byId("paired-card").hidden = !DATA.paired.length;
   if (!DATA.paired.length) return;
@@ -53,7 +55,7 @@ function pairedTable() {
       if (!pair || pair.mean_difference === null) return "<td>–</td>";
       const sign = pair.mean_difference > 0 ? "+" : "";
       if (pair.ci95_low === null) return `<td>${sign}${short(pair.mean_difference)}</td>`;
-      const r = pair.correlation === null ? "" : ` · r ${pair.correlation.toFixed(2)}`;
+      const r = pair.correlation === null || pair.n < CORRELATED ? "" : ` · r ${pair.correlation.toFixed(2)}`;
       return `<td><span class="${pair.p_holm < 0.05 ? "sure" : "unsure"}">${sign}${short(pair.mean_difference)}</span><small>[${short(pair.ci95_low)}, ${short(pair.ci95_high)}]${r}</small></td>`;
     }).join("");
     return `<tr><td>${escaped(words(name))}</td>${cells}</tr>`;
@@ -62,7 +64,7 @@ function pairedTable() {
   const n = Math.max(...DATA.paired.map((pair) => pair.n));
   byId("paired-lead").textContent = n < 2
     ? `Each policy less ${DATA.baseline}, on the same arrivals. n=1: one seed gives no interval, so none is shown.`
-    : `Each policy less ${DATA.baseline}, seed by seed on the same arrivals, n=${n}. Brackets: 95 % interval (Student). Bold: p < 0.05 after Holm's correction over policies. r: correlation that pairing achieved.`;
+    : `Each policy less ${DATA.baseline}, seed by seed on the same arrivals, n=${n}. Brackets: 95 % interval (Student). Bold: p < 0.05 after Holm's correction over policies.${n < CORRELATED ? "" : " r: correlation that pairing achieved."}`;
   if (!DATA.rows.every(sound)) byId("paired-lead").textContent += " Latencies are those of finished requests: a policy that turns many away looks quicker than it is.";
 }
 function facts() {
