@@ -296,6 +296,21 @@ def test_correlation_is_shown_only_where_there_are_pairs_enough(tmp_path, count)
     assert (" · r " in shown["paired"]) == ("r: correlation" in shown["paired-lead"]) == (count > 4)
 
 
+@needs_node
+@pytest.mark.parametrize(
+    ("policies", "address", "opened"),
+    [
+        (("base", "default", "other"), "", "default"),
+        (("base", "other"), "", "base"),
+        (("base", "default", "other"), "#policy=2", "other"),
+        (("base", "default", "other"), "#policy=9", "default"),
+    ],
+)
+def test_page_opens_on_default_or_else_on_the_first_policy(tmp_path, policies, address, opened):
+    shown = drawn(write_report(run(tmp_path / "run", policies=policies)), address)["held"]["policy"]
+    assert re.findall(r'aria-pressed="true"><i [^>]*></i>([^<]*)<', shown) == [opened]
+
+
 # -- cells ---
 def unpack(packed):
     cells, data, at = [], base64.b64decode(packed), 0

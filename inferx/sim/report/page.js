@@ -36,7 +36,8 @@ function open() {
   const asked = new URLSearchParams(location.hash.slice(1)), prefers = matchMedia("(prefers-color-scheme: dark)");
   document.documentElement.dataset.theme = asked.get("theme") || (prefers.matches ? "dark" : "light");
   for (const name of Object.keys(state)) if (asked.has(name)) state[name] = typeof state[name] === "number" ? Number(asked.get(name)) : asked.get(name);
-  state.policy = Math.min(asked.has("policy") ? state.policy : Math.max(DATA.rows.length - 1, 0), Math.max(DATA.rows.length - 1, 0));
+  const usual = Math.max(DATA.rows.findIndex((row) => row.policy === "default"), 0);
+  state.policy = asked.has("policy") && DATA.rows[state.policy] ? state.policy : usual;
   const arrived = DATA.requests;
   byId("title").textContent = document.title;
   byId("subtitle").textContent = `${exact(arrived)} requests for ${DATA.functions.length} functions over ${duration(DATA.span_s)}, on ${DATA.gpus} GPUs of ${DATA.nodes.length} node${DATA.nodes.length === 1 ? "" : "s"}, under ${DATA.rows.length} ${DATA.rows.length === 1 ? "policy" : "policies"}`;
