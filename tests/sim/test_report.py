@@ -311,6 +311,35 @@ def test_page_opens_on_default_or_else_on_the_first_policy(tmp_path, policies, a
     assert re.findall(r'aria-pressed="true"><i [^>]*></i>([^<]*)<', shown) == [opened]
 
 
+@needs_node
+def test_every_axis_says_what_it_measures(tmp_path):
+    page = write_report(run(tmp_path / "run"))
+    shown = {name: html for name, html in drawn(page)["held"].items() if "<svg" in html}
+    titles = {
+        "ttft": ["share of all arrived requests answered by then", "first token, log scale"],
+        "e2e": ["share of all arrived requests answered by then", "last token, log scale"],
+        "scatter": ["TTFT p99 of finished requests, log scale", "$ per 1,000 good requests, log"],
+        "states": ["share of GPU time"],
+        "causes": ["requests per "],
+        "popularity": ["started requests, by tenth of the functions"],
+        "tier-HBM": ["HBM, "],
+    }
+    for name, wanted in titles.items():
+        for words in wanted:
+            assert any(words in text for text, _ in words_at(shown[name])), (name, words)
+    tail = drawn(page, "#curve=tail&quantile=p50")["held"]
+    assert "requests not answered by then, log scale" in tail["ttft"]
+    assert "TTFT p50 of finished requests" in tail["scatter"]
+
+
+@needs_node
+def test_target_stands_above_the_curves(tmp_path):
+    for mode in ("share", "tail"):
+        svg = drawn(write_report(run(tmp_path / mode)), f"#curve={mode}")["held"]["ttft"]
+        baseline = float(re.search(r'y="([\d.]+)"[^>]*>target 2 s<', svg)[1])
+        assert baseline < min(top for _, top in ends_at(svg))
+
+
 # -- cells ---
 def unpack(packed):
     cells, data, at = [], base64.b64decode(packed), 0

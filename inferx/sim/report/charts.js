@@ -51,11 +51,11 @@ function scatter(quantile) {
   };
   const [x0, x1] = range(shown.map((p) => p.x)), [y0, y1] = range(shown.map((p) => p.y));
   const fine = (a, b) => [...new Set(decades(a / 10, b).flatMap((d) => [d, 2 * d, 5 * d]))].filter((v) => v >= a && v <= b);
-  draw("scatter", 300, (w, h) => {
-    const x = log(x0, x1, LEFT, w - 14), y = log(y0, y1, h - 40, 10);
-    let out = axisX(x, fine(x0, x1), h - 40, 10, (v) => (priced ? `$${short(v)}` : short(v))) + axisY(y, fine(y0, y1), LEFT, w - 14, seconds);
+  draw("scatter", 312, (w, h) => {
+    const roof = 22, x = log(x0, x1, LEFT, w - 14), y = log(y0, y1, h - 40, roof);
+    let out = axisX(x, fine(x0, x1), h - 40, roof, (v) => (priced ? `$${short(v)}` : short(v))) + axisY(y, fine(y0, y1), LEFT, w - 14, seconds);
     const taken = shown.map((p) => [x(p.x) - 8, y(p.y) - 8, x(p.x) + 8, y(p.y) + 8]);
-    const clash = ([a, b, c, d]) => a < LEFT || c > w || b < 0 || d > h - 38 || taken.some((t) => a < t[2] && c > t[0] && b < t[3] && d > t[1]);
+    const clash = ([a, b, c, d]) => a < LEFT || c > w || b < roof || d > h - 38 || taken.some((t) => a < t[2] && c > t[0] && b < t[3] && d > t[1]);
     for (const p of shown) {
       const cx = x(p.x), cy = y(p.y), long = p.name.length * 7.4;
       const places = [[12, -6], [-12 - long, -6], [-long / 2, 10], [-long / 2, -23], [8, 9], [-long - 6, 9], [8, -22], [-long - 6, -22]].map(([dx, dy]) => [cx + dx, cy + dy, cx + dx + long, cy + dy + 13]);
@@ -64,7 +64,8 @@ function scatter(quantile) {
       // A crowded point keeps its name for the pointer.
       if (place) { taken.push(place); out += text(place[0], place[1] + 11, p.name, "start", "name"); }
     }
-    return out + text((LEFT + w) / 2, h - 4, `${priced ? "$" : "GPU h"} per 1,000 good requests`, "middle");
+    out += text(0, 11, `TTFT ${quantile} of finished requests, log scale`);
+    return out + text((LEFT + w) / 2, h - 4, `${priced ? "$" : "GPU h"} per 1,000 good requests, log scale`, "middle");
   });
 }
 function conservation() {
@@ -158,7 +159,7 @@ function causes(picture) {
   if (!names.length) { byId("causes").textContent = byId("popularity").textContent = "No cold starts."; return; }
   const series = names.map((name) => picture.causes.time[name]);
   const sums = series[0].map((_, b) => series.reduce((sum, list) => sum + list[b], 0));
-  stacked("causes", 230, picture.span_s, names, series, Math.max(...sums, 1), short);
+  stacked("causes", 230, picture.span_s, names, series, Math.max(...sums, 1), short, `requests per ${duration(picture.span_s / sums.length)}`);
   byId("causes").insertAdjacentHTML("beforeend", legend(names));
   const started = picture.causes.started, share = names.map((name) => picture.causes.decile[name].map((c, d) => (started[d] ? c / started[d] : 0)));
   draw("popularity", 230, (w, h) => {

@@ -12,7 +12,7 @@ function perPolicy() {
   const names = DATA.groups.slice(0, 5).filter((name) => picture.states[name].some((v) => v > 0));
   windows(picture);
   const close = state.window && picture.strips[1] ? [picture.strips[1].from, picture.strips[1].to] : null;
-  if (names.length) stacked("states", 130, picture.span_s, names, names.map((name) => picture.states[name]), 100, (v) => `${short(v)} %`, "", close);
+  if (names.length) stacked("states", 146, picture.span_s, names, names.map((name) => picture.states[name]), 100, (v) => `${short(v)} %`, "share of GPU time", close);
   strips(picture, state.window, state.mode);
   tiers(picture, state.tier);
   causes(picture);
