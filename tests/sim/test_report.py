@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -338,6 +339,34 @@ def test_target_stands_above_the_curves(tmp_path):
         svg = drawn(write_report(run(tmp_path / mode)), f"#curve={mode}")["held"]["ttft"]
         baseline = float(re.search(r'y="([\d.]+)"[^>]*>target 2 s<', svg)[1])
         assert baseline < min(top for _, top in ends_at(svg))
+
+
+def two_kinds(record):
+    """Nodes of two GPUs each; the last of three has others."""
+    first = msgspec.structs.replace(record.nodes[0], gpus=2)
+    last = msgspec.structs.replace(
+        first, name="node-2", instance_type="p5.48xlarge", gpu_type="H100"
+    )
+    record.nodes = (first, msgspec.structs.replace(first, name="node-1"), last)
+
+
+@needs_node
+def test_lanes_name_their_nodes_and_the_type_of_their_gpus(tmp_path):
+    with RunWriter(tmp_path / "run", command=["inferx"]) as writer:
+        record = make_record(**{**SMALL, "gpus": 6})
+        two_kinds(record)
+        writer.add(record)
+    shown = drawn(write_report(tmp_path / "run"))
+    words = [word for word, _ in shown["painted"]]
+    assert words[:2] == [
+        "nodes 0 to 1: p4d.24xlarge, 2 \u00d7 A100 each",
+        "node 2: p5.48xlarge, 2 \u00d7 H100",
+    ]
+    lanes = ["n0 GPU 0", "n0 GPU 1", "n1 GPU 2", "n1 GPU 3", "n2 GPU 4", "n2 GPU 5"]
+    assert words[2:8] == lanes
+    tip = next(tip for tip in shown["tips"]["strips"] if tip)
+    assert "GPU 0" in tip
+    assert "node 0, A100" in tip
 
 
 # -- cells ---
