@@ -33,6 +33,7 @@ lint: $(INSTALLED)
 
 type: $(INSTALLED)
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Every line and branch of the kernel is met by a test; policies may have a few that are not.
 test: lint type

@@ -127,7 +127,8 @@ def _sources(policy: Chosen) -> list[Path]:
         files = {found.origin: None} if found is not None and found.origin else {}
     bundle = policy.make()
     for slot in METHODS:
-        kind = type(getattr(bundle, slot))
+        made: object = getattr(bundle, slot)
+        kind = type(made)
         file = inspect.getsourcefile(kind) if not kind.__module__.startswith("inferx.") else None
         if file is not None and not any(Path(file).samefile(known) for known in files):
             files[file] = None

@@ -127,8 +127,8 @@ class Experiment:
     def _in_terms_of(self, trace: Trace, functions: tuple[FunctionSpec, ...]) -> Trace:
         """Renumber the trace's functions as they are described."""
         index = {function.name: row for row, function in enumerate(functions)}
-        used = np.unique(trace.function)
-        unknown = [trace.names[row] for row in used.tolist() if trace.names[row] not in index]
+        used: list[int] = np.unique(trace.function).tolist()
+        unknown = [trace.names[row] for row in used if trace.names[row] not in index]
         if unknown:
             named = ", ".join(unknown[:_NAMED])
             more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""

@@ -176,7 +176,7 @@ def _decided(
     numbers = [str(gpus[gpu][1]) for gpu in start.gpus]
     on = f"{node}, GPU{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}" if numbers else node
     text = f"decided: start pod {life.pod} on {on}, {_START.get(start.start, start.start)}"
-    details = []
+    details: list[str] = []
     if start.at_ns < life.arrived_ns:
         details.append("for a request before this one, or in advance; it was still starting")
     if start.victims:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 from click.core import ParameterSource
@@ -151,5 +151,5 @@ def _words(parameter: click.Parameter, value: Any) -> Iterator[str]:
     elif isinstance(parameter, click.Option) and parameter.is_flag:
         yield (parameter.opts if value else parameter.secondary_opts)[-1]
     else:
-        for item in value if isinstance(value, tuple) else (value,):
+        for item in cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,):
             yield from (parameter.opts[-1], str(item))

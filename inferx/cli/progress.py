@@ -1,7 +1,7 @@
 """A bar on stderr while runs go on: how far, how fast, how long still."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -20,7 +20,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def watching(totals: list[tuple[str, int]]) -> Iterator[Callable[[int, int], None] | None]:
+def watching(totals: list[tuple[str, int]]) -> Generator[Callable[[int, int], None] | None]:
     """Show one bar over all runs; yield what tells it of progress, or None without a terminal.
 
     Args:

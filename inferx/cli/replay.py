@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
 
 
 @contextlib.contextmanager
-def _nothing_of_nothing(writer: RunWriter) -> Iterator[None]:
+def _nothing_of_nothing(writer: RunWriter) -> Generator[None]:
     """Leave no directory where Ctrl-C came before the first run was complete."""
     try:
         yield

@@ -107,7 +107,7 @@ def info(*, trace: Path, seed: int, sort: bool, durations: Path | None, as_json:
     described = trace_stats(_watched(reader))
     if as_json:
         facts = {"path": str(trace), "format": reader.format, "dropped": reader.dropped}
-        print_json(facts | dataclasses.asdict(described))
+        print_json({**facts, **dataclasses.asdict(described)})
         return
     print_stats(reader, described)
 
@@ -397,8 +397,7 @@ def _write(
     for reader in readers:
         for why, count in reader.dropped.items():
             dropped[why] = dropped.get(why, 0) + count
-    facts: dict[str, object] = {"path": str(out)} | dataclasses.asdict(written)
-    facts["dropped"] = dropped
+    facts: dict[str, object] = {"path": str(out), **dataclasses.asdict(written), "dropped": dropped}
     if as_json:
         print_json(facts)
     else:

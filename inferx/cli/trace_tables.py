@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -23,9 +24,9 @@ def print_json(facts: dict[str, object]) -> None:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in cast("dict[str, object]", value).items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_finite(item) for item in cast("Sequence[object]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -33,7 +34,7 @@ def print_written(facts: dict[str, Any]) -> None:
     """Print what a command wrote."""
     span = f"{facts['span_ns'] / NS_PER_S:,.1f} s"
     shown = {name: value for name, value in facts.items() if name != "span_ns"}
-    _print_facts("Written", shown | {"span": span, "dropped": _reasons(facts["dropped"])})
+    _print_facts("Written", {**shown, "span": span, "dropped": _reasons(facts["dropped"])})
 
 
 def print_stats(reader: TraceReader, stats: TraceStats) -> None:

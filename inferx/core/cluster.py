@@ -67,10 +67,10 @@ class Pod:
     idle_since_ns: int = 0
     hold: int = 0
     """Token of the hold in force: an older timer finds another number and does nothing."""
-    waits_for: dict[PodId, None] = field(default_factory=dict)
+    waits_for: dict[PodId, None] = field(default_factory=dict[PodId, None])
     blocks: PodId = NO_POD
     """The pod that waits for this one to leave."""
-    leases: dict[LeaseId, Lease] = field(default_factory=dict)
+    leases: dict[LeaseId, Lease] = field(default_factory=dict[LeaseId, Lease])
     leased_slots: int = 0
     sink_to: Tier = Tier.HBM
     """Where it goes when drained; HBM while it is not leaving."""
@@ -385,7 +385,7 @@ class Cluster:
         sizes = self.snapshot_bytes[functions]
         while len(functions):
             total = np.cumsum(sizes)
-            free = self.node_nvme_free[node]
+            free: np.int64 = self.node_nvme_free[node]
             fitting = int(np.searchsorted(total, free, side="right"))
             if fitting:
                 self.nvme[node, functions[:fitting]] = True

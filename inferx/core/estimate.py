@@ -119,7 +119,7 @@ class StartEstimate:
     groups: tuple[NodeSpec, ...]
     """One representative node a group."""
     version: int = 0
-    _fits: dict[tuple[Tier, int], _Affine] = field(default_factory=dict)
+    _fits: dict[tuple[Tier, int], _Affine] = field(default_factory=dict[tuple[Tier, int], _Affine])
 
     def __post_init__(self) -> None:
         """Start from the declared bandwidths, as two weak observations."""

@@ -9,10 +9,11 @@ import dataclasses
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, cast
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from inferx.core.errors import PolicyError
 from inferx.core.events import RequestArrived
@@ -149,12 +150,13 @@ class _Routing:
             raise
         except (Exception, SystemExit) as error:
             raise _raised("routing", error) from error
+        # A function that narrows, as below, would cost a call a request.
         if isinstance(answer, int | np.integer) and 0 <= answer < len(candidates):
-            return int(answer)
-        raise _wrong("routing", f"an index in 0..{len(candidates) - 1}", answer)
+            return int(answer)  # pyright: ignore[reportUnknownArgumentType]  # see above
+        raise _wrong("routing", f"an index in 0..{len(candidates) - 1}", answer)  # pyright: ignore[reportUnknownArgumentType]  # see above
 
 
-def _gpus(gpus: object) -> bool:
+def _gpus(gpus: tuple[object, ...]) -> bool:
     return type(gpus) is tuple and all(type(gpu) is int for gpu in gpus)
 
 
@@ -199,7 +201,7 @@ class _Eviction:
         raise _wrong("eviction", expected, answer)
 
 
-def _victims(victims: object) -> bool:
+def _victims(victims: tuple[tuple[object, ...], ...]) -> bool:
     return type(victims) is tuple and all(
         type(pair) is tuple
         and len(pair) == 2
@@ -217,9 +219,15 @@ class _KeepAlive:
 
     def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
         answer = _ask("keep_alive", self._policy.retain, function, at, view)
-        if type(answer) is Retain and type(answer.hold_ns) is int and isinstance(answer.then, Tier):
+        if type(answer) is Retain and type(answer.hold_ns) is int and type(answer.then) is Tier:
             return answer
         raise _wrong("keep_alive", "Retain(whole nanoseconds, Tier)", answer)
+
+
+def _moves(answer: Sequence[object]) -> TypeGuard[Sequence[Promote | Demote]]:
+    return isinstance(answer, list | tuple) and all(
+        isinstance(move, Promote | Demote) for move in answer
+    )
 
 
 class _Prewarm:
@@ -230,11 +238,20 @@ class _Prewarm:
 
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
         answer = _ask("prewarm", self._policy.promote, view, rng)
-        if isinstance(answer, list | tuple) and all(
-            isinstance(move, Promote | Demote) for move in answer
-        ):
+        if _moves(answer):
             return answer
         raise _wrong("prewarm", "a list or tuple of Promote and Demote", answer)
+
+
+def _is_whole(answer: object) -> TypeGuard[int | np.integer[Any]]:
+    return isinstance(answer, int | np.integer)
+
+
+def _are_counts(answer: object, count: int) -> TypeGuard[I32]:
+    if not isinstance(answer, np.ndarray):
+        return False
+    array = cast("NDArray[Any]", answer)
+    return array.shape == (count,) and np.issubdtype(array.dtype, np.integer)
 
 
 class _Scaling:
@@ -245,7 +262,7 @@ class _Scaling:
 
     def target(self, function: FunctionId, view: ClusterView) -> int:
         answer = _ask("scaling", self._policy.target, function, view)
-        if isinstance(answer, int | np.integer):
+        if _is_whole(answer):
             return int(answer)
         raise _wrong("scaling", "a whole number from target()", answer)
 
@@ -254,11 +271,7 @@ class _Scaling:
         if answer is None:
             return None
         count = len(view.functions.specs)
-        if (
-            isinstance(answer, np.ndarray)
-            and answer.shape == (count,)
-            and np.issubdtype(answer.dtype, np.integer)
-        ):
+        if _are_counts(answer, count):
             return answer
         expected = f"None or an integer array of shape ({count},) from targets()"
         raise _wrong("scaling", expected, answer)

@@ -259,7 +259,9 @@ class WaitQueueRatio:
     A token bucket of two, refilled by one a second, bounds each function.
     """
 
-    _tokens: dict[FunctionId, tuple[float, int]] = field(default_factory=dict)
+    _tokens: dict[FunctionId, tuple[float, int]] = field(
+        default_factory=dict[FunctionId, tuple[float, int]]
+    )
 
     def target(self, function: FunctionId, view: ClusterView) -> int:
         """Return the pods there are, or one more if the ratio and the bucket allow."""

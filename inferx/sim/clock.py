@@ -5,6 +5,9 @@ queue are calls: a timer is the function itself, an event of SimPy's is a call t
 The order is SimPy's. This is the hottest loop of a replay.
 """
 
+# The clock is part of SimPy's loop: ruff's SLF001 asks for a reason at each use of a private name.
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
@@ -23,13 +26,13 @@ class _Environment(simpy.Environment):
     def schedule(self, event: Event, priority: Any = NORMAL, delay: Any = 0) -> None:
         """Put the processing of an event on the queue."""
         process = partial(self._process, event)
-        heappush(self._queue, (self._now + delay, priority, next(self._eid), process))  # type: ignore[misc]
+        heappush(self._queue, (self._now + delay, priority, next(self._eid), process))  # type: ignore[misc]  # A call, no event.
 
     def _process(self, event: Event) -> None:
         """Call an event's callbacks, and raise its failure if none of them took care of it."""
-        callbacks = event.callbacks
+        callbacks = event.callbacks  # pyright: ignore[reportUnknownVariableType]  # SimPy names no kind of event.
         event.callbacks = None  # type: ignore[assignment]  # SimPy's mark of the past.
-        for callback in callbacks:
+        for callback in callbacks:  # pyright: ignore[reportUnknownVariableType]  # The same.
             callback(event)
         if not event._ok and not hasattr(event, "_defused"):  # noqa: SLF001
             raise event._value  # noqa: SLF001
@@ -39,18 +42,18 @@ class _Environment(simpy.Environment):
         if not self._queue:
             raise EmptySchedule
         self._now, _, _, call = heappop(self._queue)
-        call()  # type: ignore[operator]
+        call()  # type: ignore[operator]  # It is one.
 
     def run(self, until: float | Event | None = None) -> Any:
         """Run as SimPy does; until an event, without a call of `step` for each one."""
-        if not isinstance(until, Event) or until.callbacks is None:
+        if not isinstance(until, Event) or until.callbacks is None:  # pyright: ignore[reportUnnecessaryComparison]  # SimPy's mark of the past.
             return super().run(until)
         until.callbacks.append(StopSimulation.callback)
         queue = self._queue
         try:
             while queue:
                 self._now, _, _, call = heappop(queue)
-                call()  # type: ignore[operator]
+                call()  # type: ignore[operator]  # It is one.
         except StopSimulation as stop:
             return stop.args[0]
         raise RuntimeError("nothing is left to do, and what was waited for has not happened")
@@ -73,7 +76,7 @@ class SimClock:
     def after(self, delay_ns: int, call: Callable[[], object]) -> None:
         """Call `call()` `delay_ns` from now. A timer is never disarmed: stale ones ignore."""
         assert delay_ns >= 0, "time never goes back"
-        heappush(self._queue, (self.env._now + delay_ns, NORMAL, next(self._ids), call))  # type: ignore[misc]  # noqa: SLF001
+        heappush(self._queue, (self.env._now + delay_ns, NORMAL, next(self._ids), call))  # type: ignore[misc]  # noqa: SLF001 - a call, no event; delays are integers.
 
     def run(self, until_ns: int | None = None) -> None:
         """Run until nothing is left, or to `until_ns`."""

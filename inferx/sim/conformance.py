@@ -166,7 +166,8 @@ def _missing(bundle: PolicyBundle) -> Iterator[str]:
 
 
 def _fields(bundle: PolicyBundle) -> Iterator[str]:
-    if not isinstance(bundle.name, str) or not bundle.name:
+    name: Any = bundle.name  # A bundle made elsewhere may hold anything.
+    if not isinstance(name, str) or not name:
         yield f"name: {bundle.name!r}, expected a text"
     if bundle.mechanism not in _MECHANISMS:
         yield f"mechanism: {bundle.mechanism!r}, expected one of {', '.join(_MECHANISMS)}"

@@ -287,7 +287,7 @@ class NodeDevices:
 
     def moved_bytes(self) -> dict[str, int]:
         """Return the bytes moved until now, by `LINK_KINDS`."""
-        moved = dict.fromkeys(LINK_KINDS, 0)
+        moved: dict[str, int] = dict.fromkeys(LINK_KINDS, 0)
         for kind, link in self._links.items():
             if kind != "pcie_root":
                 moved[kind.partition("_")[0]] += link.moved_bytes

@@ -12,7 +12,7 @@ Laws:
 from collections.abc import Sequence
 
 from inferx.core.types import FunctionSpec
-from inferx.sim.record import SpanRow
+from inferx.sim.spans import SpanLog
 
 __all__ = ["Disks"]
 
@@ -46,7 +46,7 @@ class Disks:
         spans: Where spans go.
     """
 
-    def __init__(self, functions: Sequence[FunctionSpec], spans: list[SpanRow]) -> None:
+    def __init__(self, functions: Sequence[FunctionSpec], spans: SpanLog) -> None:
         self._functions = functions
         self._spans = spans
         self._disks: dict[int, _Disk] = {}
@@ -112,6 +112,4 @@ class Disks:
         since_ns, disk.since_ns = disk.since_ns, now_ns
         if disk.snapshots and now_ns > since_ns:
             size, count = disk.size_bytes, disk.snapshots
-            self._spans.append(
-                SpanRow(since_ns, now_ns, node, -1, -1, -1, "snapshot", 0, 0, 0, size, count)
-            )
+            self._spans.add(since_ns, now_ns, node, -1, -1, -1, "snapshot", 0, 0, 0, size, count)

@@ -273,7 +273,7 @@ class Simulation:
                     yield at
                     now = at
                 (first if alone else waiting[request % routers]).append(
-                    RequestArrived(request, function, tokens, tenant, priority)
+                    RequestArrived(request, function, tokens, tenant, priority)  # pyright: ignore[reportArgumentType]  # a row is its id
                 )
         self._exhausted = True
         self._flush(waiting)

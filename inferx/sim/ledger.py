@@ -12,7 +12,7 @@ import numpy as np
 
 from inferx.core.types import F64, FunctionSpec
 from inferx.sim.disks import Disks
-from inferx.sim.record import SpanRow
+from inferx.sim.spans import SpanLog
 
 __all__ = ["Ledger"]
 
@@ -50,7 +50,7 @@ class Ledger:
         self._merge_ns = merge_ns
         self._pods: dict[int, _Held] = {}
         self._charged: dict[int, tuple[int, int, tuple[int, ...]]] = {}
-        self.spans: list[SpanRow] = []
+        self.spans = SpanLog()
         self.milli_ns: F64 = np.zeros(gpus)
         self.byte_ns: F64 = np.zeros(gpus)
         self.disks = Disks(functions, self.spans)
@@ -137,19 +137,17 @@ class Ledger:
         spec = self._functions[held.function]
         for slot, gpu in enumerate(held.gpus or (-1,)):
             on_gpu = gpu >= 0
-            self.spans.append(
-                SpanRow(
-                    from_ns,
-                    to_ns,
-                    held.node,
-                    gpu,
-                    pod,
-                    held.function,
-                    state,
-                    spec.milli_gpu if on_gpu else 0,
-                    spec.hbm_bytes if on_gpu else 0,
-                    held.host_bytes if slot == 0 else 0,
-                )
+            self.spans.add(
+                from_ns,
+                to_ns,
+                held.node,
+                gpu,
+                pod,
+                held.function,
+                state,
+                spec.milli_gpu if on_gpu else 0,
+                spec.hbm_bytes if on_gpu else 0,
+                held.host_bytes if slot == 0 else 0,
             )
 
     def finish(self, now_ns: int) -> None:

@@ -5,7 +5,6 @@ decided, until victims had left, while the pod started, until a slot was free.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,11 +100,14 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     start: Start | None
 
 
-def _table(run: Path, name: str, columns: Sequence[str] | None, **where: object) -> pa.Table:
+def _table(run: Path, name: str, columns: list[str] | None, **where: object) -> pa.Table:
     path = run / f"{name}.parquet"
-    filters = [(column, "==", value) for column, value in where.items()]
     try:
-        return pq.read_table(path, columns=columns, filters=filters)
+        return pq.read_table(
+            path,
+            columns=columns,
+            filters=[(column, "==", value) for column, value in where.items()],  # pyright: ignore[reportArgumentType]  # the stubs accept no tuple
+        )
     except (OSError, pa.ArrowException, KeyError) as error:
         raise OutputError(f"{path} is not part of a run that this version wrote") from error
 
@@ -172,7 +174,7 @@ def slowest(
     columns = ["request", "ttft_s"]
     table = _table(run, "requests", columns, policy=policy, seed=seed, outcome="finished")
     order = pc.sort_indices(table, sort_keys=[("ttft_s", "descending"), ("request", "ascending")])
-    return policy, seed, table["request"].take(order[:count]).to_pylist()
+    return policy, seed, table["request"].take(order[:count]).to_numpy().tolist()
 
 
 def places(run: Path) -> tuple[list[str], list[tuple[str, int]]]:
@@ -196,10 +198,10 @@ def _start(
     """Find the latest decision, before the request began, that started its pod."""
     chosen = pc.and_(
         pc.and_(
-            pc.equal(decisions["pod"], row["pod"]),
-            pc.less_equal(decisions["at_ns"], row["started_ns"]),
+            pc.equal(decisions["pod"], pa.scalar(int(row["pod"]))),
+            pc.less_equal(decisions["at_ns"], pa.scalar(int(row["started_ns"]))),
         ),
-        pc.not_equal(decisions["start"].cast(pa.string()), ""),
+        pc.not_equal(decisions["start"].cast(pa.string()), pa.scalar("")),
     )
     rows = decisions.filter(chosen).to_pylist()
     if not rows:
@@ -227,10 +229,10 @@ def _victim(run: Path, mine: dict[str, object], pod: int, at_ns: int) -> Victim:
 def _deferrals(decisions: pa.Table, from_ns: int, to_ns: int) -> Deferrals | None:
     """Count the function's deferrals of [from_ns, to_ns]; a row may reach beyond it both ways."""
     touches = pc.and_(
-        pc.equal(decisions["kind"].cast(pa.string()), "defer"),
+        pc.equal(decisions["kind"].cast(pa.string()), pa.scalar("defer")),
         pc.and_(
-            pc.greater_equal(decisions["until_ns"], from_ns),
-            pc.less_equal(decisions["at_ns"], to_ns),
+            pc.greater_equal(decisions["until_ns"], pa.scalar(from_ns)),
+            pc.less_equal(decisions["at_ns"], pa.scalar(to_ns)),
         ),
     )
     count, first_ns, last_ns, reason, explain = 0, -1, -1, "", ""

@@ -5,7 +5,6 @@ Owns the grouping of pod states that people read: working, idle, starting, suspe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from inferx.core.types import F64, I32, I64, FunctionSpec, NodeSpec
 from inferx.core.units import MILLI_PER_GPU
 from inferx.sim.record import SpanRow
+from inferx.sim.spans import column, states
 
 __all__ = ["GROUPS", "GROUP_OF_STATE", "Spans", "fragmentation_pct", "gpu_rows", "state_pct"]
 
@@ -65,22 +65,24 @@ class Spans:
     def of(cls, rows: Sequence[SpanRow]) -> "Spans":
         """Turn rows into columns, once."""
 
-        def column(name: str, dtype: type[np.int32 | np.int64] = np.int64) -> np.ndarray:
-            return np.fromiter(map(attrgetter(name), rows), dtype, len(rows))
+        def number(name: str, dtype: type[np.int32 | np.int64] = np.int64) -> np.ndarray:
+            return column(rows, name, dtype)
 
+        codes, words = states(rows)
+        group_of = np.array([GROUP_OF_STATE[word] for word in words], np.int32)
         return cls(
-            from_ns=column("from_ns"),
-            to_ns=column("to_ns"),
-            node=column("node", np.int32),
-            gpu=column("gpu", np.int32),
-            pod=column("pod"),
-            function=column("function", np.int32),
-            group=np.fromiter((GROUP_OF_STATE[row.state] for row in rows), np.int32, len(rows)),
-            milli_gpu=column("milli_gpu"),
-            hbm_bytes=column("hbm_bytes"),
-            host_bytes=column("host_bytes"),
-            nvme_bytes=column("nvme_bytes"),
-            snapshots=column("snapshots"),
+            from_ns=number("from_ns"),
+            to_ns=number("to_ns"),
+            node=number("node", np.int32),
+            gpu=number("gpu", np.int32),
+            pod=number("pod"),
+            function=number("function", np.int32),
+            group=group_of[codes],
+            milli_gpu=number("milli_gpu"),
+            hbm_bytes=number("hbm_bytes"),
+            host_bytes=number("host_bytes"),
+            nvme_bytes=number("nvme_bytes"),
+            snapshots=number("snapshots"),
         )
 
 

@@ -19,7 +19,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,13 +46,6 @@ _T = TypeVar("_T")
 _FORMAT: Final = 1
 _ROWS_PER_GROUP: Final = 1 << 20
 _OWN: Final = ("summary.json", "manifest.json", *(f"{name}.parquet" for name in SCHEMAS))
-_PARQUET: Final = {
-    "version": "2.6",
-    "compression": "zstd",
-    "compression_level": 3,
-    "data_page_version": "1.0",
-    "write_statistics": True,
-}
 
 
 class OutputError(InferXError):
@@ -79,14 +72,14 @@ def _json(value: object) -> bytes:
 def _dictionaries(schema: pa.Schema) -> list[str]:
     """Return paths of columns whose values repeat: all but times, which pack better bare."""
     return [
-        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-        for field in schema
-        if not field.name.endswith("_ns")
+        f"{name}.list.element" if pa.types.is_list(kind) else name
+        for name, kind in zip(schema.names, schema.types, strict=True)
+        if not name.endswith("_ns")
     ]
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
+def _whole() -> Generator[None]:
     """Put off Ctrl-C until the block is over, so that the tables of a record never part."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -154,8 +147,12 @@ class RunWriter:
             name: pq.ParquetWriter(
                 self._folder / f"{name}.parquet",
                 schema,
-                use_dictionary=_dictionaries(schema),
-                **_PARQUET,
+                use_dictionary=_dictionaries(schema),  # type: ignore[arg-type]  # or a list of paths
+                version="2.6",
+                compression="zstd",
+                compression_level=3,
+                data_page_version="1.0",
+                write_statistics=True,
             )
             for name, schema in SCHEMAS.items()
         }

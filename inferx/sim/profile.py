@@ -227,7 +227,7 @@ class Profile:
             raise DescriptionError(
                 f"profile {self.name}: no {operation}, expected one of {', '.join(self.operations)}"
             )
-        steps = []
+        steps: list[Step] = []
         for stage in stages:
             stretch = _stretch(stage.jitter_cv, rng)
             on_gpus = "pcie" in stage.paths

@@ -129,17 +129,17 @@ class RunRecord:
     nodes: tuple[NodeSpec, ...]
     functions: tuple[FunctionSpec, ...]
     requests: RequestColumns
-    refusals: dict[int, tuple[int, str]] = field(default_factory=dict)
+    refusals: dict[int, tuple[int, str]] = field(default_factory=dict[int, tuple[int, str]])
     """Refused request -> (when, why); the words are the routers' and the policies'."""
     decisions: list[DecisionRow]
-    spans: list[SpanRow]
+    spans: Sequence[SpanRow]
     gpu_busy_ns: I64
     """Shape (gpus,): time with at least one request in service on the GPU."""
     gpu_allocated_milli_ns: F64
     """Shape (gpus,): integral of charged milli-GPU over time."""
     gpu_resident_byte_ns: F64
     """Shape (gpus,): integral of charged HBM bytes over time."""
-    link_bytes: dict[str, int] = field(default_factory=dict)
+    link_bytes: dict[str, int] = field(default_factory=dict[str, int])
     """Bytes moved by kind of link: pcie, nvme, network, ebs, dram."""
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict[str, int])
     """Counts by name: evictions, useless_evictions, policy_errors, node_losses, ..."""

@@ -145,7 +145,7 @@ class PodServer:
         self._prefill_request = _NOBODY
         self._prefill_output = 0
         self._prefill_due_ns = 0
-        self._prefill_armed_ns = UNARMED
+        self._prefill_armed_ns: int = UNARMED
         self._prefill_waiting: deque[tuple[int, int, int]] = deque()
         self._prefill_fired = self._prefill_fire
         self._slow = 1.0

@@ -8,7 +8,7 @@ correlation that this bought is reported, because it is not always positive.
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -81,7 +81,10 @@ def metric(row: SummaryRow, name: str) -> float | None:
     """Return a number of the row by its path in the JSON: `ttft_s.p99`, `refused`."""
     value: object = row
     for part in name.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value)[part]
+        else:
+            value = getattr(value, part)
     if value is None:
         return None
     assert isinstance(value, int | float), f"{name} is not a number"
@@ -215,7 +218,8 @@ def compare(
     for name in metrics:
         column: list[PairedDifference] = []
         for policy in others:
-            ours, theirs = [], []
+            ours: list[float] = []
+            theirs: list[float] = []
             for seed in sorted(by_policy[policy].keys() & base.keys()):
                 x, y = metric(by_policy[policy][seed], name), metric(base[seed], name)
                 if x is not None and y is not None:

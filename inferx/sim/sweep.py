@@ -210,7 +210,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
+def _without_interrupts() -> Generator[None]:
     """Start children that ignore Ctrl-C from birth; what is ignored is inherited."""
     if threading.current_thread() is not threading.main_thread():
         yield

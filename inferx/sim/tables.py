@@ -4,9 +4,8 @@ Names and other words are dictionaries in a fixed order, so that equal records g
 Times keep the record's nanoseconds, -1 for "never"; `*_s` columns are null where undefined.
 """
 
-from collections.abc import Sequence
-from operator import attrgetter
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +13,12 @@ import pyarrow as pa
 from inferx.core.units import NS_PER_S
 from inferx.sim.metrics import CAUSE_NAME, OUTCOME_NAME
 from inferx.sim.record import Outcome, RunRecord
+from inferx.sim.spans import column, states
 
 __all__ = ["SCHEMAS", "decisions_table", "requests_table", "timeline_table"]
 
+_Column: TypeAlias = "pa.Array[Any]"
+_Values: TypeAlias = "_Column | np.ndarray | Sequence[object]"
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _RUN: Final = [("policy", _WORD), ("seed", pa.int64())]
 
@@ -81,46 +83,47 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
 }
 
 
-def _coded(codes: np.ndarray, words: Sequence[str], mask: np.ndarray | None = None) -> pa.Array:
-    indices = pa.array(codes.astype(np.int32), mask=mask)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+def _coded(codes: np.ndarray, words: Sequence[str], mask: np.ndarray | None = None) -> _Column:
+    indices = pa.array(codes.astype(np.int32), pa.int32(), mask=mask)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))  # pyright: ignore[reportUnknownVariableType]  # the stubs leave its parameters open
 
 
-def _words(values: Sequence[str]) -> pa.Array:
+def _words(values: Sequence[str]) -> _Column:
     """Code words in the order in which they first occur."""
     rank = {word: code for code, word in enumerate(dict.fromkeys(values))}
     codes = np.fromiter((rank[value] for value in values), np.int32, len(values))
     return _coded(codes, list(rank))
 
 
-def _lists(values: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
+def _lists(values: Sequence[Sequence[object]], kind: pa.DataType) -> _Column:
     """Join lists end to end, without an object a number on the way."""
     ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
     parts = [pa.array(value, kind) for value in values if len(value)]
     joined = pa.concat_arrays(parts) if parts else pa.array([], kind)
-    return pa.ListArray.from_arrays(pa.array(ends), joined)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), joined)
 
 
-def _names(record: RunRecord, function: np.ndarray) -> pa.Array:
+def _names(record: RunRecord, function: np.ndarray) -> _Column:
     """Return names of functions; null for -1, "no function"."""
     return _coded(function, [spec.name for spec in record.functions], function < 0)
 
 
-def _table(kind: str, record: RunRecord, rows: int, columns: dict[str, object]) -> pa.Table:
-    run = {
+def _table(kind: str, record: RunRecord, rows: int, columns: Mapping[str, _Values]) -> pa.Table:
+    every: dict[str, _Values] = {
         "policy": _coded(np.zeros(rows, np.int32), [record.policy]),
         "seed": np.full(rows, record.seed, np.int64),
+        **columns,
     }
     schema = SCHEMAS[kind]
     arrays = [
-        value if isinstance(value, pa.Array) else pa.array(value, field.type)
-        for field in schema
-        for value in [{**run, **columns}[field.name]]
+        value if isinstance(value, pa.Array) else pa.array(value, kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+        for value in [every[name]]
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _seconds(to_ns: np.ndarray, from_ns: np.ndarray, known: np.ndarray) -> pa.Array:
+def _seconds(to_ns: np.ndarray, from_ns: np.ndarray, known: np.ndarray) -> _Column:
     return pa.array((to_ns - from_ns) / NS_PER_S, pa.float64(), mask=~known)
 
 
@@ -190,23 +193,21 @@ def decisions_table(record: RunRecord) -> pa.Table:
 def timeline_table(record: RunRecord) -> pa.Table:
     """One row a span, in the record's order."""
     rows = record.spans
-    function = np.fromiter((row.function for row in rows), np.int32, len(rows))
+    schema = SCHEMAS["timeline"]
+    codes, used = states(rows)
     words = {"policy", "seed", "function", "state"}
     numbers = [
-        (field.name, field.type.to_pandas_dtype())
-        for field in SCHEMAS["timeline"]
-        if field.name not in words
+        (name, kind.to_pandas_dtype())
+        for name, kind in zip(schema.names, schema.types, strict=True)
+        if name not in words
     ]
     return _table(
         "timeline",
         record,
         len(rows),
         {
-            **{
-                name: np.fromiter(map(attrgetter(name), rows), kind, len(rows))
-                for name, kind in numbers
-            },
-            "function": _names(record, function),
-            "state": _words([row.state for row in rows]),
+            **{name: column(rows, name, kind) for name, kind in numbers},  # type: ignore[arg-type]  # the stubs take a type for a value of it
+            "function": _names(record, column(rows, "function", np.int32)),
+            "state": _coded(codes, used),
         },
     )

@@ -77,7 +77,7 @@ def catalogue() -> Catalogue:
     top = top_table(shipped("catalogue.toml"))
     basis = _read_basis(top.table("basis"))
     gpus = {name: _read_gpu(name, table) for name, table in top.table("gpu").subtables()}
-    instances = {}
+    instances: dict[str, InstanceType] = {}
     for name, table in top.table("instance").subtables():
         instances[name] = _read_instance(name, table, basis)
         if instances[name].hardware.gpu_type not in gpus:
@@ -146,7 +146,7 @@ def _read_gpu(name: str, table: Table) -> GpuModel:
 def _read_instance(name: str, table: Table, columns: Mapping[str, str]) -> InstanceType:
     keys = [key for key in table.values if key not in {"assumed", "links"}]
     keys += table.table("links").values
-    basis = {}
+    basis: dict[str, str] = {}
     for key in keys:
         if key not in columns:
             raise table.error(key, "a key of no basis", f"one of {', '.join(columns)}")

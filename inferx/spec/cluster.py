@@ -115,7 +115,7 @@ def misfits(functions: Sequence[FunctionSpec], nodes: Sequence[NodeSpec]) -> tup
     shapes = {
         (node.gpu_type, node.gpus, node.hbm_bytes, node.host_bytes): node.name for node in nodes
     }
-    sentences = []
+    sentences: list[str] = []
     for function in functions:
         fits = any(
             function.gpu_type in {"Any", gpu_type}
@@ -141,5 +141,6 @@ def check_fit(functions: Sequence[FunctionSpec], nodes: Sequence[NodeSpec]) -> N
     """Raise `DescriptionError` when a function fits no node: its requests could never be served."""
     sentences = misfits(functions, nodes)
     if sentences:
-        more = f" (and {len(sentences) - 1} more functions)" if len(sentences) > 1 else ""
-        raise DescriptionError(sentences[0] + more)
+        first, *others = sentences
+        more = f" (and {len(others)} more functions)" if others else ""
+        raise DescriptionError(first + more)

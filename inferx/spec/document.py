@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeGuard
 
 from inferx.core.errors import DescriptionError
 from inferx.spec.positions import KeyPath, json_lines, toml_lines
@@ -19,6 +20,8 @@ __all__ = [
     "Document",
     "closest",
     "exists",
+    "is_list",
+    "is_table",
     "parse_json",
     "parse_toml",
     "read_document",
@@ -119,6 +122,16 @@ def parse_json(text: str, source: str) -> Document:
         raise _error(source, error.lineno, "", _lower(error.msg), "JSON") from error
     except (ValueError, RecursionError) as error:
         raise _error(source, 1, "", str(error), "JSON") from error
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Tell whether a parsed value is a list."""
+    return isinstance(value, list)
+
+
+def is_table(value: object) -> TypeGuard[dict[str, object]]:
+    """Tell whether a parsed value is a table; keys of both syntaxes are text."""
+    return isinstance(value, dict)
 
 
 def closest(word: str, words: Collection[str]) -> str:

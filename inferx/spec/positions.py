@@ -126,7 +126,7 @@ class _TomlWalk:
         return path
 
     def _keys(self, end: str) -> list[str]:
-        keys = []
+        keys: list[str] = []
         while self._cursor.word not in {end, ""}:
             word = self._cursor.advance()
             if word[0] in "\"'":

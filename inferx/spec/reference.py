@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from inferx.core.types import FunctionSpec
 from inferx.core.units import MIB, NS_PER_S
-from inferx.spec.document import Document, shown
+from inferx.spec.document import Document, is_list, is_table, shown
 from inferx.spec.hardware import MAX_GPUS
 from inferx.spec.shape import (
     Policy,
@@ -37,14 +37,16 @@ _TIMEOUT_LIMIT_S = 86_400 * 366
 
 def objects_of(document: Document) -> list[Table]:
     """Return the objects of a document: itself, or the elements of a list."""
-    if not isinstance(document.root, list):
+    if not is_list(document.root):
         return [top_table(document)]
     if not document.root:
         raise document.error((), "an empty list", "at least one object")
+    objects: list[Table] = []
     for index, item in enumerate(document.root):
-        if not isinstance(item, dict):
+        if not is_table(item):
             raise document.error((index,), shown(item), "an object")
-    return [Table(document, (index,), item) for index, item in enumerate(document.root)]
+        objects.append(Table(document, (index,), item))
+    return objects
 
 
 def read_objects(objects: Sequence[Table]) -> list[tuple[FunctionSpec, Table]]:
@@ -65,7 +67,7 @@ def read_objects(objects: Sequence[Table]) -> list[tuple[FunctionSpec, Table]]:
 
 
 def _key(table: Table) -> _Key:
-    parts = []
+    parts: list[str] = []
     for key in ("tenant", "namespace", "name"):
         text = table.text(key)
         if not _NAME.fullmatch(text):
@@ -173,9 +175,8 @@ def _check_container(spec: Table) -> None:
     spec.text("image", "-")
     spec.integer("version", 0, maximum=1 << 62)
     for key in ("commands", "entrypoint", "envs", "mounts", "mountfiles"):
-        value = spec.values[key] if key in spec else []
-        if not isinstance(value, list):
-            raise spec.error(key, shown(value), "a list")
+        if key in spec and not is_list(spec.values[key]):
+            raise spec.error(key, shown(spec.values[key]), "a list")
     endpoint = spec.table("endpoint")
     endpoint.integer("port", 8000, minimum=1, maximum=65_535)
     endpoint.text("schema", "Http", ("Http", "Https"))

@@ -1,10 +1,11 @@
 """Reads one table of a description key by key: kinds, ranges, units, and unknown keys."""
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import TypeGuard
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import GIB, MIB, NS_PER_MS, NS_PER_S
-from inferx.spec.document import Document, closest, shown
+from inferx.spec.document import Document, closest, is_list, is_table, shown
 from inferx.spec.positions import KeyPath
 
 __all__ = ["MAX_BYTES", "MAX_NS", "Table", "top_table"]
@@ -113,27 +114,31 @@ class Table:
         if key not in self:
             return Table(self.document, (*self.path, key), {})
         value = self.values[key]
-        if not isinstance(value, dict):
+        if not is_table(value):
             raise self.error(key, shown(value), "a table")
         return Table(self.document, (*self.path, key), value)
 
     def tables(self, key: str) -> list["Table"]:
         """Return the tables listed under `key`; none when absent."""
-        value = self.values[key] if key in self else []
-        if not isinstance(value, list):
+        if key not in self:
+            return []
+        value = self.values[key]
+        if not is_list(value):
             raise self.error(key, shown(value), f"a list of tables, [[{key}]]")
         path = (*self.path, key)
+        found: list[Table] = []
         for index, item in enumerate(value):
-            if not isinstance(item, dict):
+            if not is_table(item):
                 raise self.document.error((*path, index), shown(item), "a table")
-        return [Table(self.document, (*path, index), item) for index, item in enumerate(value)]
+            found.append(Table(self.document, (*path, index), item))
+        return found
 
     def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return a list of texts."""
         if key not in self:
             return default
         value = self.values[key]
-        if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        if not _is_texts(value):
             raise self.error(key, shown(value), "a list of text")
         return tuple(value)
 
@@ -154,8 +159,12 @@ class Table:
                 raise self.error(key, "an unknown key", expected + closest(key, self._known))
 
 
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return is_list(value) and all(isinstance(text, str) and text for text in value)
+
+
 def top_table(document: Document) -> Table:
     """Return the top of a document, which must be a table."""
-    if not isinstance(document.root, dict):
+    if not is_table(document.root):
         raise document.error((), shown(document.root), "a table")
     return Table(document, (), document.root)

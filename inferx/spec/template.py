@@ -59,7 +59,7 @@ def auto_functions(
     if len(set(names)) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise DescriptionError(f"function {twice}: named twice; expected each function once")
-    functions = []
+    functions: list[FunctionSpec] = []
     for name in names:
         if not is_label(name):
             raise DescriptionError(f"function {name[:60]!r}: a bad name; expected {LABEL}")
@@ -107,7 +107,7 @@ def _read_template(name: str, top: Table) -> Template:
     shares = top.table("share")
     if not shares.values:
         raise top.error("share", "nothing", "the share of each class")
-    chosen = {}
+    chosen: dict[str, float] = {}
     for key in shares.values:
         if key not in classes:
             near = closest(key, classes)
@@ -135,7 +135,7 @@ def _read_models(top: Table, base: Policy) -> tuple[Policy, dict[str, FunctionSp
     defaults = top.table("defaults")
     base = read_policy(defaults, base)
     defaults.close()
-    classes = {}
+    classes: dict[str, FunctionSpec] = {}
     for name, table in top.table("class").subtables():
         classes[name] = build(name, "default", read_slice_shape(table), read_policy(table, base))
         table.opaque("reference_h100")  # For the reader of the file; speeds are derived.

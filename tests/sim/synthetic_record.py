@@ -12,6 +12,7 @@ from inferx.core.types import FunctionSpec, Links, NodeSpec
 from inferx.core.units import GIB, NS_PER_MS, NS_PER_S
 from inferx.sim.disks import Disks
 from inferx.sim.record import Cause, DecisionRow, Outcome, RequestColumns, RunRecord, SpanRow
+from inferx.sim.spans import SpanLog
 
 LINKS = Links(
     pcie_gpu=25 * GIB,
@@ -265,7 +266,8 @@ def make_record(
         if s.from_ns < span
     ]
     if tiers:
-        disks = Disks(specs, spans)
+        log = SpanLog()
+        disks = Disks(specs, log)
         placed = {}
         for d in crude.decisions:
             if d.kind == "place":
@@ -274,6 +276,7 @@ def make_record(
             if at < span:
                 disks.wrote(at, 0, f)
         disks.finish(span)
+        spans += log
     spans.sort(key=lambda s: (s.from_ns, s.gpu, s.pod))
     crude.decisions.sort(key=lambda d: (d.at_ns, d.pod, d.kind))
     return RunRecord(

@@ -17,6 +17,7 @@ from inferx.sim.driver import Simulation
 from inferx.sim.faults import Fault, Faults
 from inferx.sim.profile import load_profile
 from inferx.sim.scenarios import SCENARIOS
+from inferx.sim.spans import SpanLog
 
 SPECS = tuple(
     FunctionSpec(name=f"f{i}", hbm_bytes=9, device_bytes=2**i, host_bytes=0, weight_bytes=1)
@@ -32,7 +33,7 @@ EVENTS = st.lists(
 
 @given(EVENTS, st.integers(0, 2))
 def test_steps_are_what_a_list_of_snapshots_says(events, rest):
-    spans, now = [], 0
+    spans, now = SpanLog(), 0
     disks = Disks(SPECS, spans)
     held = {node: set() for node in range(3)}
     series = {node: [] for node in range(3)}
@@ -71,7 +72,7 @@ def test_steps_are_what_a_list_of_snapshots_says(events, rest):
 
 def test_full_disk_of_a_large_cluster_is_one_row_a_node():
     specs = SPECS * 500
-    spans = []
+    spans = SpanLog()
     disks = Disks(specs, spans)
     for node in range(64):
         disks.stock(0, node, range(len(specs)), 10**6)

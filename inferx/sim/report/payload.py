@@ -70,14 +70,16 @@ class _Run:
         return np.asarray(self.requests[name].to_numpy())
 
 
-def _codes(column: pa.ChunkedArray, words: Sequence[str]) -> I32:
+def _codes(column: "pa.ChunkedArray[Any]", words: Sequence[str]) -> I32:
     found = pc.index_in(column.cast(pa.string()), value_set=pa.array(words, pa.string()))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int32)
+    return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int32)
 
 
 def _read(path: Path, name: str, row: SummaryRow) -> pa.Table:
-    chosen = [("policy", "==", row.policy), ("seed", "==", row.seed)]
-    return pq.read_table(path / f"{name}.parquet", filters=chosen)
+    return pq.read_table(
+        path / f"{name}.parquet",
+        filters=[("policy", "==", row.policy), ("seed", "==", row.seed)],  # pyright: ignore[reportArgumentType]  # the stubs accept no tuple
+    )
 
 
 def _spans(table: pa.Table, functions: Sequence[str]) -> Spans:
@@ -100,7 +102,7 @@ def _spans(table: pa.Table, functions: Sequence[str]) -> Spans:
 
 def _load(path: Path, row: SummaryRow, functions: Sequence[str]) -> _Run:
     requests = _read(path, "requests", row)
-    done = pc.equal(requests["outcome"].cast(pa.string()), "finished").to_numpy()
+    done = pc.equal(requests["outcome"].cast(pa.string()), pa.scalar("finished")).to_numpy()
     late = requests["arrived_ns"].to_numpy() >= round(row.warmup_s * NS_PER_S)
     return _Run(
         requests=requests,
@@ -220,7 +222,7 @@ def _windows(run: _Run, span_ns: int, bins: int) -> list[Window]:
 
 def _edges(rows: Sequence[SummaryRow]) -> np.ndarray:
     top = max((row.ttft_s.p99 or 1.0 for row in rows), default=1.0)
-    return np.logspace(-3, np.log10(max(top * 3, 1.0)), _HISTOGRAM_BINS + 1)
+    return np.logspace(-3, float(np.log10(max(top * 3, 1.0))), _HISTOGRAM_BINS + 1)
 
 
 def _picture(run: _Run, row: SummaryRow, edges_s: np.ndarray, decile: np.ndarray, bins: int) -> Any:

@@ -100,7 +100,7 @@ def _value(text: str, *, listed: bool) -> float | tuple[float, ...] | None:
 
 def _usage(name: str, kind: type[object]) -> str:
     """Return the form of a kind, such as `gamma:rate=R,cv=C`."""
-    shown = []
+    shown: list[str] = []
     for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         letter = field.name[0].upper()
         form = f"{field.name}={letter}" + ("" if field.type is float else f"1/{letter}2")

@@ -89,7 +89,7 @@ def _merge(runs: list[_Run]) -> Iterator[Rows]:
         if not ends:
             return
         end_ns, end_run = min(ends)
-        taken = []
+        taken: list[NDArray[np.void]] = []
         for i, (run, part) in enumerate(zip(runs, slices, strict=True)):
             side = "right" if i <= end_run else "left"
             cut = int(np.searchsorted(part["arrival_ns"], end_ns, side))  # type: ignore[call-overload]  # the side is a computed literal

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,22 @@ from numpy.typing import NDArray
 from inferx.core.errors import DescriptionError
 from inferx.core.types import I32, I64
 
-__all__ = ["DAMAGED", "Format", "Head", "Interner", "Lines", "Rows", "Source", "shown", "split_csv"]
+__all__ = [
+    "DAMAGED",
+    "Format",
+    "Head",
+    "Interner",
+    "Lines",
+    "Rows",
+    "Source",
+    "Texts",
+    "shown",
+    "split_csv",
+    "texts",
+]
+
+Texts: TypeAlias = "pa.Array[pa.StringScalar]"
+"""A column of text."""
 
 BLOCK_BYTES = 1 << 21
 """Bytes read at once; a line longer than this is an error, not a line."""
@@ -36,6 +51,11 @@ DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 def shown(text: str) -> str:
     """Return a value as an error shows it: quoted, escaped, cut."""
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
+
+
+def texts(column: "pa.Array[Any]") -> list[str]:
+    """Return a column's texts; columns of CSV have no nulls."""
+    return column.to_pylist()  # type: ignore[return-value]  # see above
 
 
 class Interner:
@@ -56,10 +76,10 @@ class Interner:
         """Return the name's index, a new one for a new name."""
         return self._code_of.setdefault(name, len(self._code_of))
 
-    def codes(self, column: "pa.StringArray", rename: Callable[[str], str] = str) -> I32:
+    def codes(self, column: Texts, rename: Callable[[str], str] = str) -> I32:
         """Return the index of every row's name; `rename` is asked once a different name."""
-        encoded = column.dictionary_encode()
-        names = encoded.dictionary.to_pylist()
+        encoded = column.dictionary_encode()  # pyright: ignore[reportUnknownVariableType]  # the stubs forget of what
+        names = texts(encoded.dictionary)  # pyright: ignore[reportUnknownArgumentType]  # as above
         table = np.array([self.code(rename(name)) for name in names], np.int32)
         indices: NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False)
         return table[indices] if len(indices) else np.zeros(0, np.int32)
@@ -132,7 +152,7 @@ class Source:
     durations: Path | None = None
     functions: Interner = field(default_factory=Interner)
     tenants: Interner = field(default_factory=Interner)
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict[str, int])
     bytes_total: int = 0
     _raw: BinaryIO | None = None
 
@@ -232,7 +252,7 @@ class _Gunzip(gzip.GzipFile):
 
 def split_csv(line: str) -> list[str]:
     """Return the fields of one line."""
-    return [name.strip() for name in next(csv.reader([line.rstrip("\r\n")]), [])]
+    return [name.strip() for name in next(csv.reader([line.rstrip("\r\n")]), list[str]())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _merge(streams: list[_Stream], functions: Interner, tenants: Interner) -> It
         if not parts:
             return
         end_ns, end_at = min((int(part.arrival_ns[-1]), i) for i, _, part in parts)
-        taken = []
+        taken: list[Trace] = []
         for i, stream, part in parts:
             cut = _cut(part, end_ns, inclusive=i <= end_at)
             taken.append(part.take(slice(0, cut)))

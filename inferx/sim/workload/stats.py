@@ -256,6 +256,7 @@ def _cv(count: F64, total: F64, squares: F64) -> F64:
 
 def _popular(counts: I64, names: tuple[str, ...]) -> Popular:
     most = np.argsort(-counts, kind="stable")
+    first: list[int] = most[:10].tolist()
     used = counts[most][counts[most] > 0]
     total = max(1, int(used.sum()))
     return Popular(
@@ -265,7 +266,7 @@ def _popular(counts: I64, names: tuple[str, ...]) -> Popular:
         top10=float(used[:10].sum() / total),
         gini=gini(used),
         zipf_alpha=zipf_alpha(used),
-        first=tuple((names[i], int(counts[i])) for i in most[:10].tolist() if counts[i]),
+        first=tuple((names[i], int(counts[i])) for i in first if counts[i]),
     )
 
 

@@ -5,8 +5,9 @@ line to blame.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 from inferx.core.errors import DescriptionError
 from inferx.core.types import F64, I32, I64
 from inferx.core.units import FOREVER_NS, NS_PER_S
-from inferx.sim.workload.source import Lines, Source, shown, split_csv
+from inferx.sim.workload.source import Lines, Source, Texts, shown, split_csv, texts
 from inferx.sim.workload.trace import MAX_TOKENS, SHORTEST_NS
 
-__all__ = ["Table", "tables"]
+__all__ = ["Table", "joined", "tables"]
+
+_STAMPS: Final[tuple[pa.DataType, pa.DataType]] = (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+"""Without a UTC offset, and with one."""
 
 
 def tables(source: Source, columns: tuple[str, ...]) -> Iterator["Table"]:
@@ -54,7 +58,9 @@ def _parsed(lines: Lines, header: list[str], columns: tuple[str, ...]) -> "Table
     )
     try:
         table = pacsv.read_csv(
-            pa.BufferReader(lines.text), read_options=reading, convert_options=converting
+            pa.BufferReader(lines.text),  # type: ignore[arg-type]  # or a reader of Arrow's own
+            read_options=reading,
+            convert_options=converting,
         )
     except pa.ArrowInvalid as error:
         raise _blame(lines, len(header)) from error
@@ -82,7 +88,7 @@ class Table:
     """Columns of text, and the row of the block that each entry came from."""
 
     lines: Lines
-    columns: dict[str, "pa.StringArray"]
+    columns: dict[str, Texts]
     origin: I64
 
     def __len__(self) -> int:
@@ -96,13 +102,13 @@ class Table:
         """Return the error that blames a row."""
         return self.lines.error(int(self.origin[row]), what)
 
-    def text(self, name: str) -> "pa.StringArray":
+    def text(self, name: str) -> Texts:
         """Return a column as it stands."""
         return self.columns[name]
 
     def filled(self, name: str) -> NDArray[np.bool_]:
         """Tell which rows have something in this column."""
-        present = pc.not_equal(pc.utf8_trim_whitespace(self.columns[name]), "")
+        present = pc.not_equal(pc.utf8_trim_whitespace(self.columns[name]), pa.scalar(""))
         mask: NDArray[np.bool_] = present.to_numpy(zero_copy_only=False)
         return mask
 
@@ -131,7 +137,7 @@ class Table:
         return values
 
     def _not_a_number(self, name: str) -> DescriptionError:
-        for row, text in enumerate(self.columns[name].to_pylist()):
+        for row, text in enumerate(texts(self.columns[name])):
             try:
                 pc.cast(pa.scalar(text.strip()), pa.float64())
             except pa.ArrowInvalid:
@@ -170,9 +176,9 @@ class Table:
             return np.zeros(0, np.int64)
         try:
             try:
-                parsed = pc.cast(column, pa.timestamp("ns"))
+                parsed = pc.cast(column, _STAMPS[0])
             except pa.ArrowInvalid:
-                parsed = pc.cast(column, pa.timestamp("ns", "UTC"))
+                parsed = pc.cast(column, _STAMPS[1])
         except pa.ArrowInvalid as error:
             raise self._not_a_stamp(name) from error
         stamps: I64 = pc.cast(parsed, pa.int64()).to_numpy()
@@ -181,10 +187,8 @@ class Table:
     def _not_a_stamp(self, name: str) -> DescriptionError:
         expected = "expected a stamp such as 2023-11-16 18:17:03.9799600"
         zoned = None
-        for row, text in enumerate(self.columns[name].to_pylist()):
-            kinds = [
-                kind for kind in (None, "UTC") if _is_stamp(text.strip(), pa.timestamp("ns", kind))
-            ]
+        for row, text in enumerate(texts(self.columns[name])):
+            kinds = [kind for kind in _STAMPS if _is_stamp(text.strip(), kind)]
             if not kinds:
                 what = "empty" if not text.strip() else shown(text)
                 return self.error(row, f"{name} is {what}; {expected}")
@@ -193,6 +197,11 @@ class Table:
                 return self.error(row, f"{what} or not; {expected}")
             zoned = kinds
         raise AssertionError("the column did parse")
+
+
+def joined(columns: Sequence["pa.Array[Any]"], separator: str) -> Texts:
+    """Join the texts of each row."""
+    return pc.binary_join_element_wise(*columns, separator)  # type: ignore[call-overload,no-any-return]  # the last may be one text
 
 
 def _is_stamp(text: str, kind: "pa.DataType") -> bool:

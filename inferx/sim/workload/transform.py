@@ -40,6 +40,8 @@ def parse_assign(text: str) -> Popularity:
                 return Popularity(alpha=float(alpha), functions=int(functions))
             case "uniform", [functions]:
                 return Popularity(functions=int(functions))
+            case _:
+                pass
     except ValueError:
         pass  # A number that is none: the same mistake as a wrong form.
     except DescriptionError as error:

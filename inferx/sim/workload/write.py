@@ -97,9 +97,9 @@ def _write(path: Path, chunks: Iterable[Trace]) -> Written:
             writer.write_table(pa.Table.from_batches(waiting), row_group_size=rows)
         writer.add_key_value_metadata(
             {
-                VERSION_KEY: VERSION.encode(),
-                NAMES_KEY: json.dumps(names).encode(),
-                TENANTS_KEY: json.dumps(tenants).encode(),
+                VERSION_KEY.decode(): VERSION,
+                NAMES_KEY.decode(): json.dumps(names),
+                TENANTS_KEY.decode(): json.dumps(tenants),
             }
         )
     return Written(

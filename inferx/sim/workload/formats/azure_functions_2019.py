@@ -21,8 +21,8 @@ from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
 from inferx.core.types import I32, I64
 from inferx.core.units import NS_PER_MS, NS_PER_S
-from inferx.sim.workload.source import Head, Rows, Source
-from inferx.sim.workload.table import Table, tables
+from inferx.sim.workload.source import Head, Rows, Source, Texts, texts
+from inferx.sim.workload.table import Table, joined, tables
 
 NAME = "azure-functions-2019"
 EXPECTS = "HashOwner,HashApp,HashFunction,Trigger,1,2,...,1440"
@@ -79,8 +79,8 @@ def rows(source: Source) -> Iterator[Rows]:
         )
 
 
-def _names(table: Table) -> "pa.StringArray":
-    return pc.binary_join_element_wise(*(table.text(name) for name in _KEY), "/")
+def _names(table: Table) -> Texts:
+    return joined([table.text(name) for name in _KEY], "/")
 
 
 def _counts(table: Table) -> I32:
@@ -114,5 +114,5 @@ def _averages(path: Path) -> dict[str, int]:
     known: dict[str, int] = {}
     for table in tables(companion, columns):
         averages = table.durations_ns("Average", scale_ns=NS_PER_MS).tolist()
-        known.update(zip(_names(table).to_pylist(), averages, strict=True))
+        known.update(zip(texts(_names(table)), averages, strict=True))
     return known

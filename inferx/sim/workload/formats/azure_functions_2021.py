@@ -9,10 +9,8 @@ Azure/AzurePublicDataset (CC-BY-4.0).
 
 from collections.abc import Iterator
 
-import pyarrow.compute as pc
-
 from inferx.sim.workload.source import Head, Rows, Source
-from inferx.sim.workload.table import tables
+from inferx.sim.workload.table import joined, tables
 
 NAME = "azure-functions-2021"
 EXPECTS = "app,func,end_timestamp,duration"
@@ -34,9 +32,7 @@ def rows(source: Source) -> Iterator[Rows]:
         app = table.text("app")
         yield Rows(
             at_ns=table.seconds_ns("end_timestamp") - measured,
-            function=source.functions.codes(
-                pc.binary_join_element_wise(app, table.text("func"), "/")
-            ),
+            function=source.functions.codes(joined([app, table.text("func")], "/")),
             duration_ns=table.durations_ns("duration"),
             tenant=source.tenants.codes(app),
             place=table.place,

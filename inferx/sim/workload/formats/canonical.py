@@ -5,15 +5,17 @@ The file's metadata carries the layout's version and the names: `inferx.trace.ve
 batch at a time.
 """
 
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from inferx.core.errors import DescriptionError
 from inferx.sim.workload.source import DAMAGED, Head, Rows, Source
@@ -29,7 +31,10 @@ VERSION_KEY = b"inferx.trace.version"
 NAMES_KEY = b"inferx.trace.names"
 TENANTS_KEY = b"inferx.trace.tenants"
 SCHEMA = pa.schema(
-    [pa.field(name, pa.from_numpy_dtype(dtype), nullable=False) for name, dtype in COLUMNS.items()]
+    [
+        pa.field(name, pa.from_numpy_dtype(np.dtype(dtype)), nullable=False)
+        for name, dtype in COLUMNS.items()
+    ]
 )
 
 
@@ -77,9 +82,9 @@ def rows(source: Source) -> Iterator[Rows]:
 def _chunk(
     source: Source, batch: "pa.RecordBatch", names: tuple[str, ...], tenants: tuple[str, ...]
 ) -> Trace:
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name in COLUMNS:
-        column = batch.column(name)
+        column = batch.column(name)  # pyright: ignore[reportUnknownVariableType]  # its kind was checked
         if column.null_count:
             raise DescriptionError(f"{source.path}: {name} has empty entries; expected none")
         arrays[name] = column.to_numpy(zero_copy_only=False)
@@ -98,11 +103,11 @@ def _checked(source: Source, parquet: "pq.ParquetFile") -> tuple[tuple[str, ...]
         what = f"trace layout {found!r}; expected {VERSION!r}: use a newer inferx"
         raise DescriptionError(f"{source.path}: {what}")
     schema = parquet.schema_arrow
-    for wanted in SCHEMA:
-        at = schema.get_field_index(wanted.name)
-        if at < 0 or schema.field(at).type != wanted.type:
-            found = "missing" if at < 0 else f"of type {schema.field(at).type}"
-            what = f"column {wanted.name} is {found}; expected {wanted.type}"
+    for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True):
+        at = schema.get_field_index(name)
+        if at < 0 or schema.types[at] != kind:
+            found = "missing" if at < 0 else f"of type {schema.types[at]}"
+            what = f"column {name} is {found}; expected {kind}"
             raise DescriptionError(f"{source.path}: {what}")
     return tuple(_listed(source, metadata, NAMES_KEY)), tuple(
         _listed(source, metadata, TENANTS_KEY)
@@ -111,18 +116,17 @@ def _checked(source: Source, parquet: "pq.ParquetFile") -> tuple[tuple[str, ...]
 
 def _listed(source: Source, metadata: dict[bytes, bytes], key: bytes) -> list[str]:
     try:
-        listed = json.loads(metadata.get(key, b"null"))
-    except ValueError:
-        listed = None
-    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise DescriptionError(f"{source.path}: {key.decode()} is not a JSON list of names")
+        listed = msgspec.json.decode(metadata.get(key, b"null"), type=list[str])
+    except msgspec.MsgspecError as error:
+        what = f"{key.decode()} is not a JSON list of names"
+        raise DescriptionError(f"{source.path}: {what}") from error
     if len(set(listed)) != len(listed):
         raise DescriptionError(f"{source.path}: {key.decode()} has a name twice; expected it once")
     return listed
 
 
 @contextmanager
-def _seekable(source: Source) -> Iterator[BinaryIO]:
+def _seekable(source: Source) -> Generator[BinaryIO]:
     """Open the content for random access; Parquet inside gzip is unpacked to disk first."""
     with source.open() as file:
         if type(file).__module__ == "io" or type(file).__module__ == "_io":

@@ -12,10 +12,9 @@ cluster-trace-gpu-v2023.
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from inferx.sim.workload.source import Head, Rows, Source
-from inferx.sim.workload.table import tables
+from inferx.sim.workload.table import joined, tables
 from inferx.sim.workload.trace import SHORTEST_NS
 
 NAME = "openb"
@@ -52,9 +51,7 @@ def rows(source: Source) -> Iterator[Rows]:
         models = [kept.text(name) for name in spec]
         yield Rows(
             at_ns=at_ns,
-            function=source.functions.codes(
-                pc.binary_join_element_wise(*size, *models, ","), _class_name
-            ),
+            function=source.functions.codes(joined([*size, *models], ","), _class_name),
             duration_ns=duration_ns,
             place=kept.place,
         )
