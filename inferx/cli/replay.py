@@ -181,6 +181,7 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
             slo_ttft_s=seconds_ns("slo-ttft", given["slo_ttft"]) / NS_PER_S,
             warmup_ns=seconds_ns("warmup", given["warmup"]),
             overwrite=given["overwrite"],
+            page=None if out is None else write_report,
         )
         try:
             with writer, _nothing_of_nothing(writer):
@@ -218,9 +219,7 @@ def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], wo
 
 
 def _show(writer: RunWriter, out: Path | None, *, as_json: bool) -> None:
-    """Print what the run directory holds, and draw its page."""
-    if out is not None:
-        write_report(writer.path)
+    """Print what the run directory holds."""
     if as_json:
         click.echo((writer.path / "summary.json").read_text("utf-8"), nl=False)
         return

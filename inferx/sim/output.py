@@ -5,6 +5,7 @@
     decisions.parquet one row a decision of the scheduler; repeated deferrals are one
     timeline.parquet  one row a pod, GPU and state: who held what, when; and disks, a row a change
     functions.json    and other files that the command attaches
+    report.html       where the command asks for a page: drawn from the files above
     manifest.json     command, versions, commit, seeds, checksums
 
 Laws:
@@ -18,7 +19,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,8 +119,13 @@ class RunWriter:
         slo_ttft_s: float = 2.0,
         warmup_ns: int = 0,
         overwrite: bool = False,
+        page: Callable[[Path], object] | None = None,
     ) -> None:
-        """Refuse at once what would be refused at the end; checksum the inputs as they are now."""
+        """Refuse at once what would be refused at the end; checksum the inputs as they are now.
+
+        `page` draws into the directory that it is given, from the run's files and a manifest that
+        does not tell of the page yet. If it fails, so does the run, and nothing is left.
+        """
         self.path = path = Path(path)
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists; choose another name, or overwrite it")
@@ -130,6 +136,7 @@ class RunWriter:
         self._settings = dict(sorted((settings or {}).items()))
         self._inputs = input_facts(inputs or {})
         self._baseline, self._slo_ttft_s, self._warmup_ns = baseline, slo_ttft_s, warmup_ns
+        self._page = page
         self._cluster: list[NodeFact] = []
         self._functions = 0
         # The one place of the simulator that asks the wall clock: the manifest tells the date.
@@ -217,7 +224,17 @@ class RunWriter:
             paired=self.paired,
         )
         (self._folder / "summary.json").write_bytes(_json(summary))
-        (self._folder / "manifest.json").write_bytes(_json(self._manifest(complete=complete)))
+        manifest = self._manifest(complete=complete)
+        told = self._folder / "manifest.json"
+        told.write_bytes(_json(manifest))
+        if self._page is not None:
+            # The page quotes the manifest, which then gets the page's checksum.
+            self._page(self._folder)
+            known = {*manifest.outputs, told.name}
+            fresh = [file for file in sorted(self._folder.iterdir()) if file.name not in known]
+            drawn = {file.name: facts_of(file, file.name) for file in fresh}
+            outputs = dict(sorted({**manifest.outputs, **drawn}.items()))
+            told.write_bytes(_json(msgspec.structs.replace(manifest, outputs=outputs)))
         # The temporary directory is private; a run is as open as any other output.
         self._folder.chmod(0o755)
         self._replace()

@@ -1,6 +1,6 @@
 """The summary in a terminal: one line a policy, under 100 columns; several seeds with intervals.
 
-A narrow terminal shows fewer columns, whole ones.
+A narrow terminal, or a pipe, shows the same columns in several tables; none is left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,18 +34,15 @@ _COLUMNS: Final = (
     ("refu", "sed", "refused", 1.0),
 )
 """Heading over two lines, path in the row, factor."""
-_DROPPED: Final = (
-    "e2e_s.p90",
-    "ttft_s.p90",
-    "gpu_resident_pct",
-    "queue_s.p99",
-    "e2e_s.p50",
-    "gpu_busy_pct",
-    "cost_usd",
-    "e2e_s.p99",
-    "goodput_per_gpu_hour",
+_LATENCY: Final = tuple(name for _, _, name, _ in _COLUMNS[:8])
+_USE: Final = tuple(name for _, _, name, _ in _COLUMNS[8:])
+"""GPUs, money, and who was turned away."""
+_STACKS: Final = (
+    ((*_LATENCY, *_USE),),
+    (_LATENCY, _USE),
+    (_LATENCY[:3], _LATENCY[3:6], _LATENCY[6:], _USE[:3], _USE[3:]),
 )
-"""What a narrow terminal does without, first to last."""
+"""Ways to spread the columns over tables, widest first; the last is for want of a better."""
 
 _SHOWN: Final = (
     ("ttft_s.p50", "TTFT s\np50"),
@@ -54,6 +51,11 @@ _SHOWN: Final = (
     ("cold_start_ratio", "cold\nratio"),
     ("gpu_allocated_pct", "GPU %\nalloc"),
     ("goodput_per_gpu_hour", "good\n/GPUh"),
+)
+_SHOWN_STACKS: Final = (
+    (tuple(name for name, _ in _SHOWN),),
+    (tuple(name for name, _ in _SHOWN[:3]), tuple(name for name, _ in _SHOWN[3:])),
+    tuple((name,) for name, _ in _SHOWN),
 )
 _THOUSAND: Final = 1_000.0
 _POLICY_WIDTH: Final = 18
@@ -99,36 +101,38 @@ def _by_policy(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
 
 
 class _Fitting:
-    """A table with as many of its columns as there is room for."""
+    """All of the columns, in as few tables as there is room for."""
 
-    def __init__(self, build: Callable[[Sequence[str]], Table], dropped: Sequence[str]) -> None:
-        """Keep how to build it without some columns, and which those are, first to last."""
-        self._build, self._dropped = build, dropped
+    def __init__(
+        self,
+        build: Callable[[Sequence[str]], Table],
+        stacks: Sequence[Sequence[Sequence[str]]],
+    ) -> None:
+        """Keep how to build a table of some columns, and the ways to spread them, widest first."""
+        self._build, self._stacks = build, stacks
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unbound = options.update(max_width=10_000)
-        table = self._build(())
-        for count in range(1, len(self._dropped) + 1):
-            if Measurement.get(console, unbound, table).maximum <= options.max_width:
+        tables: list[Table] = []
+        for stack in self._stacks:
+            tables = [self._build(names) for names in stack]
+            widths = [Measurement.get(console, unbound, table).maximum for table in tables]
+            if max(widths) <= options.max_width:
                 break
-            table = self._build(self._dropped[:count])
-        yield table
+        for number, table in enumerate(tables):
+            if number:
+                yield Text("")
+            yield table
 
 
-def _main(groups: dict[str, list[SummaryRow]], without: Sequence[str]) -> Table:
+def _main(groups: dict[str, list[SummaryRow]], names: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold", no_wrap=False)
-    shown: list[tuple[str, str, float]] = []
-    title = ""
-    for over, under, name, factor in _COLUMNS:
-        title = over or title
-        if name not in without:
-            # A heading stands over the first of its columns that is there.
-            new = not shown or shown[-1][0] != title
-            table.add_column(f"{title if new else ''}\n{under}", justify="right", no_wrap=True)
-            shown.append((title, name, factor))
+    shown = [(over, under, name, factor) for over, under, name, factor in _COLUMNS if name in names]
+    for over, under, _, _ in shown:
+        table.add_column(f"{over}\n{under}", justify="right", no_wrap=True)
     for policy, rows in groups.items():
-        table.add_row(Text(policy), *(_cell(rows, name, factor) for _, name, factor in shown))
+        table.add_row(Text(policy), *(_cell(rows, name, factor) for _, _, name, factor in shown))
     return table
 
 
@@ -159,15 +163,15 @@ def _difference(paired: Sequence[PairedDifference]) -> list[RenderableType]:
         else f"n={seeds} seeds, paired; [95 % interval]; bold: p < 0.05 after Holm's correction."
     )
     head = Text(f"Less {paired[0].baseline}, on the same arrivals. {told}", style="dim")
-    return [Text(""), head, _Fitting(partial(_paired, paired), _DROPPED)]
+    return [Text(""), head, _Fitting(partial(_paired, paired), _SHOWN_STACKS)]
 
 
-def _paired(paired: Sequence[PairedDifference], without: Sequence[str]) -> Table:
+def _paired(paired: Sequence[PairedDifference], names: Sequence[str]) -> Table:
     found = {(pair.policy, pair.metric): pair for pair in paired}
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold")
-    metrics = {name for _, name in found} - set(without)
-    shown = [(name, title) for name, title in _SHOWN if name in metrics]
+    metrics = {name for _, name in found}
+    shown = [(name, title) for name, title in _SHOWN if name in names and name in metrics]
     for _, title in shown:
         table.add_column(title, justify="right", no_wrap=True)
     for policy in dict.fromkeys(pair.policy for pair in paired):
@@ -198,7 +202,7 @@ def summary_table(
     """
     groups = _by_policy(rows)
     return Group(
-        _Fitting(partial(_main, groups), _DROPPED),
+        _Fitting(partial(_main, groups), _STACKS),
         *_difference(paired),
         Text(""),
         _conservation(groups),

@@ -66,6 +66,7 @@ def test_run_directory_is_whole(good, tmp_path):
         "timeline.parquet",
     }
     manifest = read_manifest(run)
+    assert set(manifest.outputs) == {path.name for path in run.iterdir()} - {"manifest.json"}
     assert manifest.complete
     assert manifest.seeds == [1, 2]
     assert manifest.settings == {"policy.default": "default", "profile.default": "criu-memfd"}

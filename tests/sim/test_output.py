@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from inferx.sim.manifest import facts_of, git_fact, node_facts
-from inferx.sim.metrics import SummaryRow
+from inferx.sim.metrics import Quantiles, SummaryRow, summarise
 from inferx.sim.output import (
     OutputError,
     RunWriter,
@@ -25,6 +25,7 @@ from inferx.sim.output import (
     summary_table,
 )
 from inferx.sim.record import SpanRow
+from inferx.sim.report import write_report
 from inferx.sim.stats import compare
 from inferx.sim.terminal import short
 
@@ -238,9 +239,32 @@ def test_a_failure_to_finish_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_policys_name_is_not_markup():
-    from inferx.sim.metrics import summarise
+def test_manifest_has_the_checksum_of_the_page_and_of_every_other_file(tmp_path):
+    path = write(tmp_path / "run", page=write_report)
+    outputs = read_manifest(path).outputs
+    assert set(outputs) == {file.name for file in path.iterdir()} - {"manifest.json"}
+    assert outputs["report.html"] == facts_of(path / "report.html", "report.html")
+    before = digests(path)
+    write_report(path)
+    assert digests(path) == before
+    assert digests(write(tmp_path / "again", page=write_report)) == before
 
+
+def test_page_that_cannot_be_drawn_leaves_the_former_run_whole(tmp_path):
+    path = write(tmp_path / "run", policies=("base",), page=write_report)
+    before = digests(path)
+
+    def half(folder):
+        (folder / "report.html").write_text("<html>")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(path, overwrite=True, page=half)
+    assert digests(path) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_policys_name_is_not_markup():
     out = io.StringIO()
     row = summarise(make_record("mine.py:b[hold=5]", **SMALL))
     Console(file=out, width=120).print(summary_table([row]))
@@ -348,6 +372,45 @@ def test_the_table_fits_and_hides_no_policy(tmp_path, seeds, width):
     assert sum("finished" in line and "= " in line for line in lines) == len(policies)
 
 
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_no_width_leaves_a_column_out(width):
+    row = replaced(
+        ttft_s=Quantiles(p50=1.01, p90=1.02, p99=1.03),
+        e2e_s=Quantiles(p50=2.01, p90=2.02, p99=2.03),
+        queue_s=Quantiles(p50=0.1, p90=0.2, p99=3.03),
+        cold_start_ratio=0.4444,
+        gpu_allocated_pct=51.1,
+        gpu_resident_pct=52.2,
+        gpu_busy_pct=53.3,
+        goodput_per_gpu_hour=614.0,
+        cost_usd=715.0,
+        refused=816,
+    )
+    out = io.StringIO()
+    Console(file=out, width=width).print(summary_table([row]))
+    table = out.getvalue().split("finished")[0].splitlines()
+    cells = [cell for line in table if line.startswith("default ") for cell in line.split()[1:]]
+    latency = ["1.01", "1.02", "1.03", "2.01", "2.02", "2.03", "3.03", "44.4"]
+    assert cells[: len(latency)] == latency
+    assert cells[len(latency) :][:6] == ["51.1", "52.2", "53.3", "614", "715", "816"]
+    assert max(len(line.rstrip()) for line in table) <= width
+    tables = sum(line.startswith("policy ") for line in table)
+    assert tables == {40: 5, 80: 2, 100: 1}[width]
+
+
+def test_a_narrow_terminal_shows_every_difference():
+    rows = [
+        summarise(make_record(policy, seed, hold_s=hold_s, **SMALL))
+        for policy, hold_s in (("base", 5), ("other", 50))
+        for seed in (1, 2, 3)
+    ]
+    out = io.StringIO()
+    Console(file=out, width=40).print(summary_table(rows, compare(rows, "base")))
+    after = out.getvalue().split("Less base")[1]
+    headings = ("p50", "p99", "ratio", "alloc", "/GPUh")
+    assert [after.split().count(heading) for heading in headings] == [1, 2, 1, 1, 1]
+
+
 def test_the_table_shows_a_run_in_which_nothing_finished():
     row = read_row()
     out = io.StringIO()
@@ -355,9 +418,11 @@ def test_the_table_shows_a_run_in_which_nothing_finished():
     assert " - " in out.getvalue()
 
 
-def read_row() -> SummaryRow:
-    from inferx.sim.metrics import summarise
+def replaced(**fields) -> SummaryRow:
+    return msgspec.structs.replace(summarise(make_record(**SMALL)), **fields)
 
+
+def read_row() -> SummaryRow:
     record = make_record(**SMALL)
     record.requests.outcome = np.full_like(record.requests.outcome, 3)
     return msgspec.json.decode(msgspec.json.encode(summarise(record)), type=SummaryRow)

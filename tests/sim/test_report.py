@@ -3,11 +3,13 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,8 +19,8 @@ from hypothesis.extra import numpy as arrays
 from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.metrics import summarise
 from inferx.sim.occupancy import GROUPS, Spans
-from inferx.sim.output import RunWriter
-from inferx.sim.record import SpanRow
+from inferx.sim.output import RunWriter, read_summary
+from inferx.sim.record import Cause, Outcome, SpanRow
 from inferx.sim.report import write_report
 from inferx.sim.report.binning import MAX_SUBLANES, Window, lanes_of, overlap, pack, strip
 
@@ -174,6 +176,197 @@ def test_a_name_cannot_end_the_script(tmp_path):
     page = write_report(run(tmp_path / "run", policies=("</script><b>",)))
     assert "</script><b>" not in page.read_text(encoding="utf-8")
     assert embedded(page)["rows"][0]["policy"] == "</script><b>"
+
+
+# -- what the scripts draw, without a browser ---
+DRAW = Path(__file__).parents[1] / "support" / "page.js"
+CLOCK = re.compile(r"^(\d+):(\d\d)$")
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="the page's scripts need node")
+
+
+def drawn(page, address="", clicks=()):
+    words = [NODE, DRAW, page, address, json.dumps(clicks)]
+    done = subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def words_at(svg):
+    found = re.findall(r'<text x="([\d.]+)" [^>]*>([^<]*)<', svg)
+    return [(words, float(x)) for x, words in found]
+
+
+def lasting(record):
+    """A run of "other" goes on for as long again after the last request."""
+    if record.policy == "other":
+        record.span_ns *= 2
+
+
+@needs_node
+def test_every_panel_of_a_policy_is_over_the_time_of_its_own_run(tmp_path):
+    page = write_report(run(tmp_path / "run", hours=0.3, change=lasting))
+    data = embedded(page)
+    spans = [picture["span_s"] for picture in data["pictures"]]
+    assert spans[1] > 1.8 * spans[0]
+    for number, span_s in enumerate(spans):
+        shown = drawn(page, f"#policy={number}")
+        panels = {
+            name: words_at(shown["held"][name])
+            for name in ("states", "tier-HBM", "tier-DRAM", "tier-NVMe", "causes")
+        }
+        panels["strips"] = shown["painted"]
+        for name, words in panels.items():
+            # The left edge is at 72 of 1,200 pixels, the right one at 1,186.
+            at = {int(m) * 60 + int(s): x for w, x in words for m, s in CLOCK.findall(w)}
+            assert len(at) > 4, name
+            for second, x in at.items():
+                assert x == pytest.approx(72 + second / span_s * 1_114, abs=0.1), name
+        # Only the longer of the runs has a close-up.
+        assert ("Busiest" in shown["held"]["strip-window"]) == (number == 1)
+
+
+def refusing(record):
+    """The policy "other" turns every other request away, and is quick with the rest."""
+    if record.policy == "other":
+        q = record.requests
+        for name in ("started_ns", "first_ns", "finished_ns", "pod"):
+            getattr(q, name)[::2] = -1
+        q.outcome[::2], q.cause[::2] = Outcome.REFUSED, Cause.WARM
+        quick = q.outcome == Outcome.FINISHED
+        for name in ("started_ns", "first_ns", "finished_ns"):
+            getattr(q, name)[quick] = q.arrived_ns[quick] + NS_PER_S // 100
+
+
+def ends_at(svg):
+    """The height at which each curve ends, and its highest point; the plot is 32 to 282."""
+    paths = [re.findall(r"[ML][\d.]+ ([\d.]+)", d) for d in re.findall(r'<path d="([^"]*)"', svg)]
+    return [(float(ys[-1]), min(map(float, ys))) for ys in paths]
+
+
+@needs_node
+def test_curve_of_a_policy_that_refuses_ends_at_the_share_that_it_answered(tmp_path):
+    page = write_report(run(tmp_path / "run", change=refusing))
+    rows, data = read_summary(tmp_path / "run").rows, embedded(page)
+    shares = [row.finished / row.arrived for row in rows]
+    assert [picture["answered"] for picture in data["pictures"]] == shares
+    assert shares[1] < 0.51
+    for figure in ("ttft", "e2e"):
+        held = drawn(page)["held"][figure]
+        for share, heights in zip(shares, ends_at(held), strict=True):
+            assert heights == pytest.approx((282 - 250 * share,) * 2, abs=0.2)
+        assert f"{int(shares[1] * 1000) / 10:g} % answered" in held
+        assert drawn(page)["tips"][figure][-4].count(f"other {shares[1] * 100:.1f} %") == 1
+        tail = ends_at(drawn(page, "#curve=tail")["held"][figure])
+        decades = -np.log10(1 - shares[1])
+        assert tail[1][0] == pytest.approx(32 + 250 * decades / 4, abs=0.2)
+
+
+def cells_of(table, policy):
+    row = re.search(rf"<tr><td><i [^>]*></i>{policy}(.*?)</tr>", table)[1]
+    return [set(kind.split()) - {"edge"} for kind in re.findall(r'<td class="([^"]*)"', row)]
+
+
+@needs_node
+def test_policy_that_refuses_wins_no_prize_for_latency(tmp_path):
+    policies = ("base", "other", "third-policy")
+    page = write_report(run(tmp_path / "run", policies=policies, change=refusing))
+    shown = drawn(page)["held"]
+    cells = [cells_of(shown["table"], policy) for policy in policies]
+    latency, use = slice(0, 8), slice(8, None)
+    assert cells[1][latency] == [{"partial"}] * 8
+    for base, third in zip(cells[0][latency], cells[2][latency], strict=True):
+        assert base | third <= {"best"}
+    assert {"best"} in cells[0][latency] + cells[2][latency]
+    assert {"partial"} not in cells[1][use] + cells[0] + cells[2]
+    assert "Grey: of the requests that the policy served" in shown["table-lead"]
+
+
+@needs_node
+def test_policies_that_answer_alike_compete_for_latency(tmp_path):
+    shown = drawn(write_report(run(tmp_path / "run")))["held"]
+    assert "partial" not in shown["table"]
+    assert shown["table"].count("best") >= 4
+    assert "Grey" not in shown["table-lead"]
+
+
+@needs_node
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_correlation_is_shown_only_where_there_are_pairs_enough(tmp_path, count):
+    shown = drawn(write_report(run(tmp_path / "run", seeds=range(1, count + 1))))["held"]
+    assert f"n={count}" in shown["paired-lead"]
+    assert (" · r " in shown["paired"]) == ("r: correlation" in shown["paired-lead"]) == (count > 4)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("policies", "address", "opened"),
+    [
+        (("base", "default", "other"), "", "default"),
+        (("base", "other"), "", "base"),
+        (("base", "default", "other"), "#policy=2", "other"),
+        (("base", "default", "other"), "#policy=9", "default"),
+    ],
+)
+def test_page_opens_on_default_or_else_on_the_first_policy(tmp_path, policies, address, opened):
+    shown = drawn(write_report(run(tmp_path / "run", policies=policies)), address)["held"]["policy"]
+    assert re.findall(r'aria-pressed="true"><i [^>]*></i>([^<]*)<', shown) == [opened]
+
+
+@needs_node
+def test_every_axis_says_what_it_measures(tmp_path):
+    page = write_report(run(tmp_path / "run"))
+    shown = {name: html for name, html in drawn(page)["held"].items() if "<svg" in html}
+    titles = {
+        "ttft": ["share of all arrived requests answered by then", "first token, log scale"],
+        "e2e": ["share of all arrived requests answered by then", "last token, log scale"],
+        "scatter": ["TTFT p99 of finished requests, log scale", "$ per 1,000 good requests, log"],
+        "states": ["share of GPU time"],
+        "causes": ["requests per "],
+        "popularity": ["started requests, by tenth of the functions"],
+        "tier-HBM": ["HBM, "],
+    }
+    for name, wanted in titles.items():
+        for words in wanted:
+            assert any(words in text for text, _ in words_at(shown[name])), (name, words)
+    tail = drawn(page, "#curve=tail&quantile=p50")["held"]
+    assert "requests not answered by then, log scale" in tail["ttft"]
+    assert "TTFT p50 of finished requests" in tail["scatter"]
+
+
+@needs_node
+def test_target_stands_above_the_curves(tmp_path):
+    for mode in ("share", "tail"):
+        svg = drawn(write_report(run(tmp_path / mode)), f"#curve={mode}")["held"]["ttft"]
+        baseline = float(re.search(r'y="([\d.]+)"[^>]*>target 2 s<', svg)[1])
+        assert baseline < min(top for _, top in ends_at(svg))
+
+
+def two_kinds(record):
+    """Nodes of two GPUs each; the last of three has others."""
+    first = msgspec.structs.replace(record.nodes[0], gpus=2)
+    last = msgspec.structs.replace(
+        first, name="node-2", instance_type="p5.48xlarge", gpu_type="H100"
+    )
+    record.nodes = (first, msgspec.structs.replace(first, name="node-1"), last)
+
+
+@needs_node
+def test_lanes_name_their_nodes_and_the_type_of_their_gpus(tmp_path):
+    with RunWriter(tmp_path / "run", command=["inferx"]) as writer:
+        record = make_record(**{**SMALL, "gpus": 6})
+        two_kinds(record)
+        writer.add(record)
+    shown = drawn(write_report(tmp_path / "run"))
+    words = [word for word, _ in shown["painted"]]
+    assert words[:2] == [
+        "nodes 0 to 1: p4d.24xlarge, 2 \u00d7 A100 each",
+        "node 2: p5.48xlarge, 2 \u00d7 H100",
+    ]
+    lanes = ["n0 GPU 0", "n0 GPU 1", "n1 GPU 2", "n1 GPU 3", "n2 GPU 4", "n2 GPU 5"]
+    assert words[2:8] == lanes
+    tip = next(tip for tip in shown["tips"]["strips"] if tip)
+    assert "GPU 0" in tip
+    assert "node 0, A100" in tip
 
 
 # -- cells ---

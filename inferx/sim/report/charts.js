@@ -1,33 +1,35 @@
 // Figures in SVG: curves, scatter, conservation, ridges, tiers, causes.
 const LEFT = 46;
 function curves(id, kind, mode) {
-  const drawn = DATA.pictures.map((p) => p.curves[kind]);
+  const drawn = DATA.pictures.map((p) => p.curves[kind]), answered = DATA.pictures.map((p) => p.answered);
   const all = drawn.flat().filter((v) => v > 0);
   if (!all.length) { byId(id).textContent = "No request finished."; return; }
   const low = 10 ** Math.floor(Math.log10(Math.max(Math.min(...all), 1e-3))), high = Math.max(...all) * 1.05;
-  const P = DATA.probability, least = 1e-4;
-  const { svg, width } = draw(id, 300, (w, h) => {
+  const P = DATA.probability, least = 1e-4, tail = mode === "tail", roof = 32;
+  const { svg, width } = draw(id, 322, (w, h) => {
     const x = log(low, high, LEFT, w - 14);
-    const y = mode === "tail" ? log(least, 1, h - 40, 10) : linear(0, 1, h - 40, 10);
-    const yTicks = mode === "tail" ? decades(least, 1) : [0, 0.25, 0.5, 0.75, 1];
-    const percent = (v) => (v === 0 ? "0 %" : `${+(v * 100).toPrecision(3)} %`);
-    let out = axisX(x, decades(low, high), h - 40, 10, seconds) + axisY(y, yTicks, LEFT, w - 14, percent);
+    const y = tail ? log(least, 1, h - 40, roof) : linear(0, 1, h - 40, roof);
+    let out = axisX(x, decades(low, high), h - 40, roof, seconds) + axisY(y, tail ? decades(least, 1) : [0, 0.25, 0.5, 0.75, 1], LEFT, w - 14, percent);
     if (kind === "ttft" && DATA.slo_ttft_s > low && DATA.slo_ttft_s < high) {
-      out += line(x(DATA.slo_ttft_s), 10, x(DATA.slo_ttft_s), h - 40, "slo") + text(x(DATA.slo_ttft_s) + 5, mode === "tail" ? h - 48 : 20, `target ${seconds(DATA.slo_ttft_s)}`);
+      const at = x(DATA.slo_ttft_s);
+      out += line(at, roof - 4, at, h - 40, "slo") + text(Math.min(at, w - 40), roof - 7, `target ${seconds(DATA.slo_ttft_s)}`, "middle");
     }
     drawn.forEach((values, row) => {
-      // A curve of n requests ends where its tail does.
-      const points = values.map((v, i) => [x(v), mode === "tail" ? y(Math.max(1 - P[i], least)) : y(P[i])]);
+      const up = (share) => (tail ? y(Math.max(1 - share, least)) : y(share));
+      const points = values.map((v, i) => [x(v), up(P[i] * answered[row])]);
+      // What is not answered by the last answer never is. The tail of all answered ends there.
+      if (values.length && !(tail && answered[row] === 1)) points.push([x(high), up(answered[row])]);
       out += `<path d="${path(points)}" fill="none" stroke="${policyColour(row)}" stroke-dasharray="${policyDash(row)}" stroke-width="2" stroke-linejoin="round"/>`;
     });
-    out += text((LEFT + w) / 2, h - 4, mode === "tail" ? "share of requests still waiting after this time" : "share of requests answered within this time", "middle");
-    return out;
+    out += text(0, 11, tail ? "share of all arrived requests not answered by then, log scale" : "share of all arrived requests answered by then");
+    return out + text((LEFT + w) / 2, h - 4, `time from arrival to the ${kind === "ttft" ? "first" : "last"} token, log scale`, "middle");
   });
-  byId(id).insertAdjacentHTML("beforeend", `<div class="legend">${DATA.rows.map((row, i) => key(policyColour(i), row.policy)).join("")}</div>`);
+  const named = DATA.rows.map((row, i) => key(policyColour(i), row.policy + (answered[i] < 1 ? `, ${percent(answered[i])} answered` : "")));
+  byId(id).insertAdjacentHTML("beforeend", `<div class="legend">${named.join("")}</div>`);
   hover(svg, (px) => {
     const value = log(low, high, LEFT, width - 14).invert(px);
     if (px < LEFT || px > width - 14) return "";
-    const shares = drawn.map((values) => { let i = values.findIndex((v) => v > value); if (i < 0) i = values.length; return i ? P[i - 1] : 0; });
+    const shares = drawn.map((values, row) => { let i = values.findIndex((v) => v > value); if (i < 0) i = values.length; return i ? P[i - 1] * answered[row] : 0; });
     return `<b>within ${seconds(+value.toPrecision(3))}</b><br>${DATA.rows.map((r, i) => `<i class="swatch" style="background:${policyColour(i)}"></i>${escaped(r.policy)} ${(shares[i] * 100).toFixed(shares[i] > 0.99 ? 2 : 1)} %`).join("<br>")}`;
   });
 }
@@ -35,12 +37,12 @@ function scatter(quantile) {
   const points = DATA.rows.map((row, i) => {
     const cost = row.cells.cost_usd && row.cells.slo_met && row.cells.slo_met[0] ? (1000 * row.cells.cost_usd[0]) / row.cells.slo_met[0] : null;
     const good = row.cells.goodput_per_gpu_hour;
-    return { i, name: row.policy, y: row.cells[`ttft_s.${quantile}`]?.[0], cost, good: good && good[0] > 0 ? 1000 / good[0] : null };
+    return { i, name: row.policy, sound: sound(row), y: row.cells[`ttft_s.${quantile}`]?.[0], cost, good: good && good[0] > 0 ? 1000 / good[0] : null };
   });
   const priced = points.every((p) => p.cost > 0);
   points.forEach((p) => { p.x = priced ? p.cost : p.good; });
   const shown = points.filter((p) => p.x > 0 && p.y > 0);
-  byId("scatter-lead").textContent = `${priced ? "Dollars" : "GPU hours"} per 1,000 good requests against TTFT ${quantile}. Down and to the left is better.`;
+  byId("scatter-lead").textContent = `${priced ? "Dollars" : "GPU hours"} per 1,000 good requests against TTFT ${quantile}. Down and to the left is better.${DATA.rows.every(sound) ? "" : " Hollow: the policy answered fewer requests than others did."}`;
   if (!shown.length) { byId("scatter").textContent = "No policy met the target."; return; }
   // Room around the points, and at least most of a decade, so that small differences look small.
   const range = (values) => {
@@ -49,20 +51,21 @@ function scatter(quantile) {
   };
   const [x0, x1] = range(shown.map((p) => p.x)), [y0, y1] = range(shown.map((p) => p.y));
   const fine = (a, b) => [...new Set(decades(a / 10, b).flatMap((d) => [d, 2 * d, 5 * d]))].filter((v) => v >= a && v <= b);
-  draw("scatter", 300, (w, h) => {
-    const x = log(x0, x1, LEFT, w - 14), y = log(y0, y1, h - 40, 10);
-    let out = axisX(x, fine(x0, x1), h - 40, 10, (v) => (priced ? `$${short(v)}` : short(v))) + axisY(y, fine(y0, y1), LEFT, w - 14, seconds);
+  draw("scatter", 312, (w, h) => {
+    const roof = 22, x = log(x0, x1, LEFT, w - 14), y = log(y0, y1, h - 40, roof);
+    let out = axisX(x, fine(x0, x1), h - 40, roof, (v) => (priced ? `$${short(v)}` : short(v))) + axisY(y, fine(y0, y1), LEFT, w - 14, seconds);
     const taken = shown.map((p) => [x(p.x) - 8, y(p.y) - 8, x(p.x) + 8, y(p.y) + 8]);
-    const clash = ([a, b, c, d]) => a < LEFT || c > w || b < 0 || d > h - 38 || taken.some((t) => a < t[2] && c > t[0] && b < t[3] && d > t[1]);
+    const clash = ([a, b, c, d]) => a < LEFT || c > w || b < roof || d > h - 38 || taken.some((t) => a < t[2] && c > t[0] && b < t[3] && d > t[1]);
     for (const p of shown) {
       const cx = x(p.x), cy = y(p.y), long = p.name.length * 7.4;
       const places = [[12, -6], [-12 - long, -6], [-long / 2, 10], [-long / 2, -23], [8, 9], [-long - 6, 9], [8, -22], [-long - 6, -22]].map(([dx, dy]) => [cx + dx, cy + dy, cx + dx + long, cy + dy + 13]);
       const place = places.find((box) => !clash(box));
-      out += `<circle cx="${cx}" cy="${cy}" r="7" fill="${policyColour(p.i)}" stroke="var(--card)" stroke-width="2"><title>${escaped(p.name)}: ${short(p.x)}, ${seconds(p.y)}</title></circle>`;
+      out += `<circle cx="${cx}" cy="${cy}" r="${p.sound ? 7 : 6}" fill="${p.sound ? policyColour(p.i) : "var(--card)"}" stroke="${p.sound ? "var(--card)" : policyColour(p.i)}" stroke-width="2"><title>${escaped(p.name)}: ${short(p.x)}, ${seconds(p.y)}</title></circle>`;
       // A crowded point keeps its name for the pointer.
       if (place) { taken.push(place); out += text(place[0], place[1] + 11, p.name, "start", "name"); }
     }
-    return out + text((LEFT + w) / 2, h - 4, `${priced ? "$" : "GPU h"} per 1,000 good requests`, "middle");
+    out += text(0, 11, `TTFT ${quantile} of finished requests, log scale`);
+    return out + text((LEFT + w) / 2, h - 4, `${priced ? "$" : "GPU h"} per 1,000 good requests, log scale`, "middle");
   });
 }
 function conservation() {
@@ -108,9 +111,9 @@ function ridges() {
     return out;
   });
 }
-// Series stacked over equal bins of the whole run.
-function stacked(id, height, names, series, top, format, title = "", mark = null) {
-  const bins = series[0].length, span = DATA.span_s;
+// Series stacked over equal bins of `span`, the seconds of the policy's own run.
+function stacked(id, height, span, names, series, top, format, title = "", mark = null) {
+  const bins = series[0].length;
   const { svg, width } = draw(id, height, (w, h) => {
     const roof = title ? 22 : 6, x = linear(0, span, LEFT + 26, w - 14), y = linear(0, top, h - 24, roof);
     let out = axisY(y, ticks(0, top, 4), LEFT + 26, w - 14, format);
@@ -147,7 +150,7 @@ function tiers(picture, unit) {
     const large = bytes && Math.max(...sums) >= 1024, scale = large ? 1024 : 1, suffix = bytes ? (large ? " TiB" : " GiB") : "";
     const series = parts.map((part) => found[name][part].map((v) => v / scale));
     const title = bytes ? `${name}, ${sized(DATA.capacity_gib[name])} in all` : name;
-    stacked(`tier-${name}`, 122, parts, series, (Math.max(...sums) / scale) * 1.08, (v) => short(v) + suffix, title);
+    stacked(`tier-${name}`, 122, picture.span_s, parts, series, (Math.max(...sums) / scale) * 1.08, (v) => short(v) + suffix, title);
     if (parts.length > 1) byId(`tier-${name}`).insertAdjacentHTML("beforeend", legend(parts));
   }
 }
@@ -156,7 +159,7 @@ function causes(picture) {
   if (!names.length) { byId("causes").textContent = byId("popularity").textContent = "No cold starts."; return; }
   const series = names.map((name) => picture.causes.time[name]);
   const sums = series[0].map((_, b) => series.reduce((sum, list) => sum + list[b], 0));
-  stacked("causes", 230, names, series, Math.max(...sums, 1), short);
+  stacked("causes", 230, picture.span_s, names, series, Math.max(...sums, 1), short, `requests per ${duration(picture.span_s / sums.length)}`);
   byId("causes").insertAdjacentHTML("beforeend", legend(names));
   const started = picture.causes.started, share = names.map((name) => picture.causes.decile[name].map((c, d) => (started[d] ? c / started[d] : 0)));
   draw("popularity", 230, (w, h) => {

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from inferx.sim.report.payload import payload
+from inferx.sim.report.payload import PAGE, payload
 
 __all__ = ["write_report"]
 
@@ -27,7 +27,7 @@ def write_report(run: Path, *, title: str = "InferX replay", to: Path | None = N
     Reads the run's files only, so an old run can be drawn again; the same run gives the same
     bytes. An existing report is replaced in one step.
     """
-    to = run / "report.html" if to is None else to
+    to = run / PAGE if to is None else to
     # In a script element, only "<" can end the data.
     encoded = msgspec.json.encode(payload(run), order="sorted").decode().replace("<", "\\u003c")
     page = _part("report.html")

@@ -24,8 +24,10 @@ from inferx.sim.output import read_manifest, read_summary
 from inferx.sim.report.binning import Window, lanes_of, overlap, pack, strip
 from inferx.sim.stats import PAIRED_METRICS, mean_interval, metric
 
-__all__ = ["payload"]
+__all__ = ["PAGE", "payload"]
 
+PAGE: Final = "report.html"
+"""The page's name in a run directory."""
 _CELLS: Final = 1_200_000
 """Budget of strip cells over the whole page: 4 MB in the worst case, a tenth of it in most."""
 _AREA_BINS: Final = 240
@@ -61,6 +63,8 @@ class _Run:
     cause: I32
     kept: Bool
     """Finished, and arrived after the warm-up."""
+    answered: float
+    """Share of the requests that arrived after the warm-up which finished."""
 
     def ns(self, name: str) -> np.ndarray:
         return np.asarray(self.requests[name].to_numpy())
@@ -106,6 +110,7 @@ def _load(path: Path, row: SummaryRow, functions: Sequence[str]) -> _Run:
         function=_codes(requests["function"], functions),
         cause=_codes(requests["cause"], CAUSE_NAME),
         kept=done & late,
+        answered=float((done & late).sum() / max(late.sum(), 1)),
     )
 
 
@@ -227,6 +232,8 @@ def _picture(run: _Run, row: SummaryRow, edges_s: np.ndarray, decile: np.ndarray
     ttft = run.ns("first_ns") - arrived
     lanes = lanes_of(run.spans, row.gpus)
     return {
+        "span_s": row.span_s,
+        "answered": run.answered,
         "curves": {
             "ttft": _curve(ttft[kept]),
             "e2e": _curve((run.ns("finished_ns") - arrived)[kept]),
@@ -299,6 +306,8 @@ def payload(path: Path) -> dict[str, Any]:
     facts = msgspec.to_builtins(manifest)
     # The page is the same for the same results: the date stays in the manifest.
     facts.pop("wall_clock")
+    # The page cannot hold its own checksum; drawn again, it says what it said.
+    facts["outputs"].pop(PAGE, None)
     return {
         "complete": summary.complete,
         "baseline": summary.baseline,

@@ -2,6 +2,11 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+// Requests that were never answered, and whether that is within a percentage point of the least: the
+// latencies of a policy that turns more away are those of fewer requests, and win nothing.
+const lost = (row) => (row.counts.arrived - row.counts.finished) / (row.counts.arrived || 1);
+const leastLost = Math.min(...DATA.rows.map(lost));
+const sound = (row) => lost(row) <= leastLost + 0.01 + 1e-9;
 const policyColour = (row) => `var(--p${row % 8})`;
 // A second round of eight is dashed.
 const policyDash = (row) => (row < 8 ? "" : "5 3");
@@ -17,6 +22,8 @@ function short(value) {
   if (size >= 0.0995) return value.toFixed(2);
   return `${+value.toPrecision(2)}`;
 }
+// Rounded down: only all is 100 %.
+const percent = (share) => (share > 0 && share < 1e-3 ? `${+(share * 100).toPrecision(2)} %` : `${Math.floor(share * 1000 + 1e-6) / 10} %`);
 const exact = (value) => value.toLocaleString("en");
 function seconds(value) {
   if (value === null || value === undefined) return "–";

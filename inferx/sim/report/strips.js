@@ -20,20 +20,32 @@ function functionColour(rank, group, fine = false) {
   if (GROUP[group] === "idle") return dark() ? `hsl(${hue} ${rich * 0.6}% 27%)` : `hsl(${hue} ${rich}% ${fine ? 79 : 86}%)`;
   return dark() ? `hsl(${hue} ${rich}% 60%)` : `hsl(${hue} ${rich}% 47%)`;
 }
+// GPU -> its node, and for the first GPU of nodes that are alike, what these are.
+const NODE_OF = [], HEADS = new Map();
+{
+  let node = 0;
+  for (const kind of DATA.manifest.cluster) {
+    const many = kind.count > 1, which = many ? `nodes ${node} to ${node + kind.count - 1}` : `node ${node}`;
+    const type = kind.instance_type ? `${kind.instance_type}, ` : "";
+    if (kind.gpus) HEADS.set(NODE_OF.length, `${which}: ${type}${kind.gpus} × ${kind.gpu_type}${many ? " each" : ""}`);
+    for (const end = node + kind.count; node < end; node++) for (let g = 0; g < kind.gpus; g++) NODE_OF.push({ node, type: kind.gpu_type });
+  }
+}
+const HEAD = 18;
 function laneBoxes(picture, total) {
   const per = Math.max(2, Math.min(20, Math.floor(460 / total))), gap = per >= 14 ? 3 : per >= 6 ? 2 : per >= 4 ? 1 : 0;
   const firsts = new Set(); let gpuCount = 0;
   for (const n of DATA.nodes) { firsts.add(gpuCount); gpuCount += n; }
   const subs = new Map(), boxes = []; let y = 0, last = -1;
   for (const gpu of picture.lanes) subs.set(gpu, (subs.get(gpu) || 0) + 1);
-  const tops = new Map();
+  const tops = new Map(), heads = [];
   for (const gpu of picture.lanes) {
-    if (gpu !== last) { if (last >= 0) y += per + gap; if (firsts.has(gpu) && gpu) y += 6; tops.set(gpu, y); last = gpu; }
+    if (gpu !== last) { if (last >= 0) y += per + gap; if (firsts.has(gpu) && gpu) y += 6; if (HEADS.has(gpu)) { heads.push([HEADS.get(gpu), y]); y += HEAD; } tops.set(gpu, y); last = gpu; }
     const index = boxes.at(-1)?.gpu === gpu ? boxes.at(-1).index + 1 : 0;
     const high = per / subs.get(gpu);
     boxes.push({ gpu, index, y: y + index * high, h: Math.max(high - (high > 5 && index + 1 < subs.get(gpu) ? 1 : 0), 1) });
   }
-  return { boxes, tops, per, height: y + per };
+  return { boxes, tops, heads, per, height: y + per };
 }
 function hatch(context, colour, back) {
   const tile = document.createElement("canvas");
@@ -49,7 +61,7 @@ function hatch(context, colour, back) {
 function strips(picture, chosen, mode) {
   const box = byId("strips"), data = picture.strips[Math.min(chosen, picture.strips.length - 1)];
   const width = Math.max(box.clientWidth, 280), left = LEFT + 26, wide = width - left - 14, bins = data.bins;
-  const { boxes, tops, per, height } = laneBoxes(picture, DATA.gpus || 1), full = height + 22, ratio = devicePixelRatio || 1;
+  const { boxes, tops, heads, per, height } = laneBoxes(picture, DATA.gpus || 1), full = height + 22, ratio = devicePixelRatio || 1;
   box.innerHTML = `<canvas style="width:${width}px;height:${full}px"></canvas>`;
   const canvas = box.firstChild, pen = canvas.getContext("2d");
   canvas.width = width * ratio; canvas.height = full * ratio;
@@ -81,24 +93,26 @@ function strips(picture, chosen, mode) {
     }
   });
   pen.fillStyle = styleOf("soft"); pen.font = `11px ${styleOf("sans")}`; pen.textBaseline = "middle";
+  for (const [words, y] of heads) pen.fillText(words, left, y + HEAD / 2);
+  const several = DATA.nodes.length > 1;
   let node = 0, at = 0; pen.textAlign = "right";
   for (const count of DATA.nodes) {
-    if (per >= 9) for (let g = at; g < at + count; g++) pen.fillText(`GPU ${g}`, left - 8, tops.get(g) + per / 2);
-    else if (count * per >= 11 || node % Math.ceil(11 / (count * per)) === 0) pen.fillText(`node ${node}`, left - 8, tops.get(at) + 6);
+    if (per >= 9) for (let g = at; g < at + count; g++) pen.fillText(several ? `n${node} GPU ${g}` : `GPU ${g}`, left - 8, tops.get(g) + per / 2);
+    else if (count && (count * per >= 11 || node % Math.ceil(11 / (count * per)) === 0)) pen.fillText(`node ${node}`, left - 8, tops.get(at) + 6);
     node++; at += count;
   }
   pen.textAlign = "center";
   const span = data.to - data.from;
-  for (const v of timeTicks(data.from, data.to, width / 110)) pen.fillText(clock(v, DATA.span_s), left + ((v - data.from) / span) * wide, height + 14);
+  for (const v of timeTicks(data.from, data.to, width / 110)) pen.fillText(clock(v, picture.span_s), left + ((v - data.from) / span) * wide, height + 14);
   hover(canvas, (px, py) => {
     const bin = Math.floor(((px - left) / wide) * bins), lane = boxes.findIndex(({ y, h }) => py >= y && py < y + h + 1);
     if (bin < 0 || bin >= bins || lane < 0) return "";
-    const value = cells[lane * bins + bin], time = (b) => seen(data.from + (b / bins) * span, DATA.span_s);
+    const value = cells[lane * bins + bin], time = (b) => seen(data.from + (b / bins) * span, picture.span_s);
     let from = bin, to = bin + 1;
     while (from > 0 && cells[lane * bins + from - 1] === value) from--;
     while (to < bins && cells[lane * bins + to] === value) to++;
     const what = value ? `${escaped(DATA.functions[Math.floor((value - 1) / 8)])}, ${GROUP[(value - 1) % 8]}` : "free";
-    return `<b>GPU ${boxes[lane].gpu}${boxes[lane].index || boxes[lane + 1]?.gpu === boxes[lane].gpu ? ` · slice ${boxes[lane].index + 1}` : ""}</b><br>${what}<br>${time(from)} to ${time(to)}`;
+    return `<b>GPU ${boxes[lane].gpu}${boxes[lane].index || boxes[lane + 1]?.gpu === boxes[lane].gpu ? ` · slice ${boxes[lane].index + 1}` : ""}</b><br>node ${NODE_OF[boxes[lane].gpu].node}, ${escaped(NODE_OF[boxes[lane].gpu].type)}<br>${what}<br>${time(from)} to ${time(to)}`;
   });
   const shown = GROUP.slice(0, 5).filter((name) => picture.states[name].some((v) => v > 0));
   const functions = DATA.functions.slice(0, 10).map((name, rank) => key(functionColour(rank, 0), name)).join("");

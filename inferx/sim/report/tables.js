@@ -6,9 +6,11 @@ const COLUMNS = [
   ["GPU, %", "allocated", "gpu_allocated_pct", 1, 0], ["", "resident", "gpu_resident_pct", 1, 0], ["", "busy", "gpu_busy_pct", 1, 0],
   ["Good", "per GPU h", "goodput_per_gpu_hour", 1, 1], ["Cost", "$", "cost_usd", 1, 0], ["Refused", "", "refused", 1, -1],
 ];
+// Refusing makes these look better, and those not.
+const flattered = (name) => !["goodput_per_gpu_hour", "refused"].includes(name) && !name.startsWith("gpu_") && name !== "cost_usd";
 function summaryTable() {
   const best = COLUMNS.map(([, , name, , sense]) => {
-    const found = DATA.rows.map((row) => row.cells[name]).filter(Boolean).map((cell) => cell[0]);
+    const found = DATA.rows.filter((row) => sound(row) || !flattered(name)).map((row) => row.cells[name]).filter(Boolean).map((cell) => cell[0]);
     if (!sense || new Set(found).size < 2) return null;
     return sense > 0 ? Math.max(...found) : Math.min(...found);
   });
@@ -25,17 +27,22 @@ function summaryTable() {
     const cells = COLUMNS.map(([, , name, factor], i) => {
       const cell = row.cells[name];
       const half = cell && cell[1] !== null ? `<small>± ${short(cell[1] * factor)}</small>` : "";
-      return `<td class="${edge(i)} ${cell && cell[0] === best[i] ? "best" : ""}">${cell ? short(cell[0] * factor) : "–"}${half}</td>`;
+      const partial = flattered(name) && !sound(row);
+      return `<td class="${edge(i)} ${partial ? "partial" : cell && cell[0] === best[i] ? "best" : ""}">${cell ? short(cell[0] * factor) : "–"}${half}</td>`;
     }).join("");
     const tag = row.policy === DATA.baseline ? '<span class="tag">baseline</span>' : "";
-    return `<tr><td><i class="swatch" style="background:${policyColour(at)}"></i>${escaped(row.policy)}${tag}</td>${cells}</tr>`;
+    const part = lost(row) > 0 ? `<small>${percent(1 - lost(row))} answered</small>` : "";
+    return `<tr><td><i class="swatch" style="background:${policyColour(at)}"></i>${escaped(row.policy)}${tag}${part}</td>${cells}</tr>`;
   }).join("");
   byId("table").innerHTML = `<table><thead><tr>${over}</tr><tr><th></th>${under}</tr></thead><tbody>${body}</tbody></table>`;
   const seeds = Math.max(...DATA.rows.map((row) => row.seeds.length), 0);
   const many = seeds > 1 ? `Means over ${seeds} seeds ± half a 95 % interval; pictures show the first seed. ` : "One seed, n=1: no interval. ";
+  const partly = DATA.rows.every(sound) ? "" : " Grey: of the requests that the policy served, and not compared, since it left over one percentage point more unanswered than the best did.";
   const warm = DATA.warmup_s ? `Quantiles leave out requests that arrived in the first ${seconds(DATA.warmup_s)}. ` : "";
-  byId("table-lead").textContent = `${many}${warm}Good: finished, with a first token within ${seconds(DATA.slo_ttft_s)}; per hour of every GPU of the cluster.`;
+  byId("table-lead").textContent = `${many}${warm}Good: finished, with a first token within ${seconds(DATA.slo_ttft_s)}; per hour of every GPU of the cluster. Green: the best.${partly}`;
 }
+// Of fewer pairs a correlation says nothing: of two it is always 1 or -1.
+const CORRELATED = 5;
 function pairedTable() {
   byId("paired-card").hidden = !DATA.paired.length;
   if (!DATA.paired.length) return;
@@ -48,7 +55,7 @@ function pairedTable() {
       if (!pair || pair.mean_difference === null) return "<td>–</td>";
       const sign = pair.mean_difference > 0 ? "+" : "";
       if (pair.ci95_low === null) return `<td>${sign}${short(pair.mean_difference)}</td>`;
-      const r = pair.correlation === null ? "" : ` · r ${pair.correlation.toFixed(2)}`;
+      const r = pair.correlation === null || pair.n < CORRELATED ? "" : ` · r ${pair.correlation.toFixed(2)}`;
       return `<td><span class="${pair.p_holm < 0.05 ? "sure" : "unsure"}">${sign}${short(pair.mean_difference)}</span><small>[${short(pair.ci95_low)}, ${short(pair.ci95_high)}]${r}</small></td>`;
     }).join("");
     return `<tr><td>${escaped(words(name))}</td>${cells}</tr>`;
@@ -57,7 +64,8 @@ function pairedTable() {
   const n = Math.max(...DATA.paired.map((pair) => pair.n));
   byId("paired-lead").textContent = n < 2
     ? `Each policy less ${DATA.baseline}, on the same arrivals. n=1: one seed gives no interval, so none is shown.`
-    : `Each policy less ${DATA.baseline}, seed by seed on the same arrivals, n=${n}. Brackets: 95 % interval (Student). Bold: p < 0.05 after Holm's correction over policies. r: correlation that pairing achieved.`;
+    : `Each policy less ${DATA.baseline}, seed by seed on the same arrivals, n=${n}. Brackets: 95 % interval (Student). Bold: p < 0.05 after Holm's correction over policies.${n < CORRELATED ? "" : " r: correlation that pairing achieved."}`;
+  if (!DATA.rows.every(sound)) byId("paired-lead").textContent += " Latencies are those of finished requests: a policy that turns many away looks quicker than it is.";
 }
 function facts() {
   const m = DATA.manifest;
