@@ -7,6 +7,9 @@
 - Evict the pods whose loss is expected to cost the least: the probability that the function is
   asked for again soon, times how long its way back takes from where it will lie. One victim that
   suffices is preferred. Victims are swapped to host memory, not killed, while it has room.
+- Requests come in spells. A pod that has just served stays for the pause that a visitor makes, and
+  is the last to be evicted; one that is on its way to host memory is waited for, if that is sooner
+  than a second pod from disk.
 - Keep what is asked for: while GPUs are scarce a pod stays on its GPU only if its function is
   expected back soon, the sooner the scarcer they are; while they are not, as long as nobody needs
   the room. Suspended pods stay in host memory by the same rule.
@@ -63,6 +66,8 @@ RESERVE = 0.15
 """Share of host memory that suspended pods leave to live ones."""
 WORTH = 3.0
 """Evicting for a nearer start must be expected to be this many times sooner."""
+RETURN = 1.5
+"""Resumes that a pod takes which must first arrive in host memory: half of that way is left."""
 
 
 _STARTING = np.zeros(len(PodState), np.bool_)
@@ -88,6 +93,20 @@ def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     return ready
 
 
+def _returns(want: Want, view: ClusterView) -> bool:
+    """Tell whether a pod of the function on its way to host memory is back before a new one is."""
+    pods = view.pods
+    leaving = pods.node[(pods.function == want.function) & (pods.state == PodState.SUSPENDING)]
+    if not len(leaving):
+        return False
+    back = min(view.start_ns(want.function, Tier.DRAM, NodeId(n)) for n in leaving.tolist())
+    elsewhere = view.restore_ns(want.function)[view.eligible(want)]
+    return not len(elsewhere) or RETURN * back <= float(elsewhere.min())
+
+
+_RETURNING = Defer("a pod returns sooner")
+
+
 @dataclass(frozen=True, slots=True)
 class SoonestReady:
     """Prefers the GPU on which the pod is ready soonest."""
@@ -105,13 +124,16 @@ class LeastRegret:
     def cost(self, view: ClusterView) -> F64:
         """Return P(asked for within the horizon) x seconds to come back. Shape (rows,)."""
         pods = view.pods
-        asked = -np.expm1(-view.functions.arrivals_per_s * HORIZON_S)
         function = np.maximum(pods.function, 0)
+        idle_s = np.maximum(view.now_ns - pods.idle_since_ns, NS_PER_S) / NS_PER_S
+        # Whoever was served a moment ago is in a spell, however long the silence was before it.
+        rate = np.maximum(view.functions.arrivals_per_s[function], 1.0 / idle_s)
+        asked = -np.expm1(-rate * HORIZON_S)
         # What comes back from host memory moves its GPU state once more: bytes stand for time.
         back = 1.0 + pods.hbm_bytes / (8 << 30)
-        cost: F64 = asked[function] * back
+        cost: F64 = asked * back
         # Of equal pods, the one idle longest goes.
-        cost -= 1e-9 * (view.now_ns - pods.idle_since_ns) / NS_PER_S
+        cost -= 1e-9 * idle_s
         return cost
 
 
@@ -123,6 +145,8 @@ class SwapOut:
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
         """Return the ranked plan with a tier for each victim that has room for it."""
+        if _returns(want, view):
+            return _RETURNING
         plan = self.ranked.evict(want, view, rng)
         if isinstance(plan, Defer):
             return plan
@@ -149,7 +173,9 @@ class PlaceOrEvict:
     eviction: EvictionPolicy
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
-        """Return the soonest free GPUs, or defer to the eviction that beats them."""
+        """Return the soonest free GPUs, or defer to what beats them: an eviction, or a return."""
+        if _returns(want, view):
+            return _RETURNING
         free = self.scored.place(want, view, rng)
         if isinstance(free, Defer) or want.node >= 0:
             return free
@@ -173,6 +199,7 @@ class HoldWhileAsked:
     """Holds a pod for a few of its function's gaps; for longer while nobody needs the room."""
 
     gaps: float
+    pause_s: float
     least_s: float
     most_s: float
     headroom: float
@@ -190,6 +217,7 @@ class HoldWhileAsked:
                 hold_s = room_s
             else:
                 hold_s = worth_s if worth_s <= self.least_s else 0.0
+            hold_s = max(hold_s, self.pause_s)
             below = Tier.DRAM if view.host_free_share > RESERVE else Tier.NVME
             return Retain(int(hold_s * NS_PER_S), below)
         if view.host_free_share > 2 * RESERVE:
@@ -262,6 +290,7 @@ class PopularFirst:
 
 def bundle(
     gaps: float = 2.0,
+    pause_s: float = 10.0,
     least_s: float = 60.0,
     most_s: float = 300.0,
     headroom: float = 0.15,
@@ -272,6 +301,7 @@ def bundle(
 
     Args:
         gaps: How many mean gaps of its function an idle pod is worth holding for.
+        pause_s: Every idle pod is held that long: a spell's next request mostly comes sooner.
         least_s: A hold that short is granted however scarce GPUs are.
         most_s: The longest hold while twice the headroom is free.
         headroom: Share of the GPUs below which only `least_s` is granted.
@@ -286,7 +316,7 @@ def bundle(
         routing=LeastOutstanding(),
         placement=PlaceOrEvict(scored, eviction),
         eviction=eviction,
-        keep_alive=HoldWhileAsked(gaps, least_s, most_s, headroom),
+        keep_alive=HoldWhileAsked(gaps, pause_s, least_s, most_s, headroom),
         prewarm=PopularFirst(moves),
         scaling=OnDemand(),
         snapshots=True,
