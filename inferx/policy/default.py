@@ -7,9 +7,8 @@
 - Evict the pods whose loss is expected to cost the least: the probability that the function is
   asked for again soon, times how long its way back takes from where it will lie. One victim that
   suffices is preferred. Victims are swapped to host memory, not killed, while it has room.
-- Requests come in spells. A pod that has just served stays for the pause that a visitor makes, and
-  is the last to be evicted; one that is on its way to host memory is waited for, if that is sooner
-  than a second pod from disk.
+- Requests come in spells. A pod that has just served stays for the pause that a visitor makes; one
+  that is on its way to host memory is waited for, if that is sooner than a second pod from disk.
 - Keep what is asked for: while GPUs are scarce a pod stays on its GPU only if its function is
   expected back soon, the sooner the scarcer they are; while they are not, as long as nobody needs
   the room. Suspended pods stay in host memory by the same rule.
@@ -124,16 +123,13 @@ class LeastRegret:
     def cost(self, view: ClusterView) -> F64:
         """Return P(asked for within the horizon) x seconds to come back. Shape (rows,)."""
         pods = view.pods
+        asked = -np.expm1(-view.functions.arrivals_per_s * HORIZON_S)
         function = np.maximum(pods.function, 0)
-        idle_s = np.maximum(view.now_ns - pods.idle_since_ns, NS_PER_S) / NS_PER_S
-        # Whoever was served a moment ago is in a spell, however long the silence was before it.
-        rate = np.maximum(view.functions.arrivals_per_s[function], 1.0 / idle_s)
-        asked = -np.expm1(-rate * HORIZON_S)
         # What comes back from host memory moves its GPU state once more: bytes stand for time.
         back = 1.0 + pods.hbm_bytes / (8 << 30)
-        cost: F64 = asked * back
+        cost: F64 = asked[function] * back
         # Of equal pods, the one idle longest goes.
-        cost -= 1e-9 * idle_s
+        cost -= 1e-9 * (view.now_ns - pods.idle_since_ns) / NS_PER_S
         return cost
 
 
@@ -290,7 +286,7 @@ class PopularFirst:
 
 def bundle(
     gaps: float = 2.0,
-    pause_s: float = 10.0,
+    pause_s: float = 5.0,
     least_s: float = 60.0,
     most_s: float = 300.0,
     headroom: float = 0.15,

@@ -12,7 +12,7 @@ from inferx.core.rng import stream
 from inferx.core.types import RouterId
 from inferx.core.view import ClusterView
 from inferx.load import bundle_names, load_bundle
-from inferx.policy import Defer, Evict, GpuId, NodeId, PodId, PolicyBundle, Promote, Tier
+from inferx.policy import Defer, Evict, GpuId, NodeId, Place, PodId, PolicyBundle, Promote, Tier
 from inferx.policy.default import HoldWhileAsked, PopularFirst
 from inferx.policy.inferx_reference import EagerStandby
 from inferx.policy.scale_to_zero import KnativePodAutoscaler
@@ -178,14 +178,58 @@ def test_serverlessllm_prefers_the_node_that_loads_soonest():
     assert c.gpu_node[bundle.placement.place(want(c, 0), view, stream(1, "t")).gpus[0]] == 1
 
 
-def test_default_holds_nothing_while_gpus_run_out():
+def test_default_holds_no_longer_than_a_pause_while_gpus_run_out():
     c = cluster([function("a", 70, 900)], nodes=1, gpus=4)
-    hold = HoldWhileAsked(gaps=2.0, least_s=15.0, most_s=300.0, headroom=0.15)
+    hold = HoldWhileAsked(gaps=2.0, pause_s=5.0, least_s=15.0, most_s=300.0, headroom=0.15)
     view = ClusterView(c, snapshots=True)
     assert hold.retain(0, Tier.HBM, view).hold_ns > 15 * 10**9
     for pod in range(4):
         add(c, pod, 0, [pod])
-    assert hold.retain(0, Tier.HBM, view).hold_ns == 0
+    assert hold.retain(0, Tier.HBM, view).hold_ns == 5 * 10**9
+
+
+def suspending(sizes):
+    """One node; function 0's only pod is being suspended, its snapshot is on the disk."""
+    c = cluster([function(name, gib) for name, gib in sizes.items()], nodes=1, gpus=2)
+    c.nvme[:, :] = True
+    pod = add(c, 0, 0, [0])
+    c.charge_host(pod, pod.host_charged + c.functions[0].device_bytes)
+    c.enter(pod, PodState.SUSPENDING)
+    return c, pod
+
+
+def learn_starts(c, resume_s, restore_s):
+    """Let every start from host memory and from disk have taken so long."""
+    for _ in range(200):
+        c.starts.learn(Tier.DRAM, 0, c.functions[0], int(resume_s * 1e9))
+        c.starts.learn(Tier.NVME, 0, c.functions[0], int(restore_s * 1e9))
+
+
+def test_default_waits_for_a_pod_on_its_way_to_host_memory():
+    c, pod = suspending({"a": 10})
+    learn_starts(c, resume_s=1.6, restore_s=4.6)
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    waits = Defer("a pod returns sooner")
+    assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == waits
+    assert bundle.eviction.evict(want(c, 0), view, stream(1, "t")) == waits
+    c.release_gpus(pod)
+    c.enter(pod, PodState.STANDBY)
+    c.move(pod, ())
+    assert isinstance(bundle.placement.place(want(c, 0), view, stream(1, "t")), Place)
+
+
+def test_default_starts_from_disk_where_that_is_sooner_than_the_return():
+    c, _ = suspending({"a": 10})
+    learn_starts(c, resume_s=4.0, restore_s=4.6)
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    assert isinstance(bundle.placement.place(want(c, 0), view, stream(1, "t")), Place)
+
+
+def test_default_waits_for_no_pod_of_another_function():
+    c, _ = suspending({"a": 10, "b": 10})
+    learn_starts(c, resume_s=1.6, restore_s=4.6)
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    assert isinstance(bundle.placement.place(want(c, 1), view, stream(1, "t")), Place)
 
 
 def test_default_brings_the_most_asked_for_into_host_memory_first():
