@@ -15,12 +15,12 @@ from inferx.sim.profile import load_profile
 from inferx.sim.record import Cause, Outcome, RunRecord, SpanRow
 from inferx.sim.workload.trace import Trace, chunks_of
 from studies.density.causes import attribute
-from studies.density.points import TARGET_S, TUNED, Point, load_of, node_of, shape
+from studies.density.points import QUICK, TARGET_S, TUNED, Point, load_of, node_of, shape
 from studies.density.workload import bursts, visits, window_ns
 
 BURSTS = (1, 2, 4, 8, 12, 16, 24, 32)
 BURST_TIMES = 12
-BURST_APART_S = 900.0
+BURST_APART_S = 300.0
 """Longer than a pod is held, so that each burst finds every function suspended."""
 
 
@@ -38,7 +38,7 @@ def run(point: Point, trace: Trace) -> RunRecord:
         prepared="nvme",
         merge_ns=0,
     )
-    settings = TUNED if point.tuned else {}
+    settings = QUICK if point.sweep == "burst" else TUNED if point.tuned else {}
     return simulate(world, chunks_of(trace), load_bundle(point.policy, settings), seed=point.seed)
 
 

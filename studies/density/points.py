@@ -28,6 +28,8 @@ LOADS = (0.5, 0.75, 1.0, 1.25, 1.6)
 """GPU time that the requests need one at a time, over the GPU time there is."""
 TUNED = {"headroom": 0.35, "pause_s": 10.0}
 """Settings of `default` for a low cold TTFT: more of the GPUs stay free, idle pods stay longer."""
+QUICK = {"most_s": 1.0, "least_s": 1.0}
+"""Settings of `default` for the bursts: a pod leaves its GPU soon, however empty the node is."""
 SPELLS = (1, 4, 16, 64)
 CROWDS = (16, 24, 32, 40, 48, 64, 96)
 """Functions on the node of the memory sweep, at one load."""
@@ -41,7 +43,7 @@ BURSTY = (
     ("g6e.12xlarge", "3b", "criu-pinned"),
 )
 """Whose bursts are tried: node, model, mechanism."""
-BURST_FUNCTIONS = 48
+BURST_FUNCTIONS = 32
 
 
 @dataclass(frozen=True)
