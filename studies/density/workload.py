@@ -9,9 +9,9 @@ from studies.density.points import PAUSE_S, TOKENS_IN, TOKENS_OUT, Point, servic
 
 ROLL_CALL_S = 10.0
 """Every function is asked for once, this far apart, before the visitors come: each has been up."""
-REQUESTS = 30_000
+REQUESTS = 20_000
 """About as many are sent by visitors, so that fast models do not take all of the time."""
-SPAN_S = (400.0, 10_800.0)
+SPAN_S = (300.0, 10_800.0)
 WARMUP = 0.25
 """Share of the visitors' time that is not measured."""
 
