@@ -13,7 +13,7 @@ ABSENT_S = float("inf")
 
 
 def lone_start_s(node: str, model: str, profile: str) -> dict[Tier, float]:
-    """Return the seconds from asking to ready by where the state lies; inf where it cannot be."""
+    """Return the seconds from asking to ready by where the state lies, or was meant to lie."""
     (spec,) = load_cluster(f"{node}=1")
     how, function = load_profile(profile), shape(model, node)
     store = Link("object-store", max(1, spec.links.network))
@@ -25,8 +25,10 @@ def lone_start_s(node: str, model: str, profile: str) -> dict[Tier, float]:
         if how.offers(operation):  # type: ignore[arg-type]  # a literal, in a tuple
             took_ns = how.estimate_ns(operation, function, devices, gpus=(0,), source=source)  # type: ignore[arg-type]
             found[tier] = took_ns / NS_PER_S
-    if found[Tier.NVME] == ABSENT_S:
-        found[Tier.NVME] = found[Tier.ABSENT]
+    # What a mechanism cannot do, the node does by the next best way.
+    for tier, instead in ((Tier.NVME, Tier.ABSENT), (Tier.DRAM, Tier.NVME)):
+        if found[tier] == ABSENT_S:
+            found[tier] = found[instead]
     return found
 
 

@@ -4,11 +4,14 @@ import numpy as np
 
 from inferx.core.rng import stream
 from inferx.core.units import NS_PER_S
+from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import Trace, make_trace
-from studies.density.points import PAUSE_S, TOKENS_IN, TOKENS_OUT, Point, service_s
+from studies.density.points import PAUSE_S, TOKENS_IN, TOKENS_OUT, Point, node_of, service_s
 
 ROLL_CALL_S = 10.0
 """Every function is asked for once, this far apart, before the visitors come: each has been up."""
+COLD_ROLL_CALL_S = 240.0
+"""The same, times GPUs, where a first start is cold: those on one GPU go one after another."""
 REQUESTS = 20_000
 """About as many are sent by visitors, so that fast models do not take all of the time."""
 SPAN_S = (300.0, 10_800.0)
@@ -16,12 +19,18 @@ WARMUP = 0.25
 """Share of the visitors' time that is not measured."""
 
 
+def roll_call_s(point: Point) -> float:
+    """Return how far apart functions are first asked for: longer than a node needs for a start."""
+    restores = load_profile(point.profile).offers("restore")
+    return ROLL_CALL_S if restores else COLD_ROLL_CALL_S / node_of(point).gpus
+
+
 def window_ns(point: Point) -> tuple[int, int, int]:
     """Return when visitors come, when measuring begins, and when both end."""
     alone = service_s(point.model, point.node)
     rate = point.functions * point.visitors / (alone + PAUSE_S)
     span_s = min(max(REQUESTS / rate, SPAN_S[0]), SPAN_S[1])
-    begin_s = (point.functions + 12) * ROLL_CALL_S
+    begin_s = (point.functions + 12) * roll_call_s(point)
     end_s = begin_s + span_s
     measured_s = begin_s + WARMUP * span_s
     return int(begin_s * NS_PER_S), int(measured_s * NS_PER_S), int(end_s * NS_PER_S)
@@ -44,7 +53,7 @@ def visits(point: Point) -> Trace:
     kept = (at >= begin_s) & (at < end_s)
     called = np.arange(point.functions)
     return _trace(
-        np.concatenate([called * ROLL_CALL_S, at[kept]]),
+        np.concatenate([called * roll_call_s(point), at[kept]]),
         np.concatenate([called, function[kept]]),
         point,
     )
@@ -56,9 +65,9 @@ def bursts(point: Point, sizes: tuple[int, ...], times: int, apart_s: float) -> 
     Each size comes `times` times; after the roll call, `apart_s` apart, in rising size.
     """
     rng = stream(point.seed, "study.bursts")
-    begin_s = (point.functions + 12) * ROLL_CALL_S
+    begin_s = (point.functions + 12) * roll_call_s(point)
     called = np.arange(point.functions)
-    at, who = [called * ROLL_CALL_S], [called]
+    at, who = [called * roll_call_s(point)], [called]
     for index, size in enumerate(size for size in sizes for _ in range(times)):
         who.append(rng.choice(point.functions, size, replace=False))
         at.append(np.full(size, begin_s + (index + 1) * apart_s))
