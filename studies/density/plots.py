@@ -67,11 +67,12 @@ def _claim(found: dict) -> Figure:
         axes[line][0].set_ylabel("cold TTFT p99, s")
     for ax in axes[-1]:
         ax.set_xlabel("busy GPU time, %")
-    axes[0][0].legend(title="model", fontsize=7, ncols=2, loc="upper left")
     figure.suptitle(
         "The claim is the green corner: GPUs busy 80 % of the time, p99 cold TTFT under 2 s"
     )
-    figure.tight_layout()
+    lines, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(lines, names, ncols=len(MODELS), loc="upper center", bbox_to_anchor=(0.5, 0.965))
+    figure.tight_layout(rect=(0, 0, 1, 0.955))
     return figure
 
 

@@ -137,7 +137,7 @@ def where_it_goes(found: dict) -> str:
         f"over {TARGET_S:g} s, %",
         "because of",
     )
-    return table(headings, rows)
+    return table(headings, rows, text=2)
 
 
 def parts() -> str:
