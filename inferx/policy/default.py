@@ -111,8 +111,15 @@ class SoonestReady:
     """Prefers the GPU on which the pod is ready soonest."""
 
     def score(self, want: Want, view: ClusterView) -> F64:
-        """Return 1 / (1 + seconds to ready). Shape (gpus,), in [0, 1]."""
-        score: F64 = 1.0 / (1.0 + _ready_s(want.function, view))
+        """Return the least time to ready over the GPU's. Shape (gpus,), in [0, 1] where it fits.
+
+        A ratio, for what counts is how many times later: on a scale of seconds all GPUs would look
+        alike to a start that takes a minute, and it would queue behind others on the fullest.
+        """
+        ready = _ready_s(want.function, view)
+        fits = ready[view.fits(want)]
+        best = float(fits.min()) if len(fits) else 0.0
+        score: F64 = np.minimum(1.0, best / np.maximum(ready, 1e-9))
         return score
 
 
@@ -286,7 +293,7 @@ class PopularFirst:
 
 def bundle(
     gaps: float = 2.0,
-    pause_s: float = 5.0,
+    pause_s: float = 10.0,
     least_s: float = 60.0,
     most_s: float = 300.0,
     headroom: float = 0.15,

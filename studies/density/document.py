@@ -123,8 +123,8 @@ cold requests under 2 s.
 ![Busy share against cold TTFT](density.svg)
 
 Along a line more functions are packed on the node. Solid: the policy `default` as it ships; dashed: *tuned* for cold
-starts, with `{tuned}`, which keeps more of the GPUs free and idle pods a little longer. Above the green line the bound
-is missed; models whose lone start is over it have two points. All of it is simulated, not measured, from the shipped
+starts, with `{tuned}`, which keeps more of the GPUs free. Above the green line the bound is missed; models whose lone start is over it have two points. A line ends where more than 1 % is refused: there host
+memory is so short that the node starts pods cold without end. All of it is simulated, not measured, from the shipped
 [profiles](../profiles.md), whose constants are published by others and in part assumed: read the differences, and
 calibrate on your own nodes before you buy.
 
@@ -165,13 +165,13 @@ four GPUs of three slices of a 3b model, and one visitor more than usual fills t
 - **Host memory is the cliff.** {memory}. `default` leaves 15 % of host memory to live pods; what does
   not fit is restored from disk, or started cold. Nodes with little host memory for their GPUs hit it first. So do
   small models on large GPUs: it takes hundreds of functions to fill such a node.
-- **Bursts.** Starts on one GPU are serial: the last of a burst waits for as many starts as its GPU gets. Up to a
-  start a GPU the bound holds; with two it is missed. GPUs of one node share its PCIe root and DRAM, which slows large
+- **Bursts.** Starts on one GPU are serial: the last of a burst waits for as many starts as its GPU gets. Where the
+  lone start is short enough, the bound holds up to one start a GPU; with two it is missed. GPUs of one node share its PCIe root and DRAM, which slows large
   models before that.
 - **Link contention is small** in the runs above: a resume of a small model holds its link for a fraction of a second,
   and most of a start is fixed time. It shows in bursts of large models, and on disk, whose bandwidth all restores share.
-- **Short visits.** With one request a visit nearly every request is cold; with 64 few are. Busy shares hardly differ,
-  so a busy GPU alone says nothing about how many people wait.
+- **Short visits.** With one request a visit half of all requests and more are cold; with 64, one in a hundred. GPUs
+  are as busy: a busy GPU alone says nothing about how many people wait.
 - **A full GPU.** Past 90 % busy the queue rules: the p99 is several times the floor, and rises with each function.
 
 Host memory, {crowd}, from more and more functions, each visited less:

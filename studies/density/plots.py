@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.density.answers import BUSY_PCT, FEW, sweep
+from studies.density.answers import BUSY_PCT, FEW, sweep, usable
 from studies.density.causes import PARTS
 from studies.density.points import BURSTY, CROWD, MECHANISMS, MODELS, NODES, TARGET_S
 
@@ -48,7 +48,7 @@ def _claim(found: dict) -> Figure:
             for model in MODELS:
                 rows = sweep(found, sweep="pack", node=node, model=model, profile=profile)
                 for tuned, style in ((False, "-"), (True, "--")):
-                    path = [r for r in rows if r["tuned"] is tuned and r["cold"] >= FEW]
+                    path = [r for r in rows if r["tuned"] is tuned and usable(r)]
                     ax.plot(
                         [r["busy_pct"] for r in path],
                         [r["cold_ttft_p99_s"] for r in path],

@@ -26,8 +26,8 @@ VISITORS = 0.25
 """Visitors that a function has at a time, on average: it is visited a fifth of the time."""
 LOADS = (0.5, 0.75, 1.0, 1.25, 1.6)
 """GPU time that the requests need one at a time, over the GPU time there is."""
-TUNED = {"headroom": 0.35, "pause_s": 10.0}
-"""Settings of `default` for a low cold TTFT: more of the GPUs stay free, idle pods stay longer."""
+TUNED = {"headroom": 0.35}
+"""Settings of `default` for a low cold TTFT: more of the GPUs is kept free for starts."""
 QUICK = {"most_s": 1.0, "least_s": 1.0}
 """Settings of `default` for the bursts: a pod leaves its GPU soon, however empty the node is."""
 SPELLS = (1, 4, 16, 64)

@@ -255,3 +255,14 @@ def test_default_makes_those_asked_for_least_leave_when_memory_runs_short():
     c.node_host_open[0] = int(0.14 * c.node_host_total[0])
     moves = PopularFirst(1).promote(ClusterView(c, snapshots=True), stream(1, "t"))
     assert [(m.function, m.tier) for m in moves] == [(0, Tier.DRAM)]
+
+
+def test_default_spreads_starts_over_gpus_however_long_one_takes():
+    c = cluster([function("a", 10), function("b", 10)], nodes=1, gpus=2)
+    learn_starts(c, resume_s=1.0, restore_s=90.0)
+    c.nvme[:, :] = True
+    add(c, 0, 1, [0])
+    add(c, 1, 1, [0], state=PodState.CREATING)
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    # GPU 0 is the fuller one, which is the better fit, but a start is under way there.
+    assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == Place((GpuId(1),))
