@@ -36,6 +36,7 @@ from inferx.policy import (
     EvictionPolicy,
     Explanation,
     FunctionId,
+    GpuId,
     NodeId,
     Place,
     PodId,
@@ -96,6 +97,15 @@ def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     return ready
 
 
+def _ready_on_s(gpu: GpuId, alone: F64, view: ClusterView) -> float:
+    """Expected seconds to ready on one GPU, as `_ready_s` has them."""
+    pods, node = view.pods, int(view.gpus.node[gpu])
+    starting = _STARTING[pods.state]
+    beside = int((pods.node[starting] == node).sum())
+    queue = int((pods.gpu[starting] == gpu).sum())
+    return float(alone[node]) * (1.0 + BESIDE * beside) + queue * float(alone[node])
+
+
 def _returns(want: Want, view: ClusterView) -> bool:
     """Tell whether a pod of the function on its way to host memory is back before a new one is."""
     pods = view.pods
@@ -115,8 +125,15 @@ class SoonestReady:
     """Prefers the GPU on which the pod is ready soonest."""
 
     def score(self, want: Want, view: ClusterView) -> F64:
-        """Return 1 / (1 + seconds to ready). Shape (gpus,), in [0, 1]."""
-        score: F64 = 1.0 / (1.0 + _ready_s(want.function, view))
+        """Return the least time to ready over the GPU's. Shape (gpus,), in [0, 1] where it fits.
+
+        A ratio, for what counts is how many times later: on a scale of seconds all GPUs would look
+        alike to a start that takes a minute, and it would queue behind others on the fullest.
+        """
+        ready = _ready_s(want.function, view)
+        fits = ready[view.fits(want)]
+        best = float(fits.min()) if len(fits) else 0.0
+        score: F64 = np.minimum(1.0, best / np.maximum(ready, 1e-9))
         return score
 
 
@@ -179,9 +196,12 @@ class PlaceOrEvict:
         free = self.scored.place(want, view, rng)
         if isinstance(free, Defer) or want.node >= 0:
             return free
+        alone = view.node_restore_ns(want.function) / NS_PER_S
+        here = _ready_on_s(free.gpus[0], alone, view)
+        if here <= WORTH * (1.0 + float(alone.min())):
+            return free  # Nobody can be ready much sooner, whoever leaves.
         ready = _ready_s(want.function, view)
-        here = float(ready[free.gpus[0]])
-        if here <= WORTH or here <= WORTH * (1.0 + float(ready[view.eligible(want)].min())):
+        if here <= WORTH * (1.0 + float(ready[view.eligible(want)].min())):
             return free
         plan = self.eviction.evict(want, view, rng)
         gpus = plan.gpus if isinstance(plan, Evict) else ()
@@ -290,7 +310,7 @@ class PopularFirst:
 
 def bundle(
     gaps: float = 2.0,
-    pause_s: float = 5.0,
+    pause_s: float = 10.0,
     least_s: float = 60.0,
     most_s: float = 300.0,
     headroom: float = 0.15,

@@ -25,7 +25,7 @@ from inferx.policy import (
     Promote,
     Tier,
 )
-from inferx.policy.default import HoldWhileAsked, PopularFirst, SoonestReady
+from inferx.policy.default import HoldWhileAsked, PopularFirst, SoonestReady, _ready_on_s
 from inferx.policy.inferx_reference import EagerStandby
 from inferx.policy.scale_to_zero import KnativePodAutoscaler
 
@@ -276,9 +276,25 @@ def test_default_ranks_gpus_by_the_starts_before_theirs(seed):
     starting = (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
     pods = [pod for pod in c.pods.values() if pod.state in starting]
     for f in range(len(c.functions)):
-        score = SoonestReady().score(want(c, f), view)
+        alone = view.node_restore_ns(FunctionId(f)) / 1e9
+        ready = []
         for gpu, node in enumerate(c.gpu_node):
             on = sum(gpu in pod.gpus for pod in pods)
             beside = sum(pod.node == node for pod in pods)
-            alone_s = view.node_restore_ns(FunctionId(f))[node] / 1e9
-            assert score[gpu] == pytest.approx(1 / (1 + alone_s * (1 + on + 0.1 * beside)))
+            ready.append(alone[node] * (1 + on + 0.1 * beside))
+            assert _ready_on_s(gpu, alone, view) == pytest.approx(ready[-1])
+        fitting = [ready[gpu] for gpu in np.flatnonzero(view.fits(want(c, f)))]
+        best = min(fitting, default=0.0)
+        score = SoonestReady().score(want(c, f), view)
+        assert score == pytest.approx([min(1.0, best / one) for one in ready])
+
+
+def test_default_spreads_starts_over_gpus_however_long_one_takes():
+    c = cluster([function("a", 10), function("b", 10)], nodes=1, gpus=2)
+    learn_starts(c, resume_s=1.0, restore_s=90.0)
+    c.nvme[:, :] = True
+    add(c, 0, 1, [0])
+    add(c, 1, 1, [0], state=PodState.CREATING)
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    # GPU 0 is the fuller one, which is the better fit, but a start is under way there.
+    assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == Place((GpuId(1),))
