@@ -68,6 +68,17 @@ def run_all(jobs: int, only: Callable[[Point], bool]) -> dict:
     }
 
 
+def _json(found: dict) -> str:
+    """Return the data as JSON, a line for each row."""
+    lines = []
+    for key, value in found.items():
+        text = json.dumps(value)
+        if isinstance(value, list):
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        lines.append(f' "{key}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main() -> None:
     """Run, or redraw what was kept."""
     parser = argparse.ArgumentParser(prog="python -m studies.density")
@@ -78,7 +89,7 @@ def main() -> None:
     if not options.redraw:
         data.parent.mkdir(parents=True, exist_ok=True)
         found = run_all(options.jobs, lambda _point: True)
-        data.write_text(json.dumps(found, indent=1) + "\n")
+        data.write_text(_json(found))
     found = json.loads(data.read_text())
     draw(found, RESULTS)
     (RESULTS / "density.md").write_text(document(found))
