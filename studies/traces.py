@@ -50,7 +50,8 @@ CASES = (
         "gentd26/lora_request_trace.csv",
         "g6e.48xlarge=11",
         ("--functions", "auto:diffusion"),
-        "What `dedicated` needs to serve everybody, and what it costs to do so.",
+        "What `dedicated` takes to hold every model, and what that costs. Bursts of two models still"
+        " outrun the one GPU that each has, and time out in its queue.",
         ("dedicated", "default"),
     ),
     Case(
