@@ -153,6 +153,9 @@ class SimNode:
             done((), "start failed")
 
         self._began(command)
+        if self._restores_nothing(command):
+            self._clock.after(FAIL_NS, failed)
+            return
         operation, source = self._operation(command)
         starts = isinstance(command, Create | Restore | Resume)
         if starts and self._start_failures and self._rng.random() < self._start_failures:
@@ -165,6 +168,14 @@ class SimNode:
             self._profile.run(
                 operation, spec, self.devices, gpus=gpus, source=source, rng=self._rng, done=done
             )
+
+    def _restores_nothing(self, command: NodeCommand) -> bool:
+        """Tell whether a pod is to come back into host memory by a mechanism without restores.
+
+        On GPUs a cold start stands in for the restore; without them it cannot.
+        """
+        to_host = isinstance(command, Restore) and not command.gpus
+        return to_host and not self._profile.offers("restore")
 
     def _operation(self, command: NodeCommand) -> tuple[Operation, Tier]:
         """Return what a command comes to, and where its bytes are read.

@@ -556,6 +556,19 @@ def test_a_function_whose_starts_fail_is_not_scaled_out_while_it_waits() -> None
     assert w.cluster.live(FunctionId(0)) == 2
 
 
+def test_a_failed_restore_that_nobody_waited_for_holds_no_request_back() -> None:
+    moves = [Promote(FunctionId(0), NodeId(0), Tier.DRAM)]
+    w = world(calm(prewarm=Once(moves), control_period_ns=S // 4), on_disk=[0])
+    w.run(100 * NS_PER_MS)
+    (action,) = w.actions
+    w.end(action, "broken")
+    w.run(100 * NS_PER_MS)
+    assert not w.cluster.pods
+    w.arrive(0)
+    w.run(100 * NS_PER_MS)
+    assert w.cluster.live(FunctionId(0)) == 1
+
+
 def test_the_last_pods_of_a_function_with_replicas_are_kept() -> None:
     bundle = calm(keep_alive=FixedHold(0, Tier.DRAM))
     w = world(bundle, functions=(function("f", min_replica=1),), on_disk=[0])

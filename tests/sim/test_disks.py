@@ -161,6 +161,18 @@ def test_mechanism_without_snapshots_leaves_nothing_on_the_disk():
     assert not any(span.state == "snapshot" for span in record.spans)
 
 
+@pytest.mark.parametrize(("mechanism", "comes"), [("sleep", False), ("criu-memfd", True)])
+def test_only_a_mechanism_that_restores_brings_pods_into_host_memory(mechanism, comes):
+    scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
+    run = Simulation(scenario.world(load_profile(mechanism)), load_bundle("default"), seed=1)
+    (node,), env = run.nodes, run.clock.env
+    node.receive(Restore(node.id, 0, 1, 7, 0, (), Tier.REMOTE, keep=False))
+    env.run(until=env.now + 600 * NS_PER_S)
+    assert (7 in node._here) == comes
+    run._ledger.finish(env.now)
+    assert ("standby" in {span.state for span in run._ledger.spans}) == comes
+
+
 def test_each_command_leaves_on_the_disk_what_it_says():
     scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
     run = Simulation(scenario.world(load_profile("criu-memfd")), load_bundle("default"), seed=1)

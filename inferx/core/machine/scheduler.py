@@ -368,7 +368,8 @@ class Scheduler:
         pod = self.cluster.pods.get(pod_id)
         if pod is None:
             return
-        if pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING):
+        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
+        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
             self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
         self._tell.decided("lose", pod.function, pod=pod.id, node=pod.node, reason=reason)
         self.fleet.failed(pod)
