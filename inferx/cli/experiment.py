@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from inferx.cli.options import Chosen
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.types import FunctionSpec, NodeSpec
-from inferx.core.watched import check_methods
+from inferx.core.watched import check_bundle
 from inferx.load import LoadError
 from inferx.sim.faults import Faults
 from inferx.sim.link import LinkModel
@@ -199,13 +199,11 @@ def entries_of(chosen: Sequence[Chosen], profiles: Mapping[str, str]) -> list[En
     loaded: dict[str, Profile] = {}
     for one in chosen:
         bundle = one.make()
-        check_methods(bundle)
-        name = profiles.get(bundle.mechanism)
-        if name is None:
-            raise LoadError(
-                f"policy {one.spec}: mechanism {bundle.mechanism!r};"
-                f" expected one of {', '.join(PROFILE_OF)}"
-            )
+        try:
+            check_bundle(bundle)
+        except PolicyError as error:
+            raise LoadError(f"policy {one.spec}: {error}") from error
+        name = profiles[bundle.mechanism]
         if name not in loaded:
             loaded[name] = load_profile(name)
         label = one.label(bundle)

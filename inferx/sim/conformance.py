@@ -21,7 +21,7 @@ from inferx.core.errors import InferXError, PolicyError
 from inferx.core.protocols import PolicyBundle
 from inferx.core.units import NS_PER_S
 from inferx.core.view import ClusterView
-from inferx.core.watched import METHODS
+from inferx.core.watched import METHODS, bundle_faults
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import result_sha256, summarise
 from inferx.sim.profile import Profile
@@ -44,7 +44,6 @@ _ARGUMENTS: Final = {
     "observe": ("now_ns", "event"),
 }
 """What each method is called with, by position."""
-_MECHANISMS: Final = ("snapshot", "loader", "none")
 _BANNED: Final = frozenset(
     {
         "aiohttp",
@@ -144,14 +143,15 @@ def conform(
 # -- what it looks like ---
 def _shape(bundle: PolicyBundle) -> Finding:
     """Check slots, methods, arguments and the bundle's own fields."""
-    wrong = [*_missing(bundle), *_fields(bundle)]
+    wrong = [*_missing(bundle), *bundle_faults(bundle)]
     told = "; ".join(wrong) or "every slot has its methods"
     return Finding(check="slots", verdict="fail" if wrong else "pass", told=told)
 
 
 def _missing(bundle: PolicyBundle) -> Iterator[str]:
     slots = [(slot, getattr(bundle, slot), methods) for slot, methods in METHODS.items()]
-    slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
+    if type(bundle.observers) is tuple:
+        slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
     for slot, policy, methods in slots:
         for name in methods:
             method = getattr(policy, name, None)
@@ -163,20 +163,6 @@ def _missing(bundle: PolicyBundle) -> Iterator[str]:
                 inspect.signature(method).bind(*_ARGUMENTS[name])
             except TypeError as error:
                 yield f"{slot}: {type(policy).__name__}.{name} is not {wanted}: {error}"
-
-
-def _fields(bundle: PolicyBundle) -> Iterator[str]:
-    if not isinstance(bundle.name, str) or not bundle.name:
-        yield f"name: {bundle.name!r}, expected a text"
-    if bundle.mechanism not in _MECHANISMS:
-        yield f"mechanism: {bundle.mechanism!r}, expected one of {', '.join(_MECHANISMS)}"
-    for name in ("snapshots", "whole_gpus"):
-        if not isinstance(getattr(bundle, name), bool):
-            yield f"{name}: {getattr(bundle, name)!r}, expected true or false"
-    for name, least in (("control_period_ns", 1), ("settle_ns", 0), ("patience_ns", 0)):
-        value = getattr(bundle, name)
-        if type(value) is not int or value < least:
-            yield f"{name}: {value!r}, expected whole nanoseconds, at least {least}"
 
 
 def _sources(sources: Sequence[Path]) -> Finding:

@@ -14,6 +14,14 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,37
 FUNCTION = (
     '[[function]]\nname = "f0000"\nhbm_gib = 8\nhost_gib = 2\nweight_gib = 4\ndevice_gib = 5\n'
 )
+FIELD = """
+from dataclasses import replace
+from inferx.policy import default
+
+
+def bundle():
+    return replace(default.bundle(), {field})
+"""
 POLICY = """
 from dataclasses import dataclass, replace
 from inferx.policy import Defer, Evict, Place, Promote, Retain, Tier, default
@@ -65,6 +73,11 @@ def text(trace: str, says: str) -> Case:
 
 def mine(slot: str, body: str, says: str) -> Case:
     return Case(says, {"p.py": policy(slot, body)}, more="--policy p.py")
+
+
+def field_of(written: str, says: str) -> Case:
+    """A bundle with one plain field that nobody could work with."""
+    return Case(says, {"p.py": FIELD.format(field=written)}, more="--policy p.py")
 
 
 HUGE = "x" * 3_000_000
@@ -144,10 +157,22 @@ CASES = {
     "setting twice": Case("second time", more="--policy default --set gaps=1 --set gaps=2"),
     "policy twice": Case("second policy", more="--policy default --policy default"),
     "policy for an unknown mechanism": Case(
-        "mechanism 'magic'",
+        "mechanism: 'magic'",
         {"p.py": policy("admit", "pass").replace('name="mine"', 'name="mine", mechanism="magic"')},
         more="--policy p.py",
     ),
+    "bundle's name is a number": field_of("name=5", "policy p.py: bundle policy: name: 5"),
+    "bundle's name is empty": field_of("name=''", "name: ''"),
+    "bundle's name is a path": field_of("name='a/b'", "without a slash"),
+    "bundle's name is two lines": field_of(r"name='a\nb'", "expected a printable text"),
+    "bundle's period is nothing": field_of("name='m', control_period_ns=0", "at least 1"),
+    "bundle's period is negative": field_of("name='m', control_period_ns=-1", "at least 1"),
+    "bundle settles before the event": field_of("name='m', settle_ns=-1", "settle_ns: -1"),
+    "bundle's patience is a float": field_of("name='m', patience_ns=1.5", "patience_ns: 1.5"),
+    "bundle's switch is a number": field_of("name='m', snapshots=1", "expected true or false"),
+    "bundle's mechanism is a list": field_of("name='m', mechanism=[]", "mechanism: []"),
+    "bundle's observers are a list": field_of("name='m', observers=[]", "expected a tuple"),
+    "bundle's observer is blind": field_of("name='m', observers=(3,)", "no method 'observe'"),
     # Policies that break a rule in the run.
     "policy raises in admit": mine(
         "admit", "return {}['x']", "admission policy: it raised KeyError"
@@ -182,6 +207,13 @@ CASES = {
     "policy promotes nowhere": mine("promote", "return [Promote(0, 99, Tier.NVME)]", "prewarm"),
     "policy promotes text": mine("promote", "return 'abc'", "a list or tuple of Promote"),
     "policy wants half a pod": mine("target", "return 0.5", "scaling policy"),
+    "policy wants fewer than no pods": mine("target", "return -1", "expected a whole number of"),
+    "policy wants pods without end": mine("target", "return 10**12", "0 to 2,147,483,647"),
+    "policy is async": Case(
+        "placement policy: it is async",
+        {"p.py": policy("place", "return Place((0,))").replace("def place", "async def place")},
+        more="--policy p.py",
+    ),
     "policy changes the view": mine("place", "view.gpus.milli_free[0] = 0", "read-only"),
     # Options.
     "seed is a word": Case("seed 'one'", more="--seed one"),
