@@ -309,6 +309,8 @@ def test_replay_refuses_in_one_line_and_leaves_nothing(name, call, one, tmp_path
         ("check --policy nobody", "unknown"),
         ("check --policy default --policy default", "expected one --policy"),
         ("check --policy default --set x=1", "its settings are"),
+        ("check --policy default --limit 0", "limit 0: expected seconds"),
+        ("check --policy default --limit nan", "limit nan: expected seconds"),
         ("replay", "TRACE"),
         ("replay t.csv", "--cluster"),
         ("reply", "No such command"),
