@@ -186,7 +186,12 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
             with writer, _nothing_of_nothing(writer):
                 replications = experiment.replicate(seeds, folder)
                 _attach(writer, nodes, replications)
-                _run(writer, experiment.jobs(entries, replications), replications, given["jobs"])
+                try:
+                    jobs = experiment.jobs(entries, replications)
+                    _run(writer, jobs, replications, given["jobs"])
+                except KeyboardInterrupt:
+                    _detach_unused(writer, replications)
+                    raise
         except KeyboardInterrupt:
             if writer.rows:
                 _show(writer, out, as_json=given["as_json"])
@@ -306,7 +311,25 @@ def _attach(
     """Write the descriptions that the run used; functions once where all seeds share them."""
     cluster = msgspec.json.format(msgspec.json.encode(nodes), indent=1)
     writer.attach("cluster.json", cluster.decode() + "\n")
-    alike = all(one.functions == replications[0].functions for one in replications)
-    for replication in replications[:1] if alike else replications:
-        name = "functions.json" if alike else f"functions-seed-{replication.seed}.json"
-        writer.attach(name, dump_functions(replication.functions))
+    if _alike(replications):
+        writer.attach("functions.json", dump_functions(replications[0].functions))
+        return
+    for replication in replications:
+        writer.attach(_functions_of(replication), dump_functions(replication.functions))
+
+
+def _detach_unused(writer: RunWriter, replications: list[Replication]) -> None:
+    """Take back the functions of seeds that never ran: the rows do not need them."""
+    ran = {row.seed for row in writer.rows}
+    if not _alike(replications):
+        for replication in replications:
+            if replication.seed not in ran:
+                writer.detach(_functions_of(replication))
+
+
+def _alike(replications: list[Replication]) -> bool:
+    return all(one.functions == replications[0].functions for one in replications)
+
+
+def _functions_of(replication: Replication) -> str:
+    return f"functions-seed-{replication.seed}.json"
