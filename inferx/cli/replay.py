@@ -37,6 +37,7 @@ from inferx.sim.link import LinkModel
 from inferx.sim.output import RunWriter, summary_table
 from inferx.sim.report import write_report
 from inferx.sim.sweep import Job, sweep
+from inferx.sim.workload.read import open_trace
 from inferx.sim.workload.transform import parse_assign
 from inferx.spec.cluster import load_cluster
 from inferx.spec.document import exists
@@ -169,13 +170,16 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
     ) or [Chosen("default", ())]
     entries, baseline = _entries(given, chosen)
     experiment = _experiment(given, nodes)
+    inputs = _inputs(given, entries)
+    # Before anything is checksummed: it may be large, or have no end.
+    open_trace(given["trace"], sort=given["sort"], durations=given["durations"])
     out: Path | None = given["out"]
     with tempfile.TemporaryDirectory(prefix="inferx-") as name:
         folder = Path(name)
         writer = RunWriter(
             folder / "run" if out is None else out,
             command=list(canonical_words(ctx, without=_UNSHAPING)),
-            inputs=_inputs(given, entries),
+            inputs=inputs,
             settings=_settings(entries),
             baseline=baseline,
             slo_ttft_s=seconds_ns("slo-ttft", given["slo_ttft"]) / NS_PER_S,
@@ -281,7 +285,11 @@ def _experiment(given: Mapping[str, Any], nodes: tuple[NodeSpec, ...]) -> Experi
 
 
 def _inputs(given: Mapping[str, Any], entries: list[Entry]) -> dict[str, Path]:
-    """Return the files that the result depends on, by role; missing ones are told by readers."""
+    """Return the files that the result depends on, by role; missing ones are told by readers.
+
+    Raises:
+        DescriptionError: One is a pipe or a device, which could be read once, or for ever.
+    """
     inputs: dict[str, Path | None] = {
         "trace": given["trace"],
         "cluster": Path(given["cluster"]),
@@ -294,7 +302,12 @@ def _inputs(given: Mapping[str, Any], entries: list[Entry]) -> dict[str, Path]:
         inputs[f"policy.{entry.label}"] = Path(where) if where.endswith(".py") else None
         profile = Path(entry.profile_name)
         inputs[f"profile.{entry.profile.name}"] = profile if profile.suffix == ".toml" else None
-    return {role: path for role, path in inputs.items() if path is not None and exists(path)}
+    found = {role: path for role, path in inputs.items() if path is not None and exists(path)}
+    for role, path in found.items():
+        if not (path.is_file() or path.is_dir()):
+            what = role.partition(".")[0]
+            raise DescriptionError(f"{path}: not a regular file; expected one as {what}")
+    return found
 
 
 def _settings(entries: list[Entry]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Bad input of every kind: one line on stderr, a status that is not zero, and nothing written."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class Case:
     more: str = ""
     cluster: str = "g6e.12xlarge=1"
     status: int = 2
+    pipes: tuple[str, ...] = ()
 
 
 def text(trace: str, says: str) -> Case:
@@ -80,6 +82,7 @@ def field_of(written: str, says: str) -> Case:
     return Case(says, {"p.py": FIELD.format(field=written)}, more="--policy p.py")
 
 
+DAY = "HashOwner,HashApp,HashFunction,Trigger," + ",".join(map(str, range(1, 1441))) + "\n"
 HUGE = "x" * 3_000_000
 PARQUET = (TRACES / "tiny.parquet").read_bytes()
 CASES = {
@@ -93,6 +96,27 @@ CASES = {
     "trace is binary": Case("t.bin", {"t.bin": bytes(range(256)) * 40}, trace="t.bin"),
     "trace has one huge line": text(HUGE, "t.csv"),
     "trace has a huge row": text(AZURE + HUGE + "\n", "t.csv:3"),
+    "trace has no end": Case("/dev/zero: not a regular file", trace="/dev/zero"),
+    "trace is a pipe": Case("t.fifo: not a regular file", pipes=("t.fifo",), trace="t.fifo"),
+    "durations are a pipe": Case(
+        "t.fifo: not a regular file; expected one as durations",
+        pipes=("t.fifo",),
+        more="--durations t.fifo",
+    ),
+    "profile is a pipe": Case(
+        "t.toml: not a regular file", pipes=("t.toml",), more="--profile t.toml"
+    ),
+    "faults are a pipe": Case(
+        "t.toml: not a regular file", pipes=("t.toml",), more="--faults t.toml"
+    ),
+    "profile file is missing": Case("no such file; expected a profile", more="--profile no.toml"),
+    "trace has too many invocations": text(
+        DAY + "o,a,f,http,4000000000" + ",0" * 1439 + "\n",
+        "t.csv:2: column '1' is '4000000000'; expected a number, 0 to 1e+07",
+    ),
+    "trace has part of an invocation": text(
+        DAY + "o,a,f,http,0,0.5" + ",0" * 1438 + "\n", "column '2' is '0.5'; expected a whole"
+    ),
     "trace is truncated parquet": Case("t.pq", {"t.pq": PARQUET[:4000]}, trace="t.pq"),
     "trace is damaged parquet": Case(
         "t.pq", {"t.pq": PARQUET[:60] + b"\0" * 900 + PARQUET[960:]}, trace="t.pq"
@@ -287,11 +311,16 @@ def test_replay_refuses_in_one_line_and_leaves_nothing(name, call, one, tmp_path
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for pipe in case.pipes:
+        os.mkfifo(tmp_path / pipe)
     before = listing(tmp_path)
     trace = {"tiny": TRACES / "tiny.parquet", "one": one}.get(case.trace, case.trace)
-    words = ("replay", trace, "--cluster", case.cluster, "--out", "run", *case.more.split())
-    status, out, err = call(*words)
-    assert_one_line(status, out, err, case.says)
+    # The run is to be in folders that are not there; they go with it.
+    out = "run" if "run" in case.files or "run/x" in case.files else "new/folder/run"
+    words = ("replay", trace, "--cluster", case.cluster, "--out", out, *case.more.split())
+    status, told, err = call(*words)
+    assert_one_line(status, told, err, case.says)
+    assert len(err) < 400
     assert status == case.status
     assert listing(tmp_path) == before
 
