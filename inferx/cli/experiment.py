@@ -71,6 +71,8 @@ class Replication:
     functions: tuple[FunctionSpec, ...]
     trace: Path
     requests: int
+    last_ns: int
+    """When the last request arrives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,13 @@ class Experiment:
                 last = (trace, folder / f"seed-{seed}")
                 store_trace(*last)
             made.append(
-                Replication(seed=seed, functions=functions, trace=last[1], requests=len(trace))
+                Replication(
+                    seed=seed,
+                    functions=functions,
+                    trace=last[1],
+                    requests=len(trace),
+                    last_ns=int(trace.arrival_ns[-1]),
+                )
             )
         return made
 
@@ -177,10 +185,15 @@ def _equal(one: Trace, two: Trace) -> bool:
 
 
 def parse_profiles(texts: Sequence[str]) -> dict[str, str]:
-    """Return mechanism -> profile from `NAME` (for all) and `MECHANISM=NAME`."""
+    """Return mechanism -> profile from `NAME` (for all) and `MECHANISM=NAME`.
+
+    Raises:
+        DescriptionError: A profile cannot be used, even if no policy would use it.
+    """
     chosen: dict[str, str] = {}
     for text in texts:
         mechanism, equals, name = text.partition("=")
+        load_profile(name if equals else text)
         if not equals:
             chosen |= dict.fromkeys(PROFILE_OF, text)
         elif mechanism in PROFILE_OF:

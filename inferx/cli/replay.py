@@ -189,6 +189,7 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
         try:
             with writer, _nothing_of_nothing(writer):
                 replications = experiment.replicate(seeds, folder)
+                _check_warmup(given["warmup"], replications)
                 _attach(writer, nodes, replications)
                 try:
                     jobs = experiment.jobs(entries, replications)
@@ -212,6 +213,15 @@ def _nothing_of_nothing(writer: RunWriter) -> Iterator[None]:
         if not writer.rows:
             writer.abort()
         raise
+
+
+def _check_warmup(warmup_s: float, replications: list[Replication]) -> None:
+    """Refuse a warm-up that leaves no arrival to tell of."""
+    last_s = min(replication.last_ns for replication in replications) / NS_PER_S
+    if warmup_s > last_s:
+        raise DescriptionError(
+            f"warmup {warmup_s:g}: expected at most {last_s:g} s, when the last request arrives"
+        )
 
 
 def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], workers: int) -> None:
