@@ -123,7 +123,23 @@ class KnativePodAutoscaler:
 
 
 def bundle(stable_s: int = 60, grace_s: int = 30, utilisation: float = 0.7) -> PolicyBundle:
-    """Return the bundle with Knative's defaults."""
+    """Return the bundle with Knative's defaults.
+
+    Args:
+        stable_s: Length of the window that calm targets are averaged over, 6 to 3,600.
+        grace_s: How long the last pod stays after nothing is wanted, at least 0.
+        utilisation: Share of a pod's slots to aim at, above 0, at most 1.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+    # Knative's own bounds of the window are 6 s and 1 h.
+    if not 6 <= stable_s <= 3_600:
+        raise ValueError(f"stable_s is {stable_s}; expected 6 to 3600")
+    if not 0 <= grace_s <= 86_400:
+        raise ValueError(f"grace_s is {grace_s}; expected 0 to 86400")
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"utilisation is {utilisation:g}; expected above 0, at most 1")
     autoscaler = KnativePodAutoscaler(stable_s=stable_s, grace_s=grace_s, utilisation=utilisation)
     return PolicyBundle(
         name="scale-to-zero",

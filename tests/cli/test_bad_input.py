@@ -82,6 +82,11 @@ def field_of(written: str, says: str) -> Case:
     return Case(says, {"p.py": FIELD.format(field=written)}, more="--policy p.py")
 
 
+def settings(name: str, setting: str, says: str) -> Case:
+    """A shipped policy with a setting that it cannot have."""
+    return Case(says, more=f"--policy {name} --set {setting}")
+
+
 DAY = "HashOwner,HashApp,HashFunction,Trigger," + ",".join(map(str, range(1, 1441))) + "\n"
 HUGE = "x" * 3_000_000
 PARQUET = (TRACES / "tiny.parquet").read_bytes()
@@ -176,6 +181,22 @@ CASES = {
         more="--policy p.py",
     ),
     "policy has no such setting": Case("its settings are", more="--policy default --set gap=1"),
+    "setting is text for a number": settings("scale-to-zero", "grace_s=abc", "a whole number"),
+    "setting is a fraction": settings("scale-to-zero", "stable_s=7.5", "expected a whole number"),
+    "setting is no number": settings("scale-to-zero", "utilisation=nan", "a finite number"),
+    "setting is infinite": settings("serverlessllm", "keep_alive_s=inf", "a finite number"),
+    "setting is a switch": settings("inferx-reference", "trim=2", "expected true or false"),
+    "window is nothing": settings("scale-to-zero", "stable_s=0", "stable_s is 0; expected 6 to"),
+    "window is negative": settings("scale-to-zero", "stable_s=-5", "stable_s is -5; expected"),
+    "grace is negative": settings("scale-to-zero", "grace_s=-1", "grace_s is -1; expected 0"),
+    "no utilisation": settings("scale-to-zero", "utilisation=0", "expected above 0, at most 1"),
+    "keep-alive is negative": settings("serverlessllm", "keep_alive_s=-1", "keep_alive_s is -1"),
+    "no contexts": settings("inferx-reference", "contexts_per_gpu=0", "expected 1 to 1000"),
+    "setting of a file is infinite": Case(
+        "--set x=inf: expected a finite number",
+        {"p.py": policy("place", "return Defer('no')")},
+        more="--policy p.py --set x=inf",
+    ),
     "setting without a value": Case("NAME=VALUE", more="--policy default --set gaps"),
     "setting before any policy": Case("no --policy before", more="--set gaps=1 --policy default"),
     "setting twice": Case("second time", more="--policy default --set gaps=1 --set gaps=2"),
@@ -249,6 +270,8 @@ CASES = {
     "assign to no function": Case("assign 'uniform:0'", more="--assign uniform:0"),
     "profile is unknown": Case("profile", more="--profile magic"),
     "profile of an unknown mechanism": Case("expected one of", more="--profile magic=criu-memfd"),
+    "unused profile is unknown": Case("profile nope: unknown", more="--profile none=nope"),
+    "unused profile is empty": Case("profile '': unknown", more="--profile none="),
     "prepared is a word": Case("prepared 'yes'", more="--prepared yes"),
     "no jobs": Case("jobs 0", more="--jobs 0"),
     "jobs is a word": Case("--jobs", more="--jobs many"),
@@ -256,6 +279,7 @@ CASES = {
     "link loses all": Case("link-loss 1", more="--link-loss 1"),
     "link delay is NaN": Case("link-delay-ms nan", more="--link-delay-ms nan"),
     "warm-up is negative": Case("warmup -1", more="--warmup -1"),
+    "warm-up outlasts the trace": Case("warmup 1e+09: expected at most", more="--warmup 1e9"),
     "target is NaN": Case("slo-ttft nan", more="--slo-ttft nan"),
     "against is unknown": Case("policy nobody: unknown", more="--against nobody"),
     "option is unknown": Case("No such option", more="--polcy default"),
