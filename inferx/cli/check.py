@@ -21,7 +21,7 @@ from rich.text import Text
 
 from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.watched import METHODS
 from inferx.sim.conformance import LIMIT_S, Finding, compare_digests, conform, digests
 from inferx.sim.profile import Profile, load_profile
@@ -96,7 +96,11 @@ def _findings(policy: Chosen, profile: Profile, limit_s: float) -> Iterator[Find
     with ExitStack() as stack:
         # Both begin before either is waited for.
         asked = [stack.enter_context(_Elsewhere(policy, seed, limit_s)) for seed in _HASH_SEEDS]
-        one, two = [other.digests() for other in asked]
+        try:
+            one, two = [other.digests() for other in asked]
+        except PolicyError as error:
+            yield Finding(check="deterministic", verdict="fail", told=str(error))
+            return
     yield compare_digests("deterministic", one, two, "runs under two values of PYTHONHASHSEED")
 
 
@@ -134,13 +138,17 @@ class _Elsewhere:
         )
 
     def digests(self) -> dict[str, str]:
-        """Wait for the hash of each scenario."""
+        """Wait for the hash of each scenario.
+
+        Raises:
+            PolicyError: The policy cannot be made or run there, as it can here.
+        """
         assert self._process.stdout is not None
         out = self._process.stdout.read()
         if self._process.wait():
             self._errors.seek(0)
             told = (self._errors.read().strip().splitlines() or ["no message"])[-1]
-            return {"all": f"PYTHONHASHSEED={self._hash_seed}: {told}"}
+            raise PolicyError("whole", f"under PYTHONHASHSEED={self._hash_seed}: {told}", None)
         found: dict[str, str] = msgspec.json.decode(out, type=dict[str, str])
         return found
 
@@ -157,7 +165,9 @@ def _die_with_whom_asked() -> None:
     """End this process when its standard input closes: whoever started it has ended."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not through `sys.stdin`: Python would wait for its lock when it ends.
+        while os.read(0, 1):
+            pass
         leave(1)
 
     leave = os._exit  # No exit but this ends a thread's process at once.

@@ -273,6 +273,21 @@ def test_hash_seeds_are_compared_in_processes_of_their_own(call, tmp_path):
     assert any("calls hash()" in text for text in told)
 
 
+@pytest.mark.usefixtures("quick")
+def test_policy_that_can_be_made_here_alone_is_told(call, tmp_path):
+    path = tmp_path / "p.py"
+    path.write_text(
+        "if '--digests' in __import__('sys').argv: raise ImportError('not there')\n"
+        + EXAMPLE.read_text()
+    )
+    status, out, err = call("check", "--policy", f"{path}:bundle", "--json")
+    assert (status, err) == (1, "")
+    *_, last = json.loads(out)["findings"]
+    assert last["check"] == "deterministic"
+    assert "under PYTHONHASHSEED=1: inferx: policy" in last["told"]
+    assert "not there" in last["told"]
+
+
 def test_digests_that_differ_name_the_scenarios():
     found = compare_digests("same", {"a": "1", "b": "2"}, {"a": "1", "b": "3"}, "runs")
     assert (found.verdict, found.told) == ("fail", "runs differ in: b")
