@@ -24,6 +24,7 @@ from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
 from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.watched import METHODS
 from inferx.sim.conformance import LIMIT_S, Finding, compare_digests, conform, digests
+from inferx.sim.contained import without_exit
 from inferx.sim.profile import Profile, load_profile
 
 __all__ = ["check"]
@@ -68,15 +69,17 @@ def check(
     """
     if not 0.001 <= limit <= _MOST_S:  # Also refuses NaN.
         raise DescriptionError(f"limit {limit:g}: expected seconds, 0.001 to {_MOST_S:,.0f}")
+    if only_digests:
+        _die_with_whom_asked()
     chosen = chosen_policies(ctx.meta["order"], policies, settings)
     if len(chosen) != 1:
         raise click.UsageError("expected one --policy")
     policy = chosen[0]
-    with contextlib.redirect_stdout(sys.stderr):  # What a policy prints is not our output.
+    # What a policy prints is not our output, and it does not end us.
+    with contextlib.redirect_stdout(sys.stderr), without_exit():
         mechanism = policy.make().mechanism
         profile = load_profile(PROFILE_OF.get(mechanism, PROFILE_OF["none"]))
         if only_digests:
-            _die_with_whom_asked()
             found = digests(policy.make, profile, limit_s=limit)
             sys.__stdout__.write(msgspec.json.encode(found).decode())  # type: ignore[union-attr]  # a command has a stdout
             return

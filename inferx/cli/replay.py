@@ -32,6 +32,7 @@ from inferx.cli.progress import watching
 from inferx.core.errors import DescriptionError
 from inferx.core.types import NodeSpec
 from inferx.core.units import NS_PER_MS, NS_PER_S
+from inferx.sim.contained import without_exit
 from inferx.sim.faults import Faults, load_faults
 from inferx.sim.link import LinkModel
 from inferx.sim.output import RunWriter, summary_table
@@ -253,7 +254,8 @@ def _entries(given: Mapping[str, Any], chosen: list[Chosen]) -> tuple[list[Entry
     """Return the policies and the label of the baseline, which joins them if it is not there."""
     profiles = parse_profiles(given["profiles"])
     against: str | None = given["against"]
-    with contextlib.redirect_stdout(sys.stderr):  # What a policy prints is not our output.
+    # What a policy prints is not our output, and it does not end us.
+    with contextlib.redirect_stdout(sys.stderr), without_exit():
         entries = entries_of(chosen, profiles)
         if against is None:
             return entries, None

@@ -30,6 +30,7 @@ from typing import Any, Final, NoReturn, Self
 
 from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
+from inferx.sim.contained import without_exit
 from inferx.sim.driver import simulate
 from inferx.sim.record import RunRecord
 from inferx.sim.workload.stored import map_trace
@@ -85,26 +86,12 @@ def run_job(job: Job, on_progress: Callable[[int], None] | None = None) -> RunRe
     trace = map_trace(job.trace, names, ())
     try:
         # Output of the policy's own is not output of the command.
-        with contextlib.redirect_stdout(sys.stderr), _kept_alive():
+        with contextlib.redirect_stdout(sys.stderr), without_exit():
             bundle = dataclasses.replace(job.make(), name=job.policy)
             chunks = _told(trace, on_progress)
             return simulate(job.world, chunks, bundle, seed=job.seed, explain=job.explain)
     except InferXError as error:
         raise RunError(f"policy {job.policy}, seed {job.seed}: {error}") from error
-
-
-@contextlib.contextmanager
-def _kept_alive() -> Iterator[None]:
-    """Make `os._exit` an exception: it would end us without a word, and leave half a run."""
-
-    def refuse(status: int) -> NoReturn:
-        raise SystemExit(f"it called os._exit({status})")
-
-    former, os._exit = os._exit, refuse
-    try:
-        yield
-    finally:
-        os._exit = former
 
 
 def _told(trace: Trace, on_progress: Callable[[int], None] | None) -> Iterator[Trace]:

@@ -168,6 +168,9 @@ CASES = {
     "policy leaves on import": Case(
         "SystemExit", {"p.py": "raise SystemExit"}, more="--policy p.py:bundle"
     ),
+    "policy ends the process on import": Case(
+        "it called os._exit(3)", {"p.py": "import os; os._exit(3)"}, more="--policy p.py:bundle"
+    ),
     "policy is binary": Case("p.py", {"p.py": bytes(range(256))}, more="--policy p.py:bundle"),
     "policy raises when made": Case(
         "KeyError", {"p.py": "def bundle(): return {}['x']"}, more="--policy p.py:bundle"

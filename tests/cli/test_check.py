@@ -239,6 +239,15 @@ def test_a_decision_that_never_ends_is_told_and_ends_the_check(call, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_policy_that_ends_the_process_is_told(call, tmp_path):
+    path = tmp_path / "p.py"
+    path.write_text(EXAMPLE.read_text().replace("rate =", "import os; os._exit(3); rate ="))
+    status, out, err = call("check", "--policy", f"{path}:bundle", "--json")
+    assert (status, err) == (1, "")
+    assert "it called os._exit(3)" in out
+
+
+@pytest.mark.usefixtures("quick")
 def test_slow_decisions_warn(tmp_path, monkeypatch):
     monkeypatch.setattr(conformance, "LARGE", (64,))
     monkeypatch.setitem(conformance._BUDGET_S, 64, 1e-9)
