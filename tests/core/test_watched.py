@@ -136,3 +136,7 @@ def test_an_async_policy_is_told_so_and_python_does_not_warn():
         bundle.placement.place(None, None, None)
     with pytest.raises(PolicyError, match="observer policy: it is async"):
         bundle.observers[0].observe(0, None)
+
+
+def test_a_bundle_that_can_be_worked_with_passes():
+    check_bundle(DEFAULT)
