@@ -7,6 +7,7 @@ returns a `PolicyBundle`, called with the settings given.
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,12 @@ from inferx.core.protocols import PolicyBundle
 __all__ = ["LoadError", "bundle_names", "load_bundle", "parse_setting"]
 
 Setting = int | float | bool | str
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (int, float, bool, str)}
+_EXPECTED: dict[type, str] = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+}
 
 
 class LoadError(InferXError):
@@ -60,18 +67,56 @@ def load_bundle(spec: str, settings: Mapping[str, Setting] | None = None) -> Pol
     """
     settings = dict(settings or {})
     factory = _factory(spec)
+    parameters = inspect.signature(factory).parameters
     try:
         inspect.signature(factory).bind(**settings)
     except TypeError as error:
-        known = ", ".join(inspect.signature(factory).parameters) or "none"
+        known = ", ".join(parameters) or "none"
         raise LoadError(f"policy {spec}: {error}; its settings are: {known}") from error
+    for name, value in settings.items():
+        wanted = parameters[name].annotation if name in parameters else inspect.Parameter.empty
+        settings[name] = _as_annotated(spec, name, value, wanted)
     try:
         made = factory(**settings)
+    except ValueError as error:
+        # What a bundle says of its settings; an error of its own code tells where it is.
+        if _raised_by(error, factory):
+            raise LoadError(f"policy {spec}: {error}") from error
+        raise LoadError(f"policy {spec}: it raised ValueError: {error}") from error
     except (Exception, SystemExit) as error:
         raise LoadError(f"policy {spec}: it raised {type(error).__name__}: {error}") from error
     if not isinstance(made, PolicyBundle):
         raise LoadError(f"policy {spec}: it made a {type(made).__name__}, expected a PolicyBundle")
     return made
+
+
+def _raised_by(error: ValueError, factory: Callable[..., object]) -> bool:
+    """Tell whether the function raised it itself, in a `raise` of its own."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_code is getattr(factory, "__code__", None)
+
+
+def _as_annotated(spec: str, name: str, value: Setting, wanted: object) -> Setting:
+    """Return a setting as the number, switch or text that the parameter is annotated as.
+
+    An annotation that is none of them, or absent, takes what was given, if it is finite.
+    """
+    kind = _KINDS.get(wanted if isinstance(wanted, str) else getattr(wanted, "__name__", ""))
+    expected = _EXPECTED.get(kind, "a finite number") if kind else "a finite number"
+    finite = not isinstance(value, float) or math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is str:
+        return value if isinstance(value, str) else _text(value)
+    fits = {int: type(value) is int, float: number, bool: type(value) is bool}
+    if not finite or (kind is not None and not fits[kind]):
+        raise LoadError(f"policy {spec}: --set {name}={_text(value)}: expected {expected}")
+    return float(value) if kind is float else value
+
+
+def _text(value: Setting) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _factory(spec: str) -> Callable[..., object]:

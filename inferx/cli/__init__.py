@@ -2,12 +2,14 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 
 import click
 
 from inferx import __version__
-from inferx.core.errors import InferXError
+from inferx.core.errors import InferXError, Terminated
 
 __all__ = ["main"]
 
@@ -48,8 +50,17 @@ def _group() -> None:
     """Replay traces under scheduling policies, and run the same policies in production."""
 
 
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
-    """Run a command; an operating error is one line on stderr and exit status 2."""
+    """Run a command; an operating error is one line on stderr and exit status 2.
+
+    SIGTERM, which `timeout` and container engines send, stops it as Ctrl-C does, with status 143.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         _group(prog_name="inferx", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -61,9 +72,11 @@ def main() -> None:
         else:
             _complain(error.format_message())
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("inferx: interrupted", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # Click turns both into its own Abort.
+        terminated = isinstance(stop, Terminated) or isinstance(stop.__cause__, Terminated)
+        click.echo(f"inferx: {'terminated' if terminated else 'interrupted'}", err=True)
+        sys.exit(143 if terminated else 130)
     except BrokenPipeError:
         # The reader of a pipe left, as `head` does; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

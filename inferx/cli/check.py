@@ -6,10 +6,12 @@ import inspect
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import click
 import msgspec
@@ -19,16 +21,18 @@ from rich.text import Text
 
 from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
+from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.watched import METHODS
-from inferx.sim.conformance import Finding, compare_digests, conform, digests
+from inferx.sim.conformance import LIMIT_S, Finding, compare_digests, conform, digests
+from inferx.sim.contained import without_exit
 from inferx.sim.profile import Profile, load_profile
 
 __all__ = ["check"]
 
 _HASH_SEEDS = ("1", "2")
-_DEADLINE_S = 600
 _STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red"}
-_TOTAL = {"pass": "passed", "warn": "slow", "fail": "failed"}
+_TOTAL = {"pass": "passed", "warn": "warned of", "fail": "failed"}
+_MOST_S = 86_400.0
 
 
 @click.command(
@@ -38,6 +42,13 @@ _TOTAL = {"pass": "passed", "warn": "slow", "fail": "failed"}
 )
 @click.option("--policy", "policies", multiple=True, required=True, metavar="NAME|FILE.py:BUNDLE")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of it.")
+@click.option(
+    "--limit",
+    default=LIMIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one small world may take.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--digests", "only_digests", is_flag=True, hidden=True)
 @click.pass_context
@@ -47,26 +58,32 @@ def check(
     *,
     policies: tuple[str, ...],
     settings: tuple[str, ...],
+    limit: float,
     as_json: bool,
     only_digests: bool,
 ) -> None:
     """Hold a policy to the kernel's rules.
 
     Runs it in small worlds: crowded, mixed, failing, empty. Says which slot breaks which rule.
-    Exits with 0 only when it passes all; a slow policy is warned about.
+    Exits with 0 only when it passes all; slow ones, and slots that were never asked, are warned of.
     """
+    if not 0.001 <= limit <= _MOST_S:  # Also refuses NaN.
+        raise DescriptionError(f"limit {limit:g}: expected seconds, 0.001 to {_MOST_S:,.0f}")
+    if only_digests:
+        _die_with_whom_asked()
     chosen = chosen_policies(ctx.meta["order"], policies, settings)
     if len(chosen) != 1:
         raise click.UsageError("expected one --policy")
     policy = chosen[0]
-    with contextlib.redirect_stdout(sys.stderr):  # What a policy prints is not our output.
+    # What a policy prints is not our output, and it does not end us.
+    with contextlib.redirect_stdout(sys.stderr), without_exit():
         mechanism = policy.make().mechanism
         profile = load_profile(PROFILE_OF.get(mechanism, PROFILE_OF["none"]))
         if only_digests:
-            found = digests(policy.make, profile)
+            found = digests(policy.make, profile, limit_s=limit)
             sys.__stdout__.write(msgspec.json.encode(found).decode())  # type: ignore[union-attr]  # a command has a stdout
             return
-        findings = list(_shown_as_found(policy, profile))
+        findings = list(_shown_as_found(policy, profile, limit))
     failed = sum(finding.verdict == "fail" for finding in findings)
     if as_json:
         facts = {"policy": policy.words, "passed": not failed, "findings": findings}
@@ -76,43 +93,88 @@ def check(
     sys.exit(1 if failed else 0)
 
 
-def _findings(policy: Chosen, profile: Profile) -> Iterator[Finding]:
-    yield from conform(policy.make, profile, _sources(policy))
-    with ThreadPoolExecutor(len(_HASH_SEEDS)) as pool:
-        one, two = pool.map(partial(_digests, policy), _HASH_SEEDS)
+def _findings(policy: Chosen, profile: Profile, limit_s: float) -> Iterator[Finding]:
+    if not (yield from conform(policy.make, profile, _sources(policy), limit_s=limit_s)):
+        return
+    with ExitStack() as stack:
+        # Both begin before either is waited for.
+        asked = [stack.enter_context(_Elsewhere(policy, seed, limit_s)) for seed in _HASH_SEEDS]
+        try:
+            one, two = [other.digests() for other in asked]
+        except PolicyError as error:
+            yield Finding(check="deterministic", verdict="fail", told=str(error))
+            return
     yield compare_digests("deterministic", one, two, "runs under two values of PYTHONHASHSEED")
 
 
-def _shown_as_found(policy: Chosen, profile: Profile) -> Iterator[Finding]:
+def _shown_as_found(policy: Chosen, profile: Profile, limit_s: float) -> Iterator[Finding]:
     """Yield the findings; tell on stderr how far they are, where that is a terminal."""
     if not sys.stderr.isatty():
-        yield from _findings(policy, profile)
+        yield from _findings(policy, profile, limit_s)
         return
     with Console(stderr=True).status("checking") as status:
-        for finding in _findings(policy, profile):
+        for finding in _findings(policy, profile, limit_s):
             status.update(f"checked: {finding.check}")
             yield finding
 
 
-def _digests(policy: Chosen, hash_seed: str) -> dict[str, str]:
-    """Return what happens in an interpreter of its own, under another hash seed."""
-    words = ["check", "--policy", policy.spec, "--digests"]
-    for name, value in policy.settings:
-        words += ["--set", f"{name}={value}"]
-    program = "import sys; from inferx.cli import main; sys.argv[0] = 'inferx'; main()"
-    done = subprocess.run(  # noqa: S603 - this interpreter, no shell.
-        [sys.executable, "-c", program, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_DEADLINE_S,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-    )
-    if done.returncode:
-        told = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"all": f"PYTHONHASHSEED={hash_seed}: {told}"}
-    found: dict[str, str] = msgspec.json.decode(done.stdout, type=dict[str, str])
-    return found
+class _Elsewhere:
+    """What happens in an interpreter of its own, under another hash seed; it ends with the block.
+
+    Its standard input is a pipe from here: it dies when that closes, however we end.
+    """
+
+    def __init__(self, policy: Chosen, hash_seed: str, limit_s: float) -> None:
+        words = ["check", "--policy", policy.spec, "--digests", "--limit", str(limit_s)]
+        for name, value in policy.settings:
+            words += ["--set", f"{name}={value}"]
+        program = "import sys; from inferx.cli import main; sys.argv[0] = 'inferx'; main()"
+        self._hash_seed = hash_seed
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process.
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, no shell.
+            [sys.executable, "-c", program, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Wait for the hash of each scenario.
+
+        Raises:
+            PolicyError: The policy cannot be made or run there, as it can here.
+        """
+        assert self._process.stdout is not None
+        out = self._process.stdout.read()
+        if self._process.wait():
+            self._errors.seek(0)
+            told = (self._errors.read().strip().splitlines() or ["no message"])[-1]
+            raise PolicyError("whole", f"under PYTHONHASHSEED={self._hash_seed}: {told}", None)
+        found: dict[str, str] = msgspec.json.decode(out, type=dict[str, str])
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        with self._process:  # Closes the pipes, and waits.
+            self._errors.close()
+
+
+def _die_with_whom_asked() -> None:
+    """End this process when its standard input closes: whoever started it has ended."""
+
+    def watch() -> None:
+        # Not through `sys.stdin`: Python would wait for its lock when it ends.
+        while os.read(0, 1):
+            pass
+        leave(1)
+
+    leave = os._exit  # No exit but this ends a thread's process at once.
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _sources(policy: Chosen) -> list[Path]:

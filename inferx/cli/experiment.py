@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from inferx.cli.options import Chosen
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.types import FunctionSpec, NodeSpec
-from inferx.core.watched import check_methods
+from inferx.core.watched import check_bundle
 from inferx.load import LoadError
 from inferx.sim.faults import Faults
 from inferx.sim.link import LinkModel
@@ -71,6 +71,8 @@ class Replication:
     functions: tuple[FunctionSpec, ...]
     trace: Path
     requests: int
+    last_ns: int
+    """When the last request arrives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,13 @@ class Experiment:
                 last = (trace, folder / f"seed-{seed}")
                 store_trace(*last)
             made.append(
-                Replication(seed=seed, functions=functions, trace=last[1], requests=len(trace))
+                Replication(
+                    seed=seed,
+                    functions=functions,
+                    trace=last[1],
+                    requests=len(trace),
+                    last_ns=int(trace.arrival_ns[-1]),
+                )
             )
         return made
 
@@ -177,10 +185,15 @@ def _equal(one: Trace, two: Trace) -> bool:
 
 
 def parse_profiles(texts: Sequence[str]) -> dict[str, str]:
-    """Return mechanism -> profile from `NAME` (for all) and `MECHANISM=NAME`."""
+    """Return mechanism -> profile from `NAME` (for all) and `MECHANISM=NAME`.
+
+    Raises:
+        DescriptionError: A profile cannot be used, even if no policy would use it.
+    """
     chosen: dict[str, str] = {}
     for text in texts:
         mechanism, equals, name = text.partition("=")
+        load_profile(name if equals else text)
         if not equals:
             chosen |= dict.fromkeys(PROFILE_OF, text)
         elif mechanism in PROFILE_OF:
@@ -199,13 +212,11 @@ def entries_of(chosen: Sequence[Chosen], profiles: Mapping[str, str]) -> list[En
     loaded: dict[str, Profile] = {}
     for one in chosen:
         bundle = one.make()
-        check_methods(bundle)
-        name = profiles.get(bundle.mechanism)
-        if name is None:
-            raise LoadError(
-                f"policy {one.spec}: mechanism {bundle.mechanism!r};"
-                f" expected one of {', '.join(PROFILE_OF)}"
-            )
+        try:
+            check_bundle(bundle)
+        except PolicyError as error:
+            raise LoadError(f"policy {one.spec}: {error}") from error
+        name = profiles[bundle.mechanism]
         if name not in loaded:
             loaded[name] = load_profile(name)
         label = one.label(bundle)

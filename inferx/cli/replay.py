@@ -32,11 +32,13 @@ from inferx.cli.progress import watching
 from inferx.core.errors import DescriptionError
 from inferx.core.types import NodeSpec
 from inferx.core.units import NS_PER_MS, NS_PER_S
+from inferx.sim.contained import without_exit
 from inferx.sim.faults import Faults, load_faults
 from inferx.sim.link import LinkModel
 from inferx.sim.output import RunWriter, summary_table
 from inferx.sim.report import write_report
 from inferx.sim.sweep import Job, sweep
+from inferx.sim.workload.read import open_trace
 from inferx.sim.workload.transform import parse_assign
 from inferx.spec.cluster import load_cluster
 from inferx.spec.document import exists
@@ -169,13 +171,16 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
     ) or [Chosen("default", ())]
     entries, baseline = _entries(given, chosen)
     experiment = _experiment(given, nodes)
+    inputs = _inputs(given, entries)
+    # Before anything is checksummed: it may be large, or have no end.
+    open_trace(given["trace"], sort=given["sort"], durations=given["durations"])
     out: Path | None = given["out"]
     with tempfile.TemporaryDirectory(prefix="inferx-") as name:
         folder = Path(name)
         writer = RunWriter(
             folder / "run" if out is None else out,
             command=list(canonical_words(ctx, without=_UNSHAPING)),
-            inputs=_inputs(given, entries),
+            inputs=inputs,
             settings=_settings(entries),
             baseline=baseline,
             slo_ttft_s=seconds_ns("slo-ttft", given["slo_ttft"]) / NS_PER_S,
@@ -186,8 +191,14 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
         try:
             with writer, _nothing_of_nothing(writer):
                 replications = experiment.replicate(seeds, folder)
+                _check_warmup(given["warmup"], replications)
                 _attach(writer, nodes, replications)
-                _run(writer, experiment.jobs(entries, replications), replications, given["jobs"])
+                try:
+                    jobs = experiment.jobs(entries, replications)
+                    _run(writer, jobs, replications, given["jobs"])
+                except KeyboardInterrupt:
+                    _detach_unused(writer, replications)
+                    raise
         except KeyboardInterrupt:
             if writer.rows:
                 _show(writer, out, as_json=given["as_json"])
@@ -204,6 +215,15 @@ def _nothing_of_nothing(writer: RunWriter) -> Generator[None]:
         if not writer.rows:
             writer.abort()
         raise
+
+
+def _check_warmup(warmup_s: float, replications: list[Replication]) -> None:
+    """Refuse a warm-up that leaves no arrival to tell of."""
+    last_s = min(replication.last_ns for replication in replications) / NS_PER_S
+    if warmup_s > last_s:
+        raise DescriptionError(
+            f"warmup {warmup_s:g}: expected at most {last_s:g} s, when the last request arrives"
+        )
 
 
 def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], workers: int) -> None:
@@ -233,7 +253,8 @@ def _entries(given: Mapping[str, Any], chosen: list[Chosen]) -> tuple[list[Entry
     """Return the policies and the label of the baseline, which joins them if it is not there."""
     profiles = parse_profiles(given["profiles"])
     against: str | None = given["against"]
-    with contextlib.redirect_stdout(sys.stderr):  # What a policy prints is not our output.
+    # What a policy prints is not our output, and it does not end us.
+    with contextlib.redirect_stdout(sys.stderr), without_exit():
         entries = entries_of(chosen, profiles)
         if against is None:
             return entries, None
@@ -275,7 +296,11 @@ def _experiment(given: Mapping[str, Any], nodes: tuple[NodeSpec, ...]) -> Experi
 
 
 def _inputs(given: Mapping[str, Any], entries: list[Entry]) -> dict[str, Path]:
-    """Return the files that the result depends on, by role; missing ones are told by readers."""
+    """Return the files that the result depends on, by role; missing ones are told by readers.
+
+    Raises:
+        DescriptionError: One is a pipe or a device, which could be read once, or for ever.
+    """
     inputs: dict[str, Path | None] = {
         "trace": given["trace"],
         "cluster": Path(given["cluster"]),
@@ -288,7 +313,12 @@ def _inputs(given: Mapping[str, Any], entries: list[Entry]) -> dict[str, Path]:
         inputs[f"policy.{entry.label}"] = Path(where) if where.endswith(".py") else None
         profile = Path(entry.profile_name)
         inputs[f"profile.{entry.profile.name}"] = profile if profile.suffix == ".toml" else None
-    return {role: path for role, path in inputs.items() if path is not None and exists(path)}
+    found = {role: path for role, path in inputs.items() if path is not None and exists(path)}
+    for role, path in found.items():
+        if not (path.is_file() or path.is_dir()):
+            what = role.partition(".")[0]
+            raise DescriptionError(f"{path}: not a regular file; expected one as {what}")
+    return found
 
 
 def _settings(entries: list[Entry]) -> dict[str, str]:
@@ -305,7 +335,25 @@ def _attach(
     """Write the descriptions that the run used; functions once where all seeds share them."""
     cluster = msgspec.json.format(msgspec.json.encode(nodes), indent=1)
     writer.attach("cluster.json", cluster.decode() + "\n")
-    alike = all(one.functions == replications[0].functions for one in replications)
-    for replication in replications[:1] if alike else replications:
-        name = "functions.json" if alike else f"functions-seed-{replication.seed}.json"
-        writer.attach(name, dump_functions(replication.functions))
+    if _alike(replications):
+        writer.attach("functions.json", dump_functions(replications[0].functions))
+        return
+    for replication in replications:
+        writer.attach(_functions_of(replication), dump_functions(replication.functions))
+
+
+def _detach_unused(writer: RunWriter, replications: list[Replication]) -> None:
+    """Take back the functions of seeds that never ran: the rows do not need them."""
+    ran = {row.seed for row in writer.rows}
+    if not _alike(replications):
+        for replication in replications:
+            if replication.seed not in ran:
+                writer.detach(_functions_of(replication))
+
+
+def _alike(replications: list[Replication]) -> bool:
+    return all(one.functions == replications[0].functions for one in replications)
+
+
+def _functions_of(replication: Replication) -> str:
+    return f"functions-seed-{replication.seed}.json"

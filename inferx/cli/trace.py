@@ -64,6 +64,13 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 _SEED = click.option(
     "--seed", default=0, show_default=True, callback=_seed, help="Seed of all that is random."
 )
+_READ_SEED = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    callback=_seed,
+    help="For Azure Functions 2019 alone: where in its minute a request falls.",
+)
 _READING = (
     click.option("--sort", is_flag=True, help="Sort a trace that should be in order but is not."),
     click.option(
@@ -97,7 +104,7 @@ def trace() -> None:
     )
 )
 @click.argument("trace", type=_FILE)
-@_options(_SEED, *_READING, _JSON)
+@_options(_READ_SEED, *_READING, _JSON)
 def info(*, trace: Path, seed: int, sort: bool, durations: Path | None, as_json: bool) -> None:
     """Describe a trace: rate, burstiness, popularity, sizes.
 
@@ -132,7 +139,7 @@ def info(*, trace: Path, seed: int, sort: bool, durations: Path | None, as_json:
     metavar="COUNT,...",
     help="Count misses of a least-recently-used cache of so many functions.",
 )
-@_options(_SEED, *_READING, _JSON)
+@_options(_READ_SEED, *_READING, _JSON)
 def reuse(
     *,
     trace: Path,
@@ -175,7 +182,7 @@ def reuse(
     )
 )
 @click.argument("trace", type=_FILE)
-@_options(*_WRITING, _SEED, *_READING, _JSON)
+@_options(*_WRITING, _READ_SEED, *_READING, _JSON)
 def convert(
     *,
     trace: Path,

@@ -1,6 +1,6 @@
 """Operating errors. A message says what, which id, and what was expected."""
 
-__all__ = ["DescriptionError", "InferXError", "LocalProtocolError", "PolicyError"]
+__all__ = ["DescriptionError", "InferXError", "LocalProtocolError", "PolicyError", "Terminated"]
 
 
 class InferXError(Exception):
@@ -29,3 +29,7 @@ class PolicyError(InferXError):
         super().__init__(f"{slot} policy: {check}{tail}")
         self.slot = slot
         self.check = check
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, by SIGTERM; like Ctrl-C, but nobody sits at a terminal."""

@@ -6,9 +6,10 @@ is possible, `machine/proposals.py` checks.
 """
 
 import dataclasses
+import inspect
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeGuard, cast
 
 import numpy as np
@@ -34,7 +35,7 @@ from inferx.core.protocols import (
 from inferx.core.types import I32, FunctionId, Tier, Want
 from inferx.core.view import ClusterView
 
-__all__ = ["METHODS", "check_methods", "watched"]
+__all__ = ["METHODS", "bundle_faults", "check_bundle", "watched"]
 
 METHODS: Final = {
     "admission": ("admit",),
@@ -50,12 +51,33 @@ _SEPARATOR: Final = re.compile(r"[/\\]")
 _BESIDE: Final = re.compile(r"/(?:site-packages|inferx/sim|inferx/core)/")
 
 
-def check_methods(bundle: PolicyBundle) -> None:
-    """Assert that every slot's policy has its methods.
+MECHANISMS: Final = ("snapshot", "loader", "none")
+"""What a bundle may presume of how pods start."""
+_PERIODS: Final = (("control_period_ns", 1), ("settle_ns", 0), ("patience_ns", 0))
+"""Times of a bundle, and the least that each may be."""
+_MOST_PODS: Final = (1 << 31) - 1
+
+
+def check_bundle(bundle: PolicyBundle) -> None:
+    """Assert that every slot's policy has its methods, and that plain fields can be worked with.
 
     Raises:
-        PolicyError: A slot lacks a method.
+        PolicyError: A slot lacks a method, or a field is none that the kernel can keep to.
     """
+    _check_methods(bundle)
+    for fault in bundle_faults(bundle):
+        raise PolicyError("bundle", fault, None)
+
+
+def bundle_faults(bundle: PolicyBundle) -> Iterator[str]:
+    """Yield what is wrong with the plain fields: which, what was found, what was expected."""
+    name: Any = bundle.name  # A bundle made elsewhere may hold anything.
+    if not (isinstance(name, str) and name.strip() and name.isprintable() and "/" not in name):
+        yield f"name: {name!r:.200}, expected a printable text without a slash"
+    yield from _work_faults(bundle)
+
+
+def _check_methods(bundle: PolicyBundle) -> None:
     for slot, methods in METHODS.items():
         for method in methods:
             if not callable(getattr(getattr(bundle, slot), method, None)):
@@ -63,13 +85,34 @@ def check_methods(bundle: PolicyBundle) -> None:
                 raise PolicyError(slot, f"{kind} has no method {method!r}", None)
 
 
+def _work_faults(bundle: PolicyBundle) -> Iterator[str]:
+    """Yield what is wrong with the fields that the kernel works by."""
+    if bundle.mechanism not in MECHANISMS:
+        yield f"mechanism: {bundle.mechanism!r:.200}, expected one of {', '.join(MECHANISMS)}"
+    for field in ("snapshots", "whole_gpus"):
+        if type(getattr(bundle, field)) is not bool:
+            yield f"{field}: {getattr(bundle, field)!r:.200}, expected true or false"
+    for field, least in _PERIODS:
+        value: object = getattr(bundle, field)
+        if type(value) is not int or value < least:
+            yield f"{field}: {value!r:.200}, expected whole nanoseconds, at least {least}"
+    if type(bundle.observers) is not tuple:
+        yield f"observers: {bundle.observers!r:.200}, expected a tuple"
+    elif not all(callable(getattr(one, "observe", None)) for one in bundle.observers):
+        yield "observers: one has no method 'observe', expected observe(now_ns, event)"
+
+
 def watched(bundle: PolicyBundle) -> PolicyBundle:
     """Return the same bundle with every slot looked at.
 
+    Its name may be any: commands add to it what was set.
+
     Raises:
-        PolicyError: A slot lacks a method.
+        PolicyError: A slot lacks a method, or a field is none that the kernel can keep to.
     """
-    check_methods(bundle)
+    _check_methods(bundle)
+    for fault in _work_faults(bundle):
+        raise PolicyError("bundle", fault, None)
     explains = callable(getattr(bundle.placement, "explain", None))
     return dataclasses.replace(
         bundle,
@@ -95,6 +138,11 @@ def _raised(slot: str, error: BaseException) -> PolicyError:
 
 
 def _wrong(slot: str, expected: str, answer: object) -> PolicyError:
+    if isinstance(answer, Coroutine):
+        answer.close()  # Or Python warns that nobody awaited it.
+        return PolicyError(
+            slot, f"it is async; policies are synchronous: expected {expected}", None
+        )
     return PolicyError(slot, f"it returned {answer!r:.200}; expected {expected}", None)
 
 
@@ -262,9 +310,10 @@ class _Scaling:
 
     def target(self, function: FunctionId, view: ClusterView) -> int:
         answer = _ask("scaling", self._policy.target, function, view)
-        if _is_whole(answer):
+        if _is_whole(answer) and 0 <= answer <= _MOST_PODS:
             return int(answer)
-        raise _wrong("scaling", "a whole number from target()", answer)
+        expected = f"a whole number of pods from target(), 0 to {_MOST_PODS:,}"
+        raise _wrong("scaling", expected, answer)
 
     def targets(self, view: ClusterView) -> I32 | None:
         answer = _ask("scaling", self._policy.targets, view)
@@ -272,7 +321,11 @@ class _Scaling:
             return None
         count = len(view.functions.specs)
         if _are_counts(answer, count):
-            return answer
+            wrong = (answer < -1) | (answer > _MOST_PODS)
+            if not wrong.any():
+                return answer
+            expected = f"-1 to {_MOST_PODS:,} for each function from targets()"
+            raise _wrong("scaling", expected, int(answer[wrong][0]))
         expected = f"None or an integer array of shape ({count},) from targets()"
         raise _wrong("scaling", expected, answer)
 
@@ -284,4 +337,6 @@ class _Observer:
         self._observe = policy.observe
 
     def observe(self, now_ns: int, event: object) -> None:
-        _ask("observer", self._observe, now_ns, event)
+        answer: object = _ask("observer", self._observe, now_ns, event)
+        if inspect.iscoroutine(answer):
+            raise _wrong("observer", "nothing from observe()", cast("object", answer))

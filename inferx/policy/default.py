@@ -68,6 +68,8 @@ WORTH = 3.0
 """Evicting for a nearer start must be expected to be this many times sooner."""
 BESIDE = 0.1
 """Share of a start that each other one under way on its node adds to it."""
+MOST_S = 366 * 86_400.0
+"""The longest time that a setting may be."""
 RETURN = 1.5
 """Resumes that a pod takes which must first arrive in host memory: half of that way is left."""
 
@@ -328,6 +330,19 @@ def bundle(
         patience_s: How long a pod may be wanted before busy ones are drained for it.
         moves: Promotions a control period.
     """
+    if not gaps > 0:
+        raise ValueError(f"gaps is {gaps:g}; expected above 0")
+    if not 0 <= pause_s <= MOST_S:
+        raise ValueError(f"pause_s is {pause_s:g}; expected seconds, 0 to a year")
+    if not 0 <= least_s <= most_s <= MOST_S:
+        told = f"least_s is {least_s:g}, most_s {most_s:g}"
+        raise ValueError(f"{told}; expected 0 <= least_s <= most_s, at most a year")
+    if not 0 < headroom < 1:
+        raise ValueError(f"headroom is {headroom:g}; expected above 0, below 1")
+    if not 0 <= patience_s <= MOST_S:
+        raise ValueError(f"patience_s is {patience_s:g}; expected seconds, 0 to a year")
+    if not 0 <= moves <= 1_000:
+        raise ValueError(f"moves is {moves}; expected 0 to 1000")
     eviction = SwapOut(RankedEviction(LeastRegret(), Tier.DRAM))
     scored = Scored((("soonest ready", 1.0, SoonestReady()), ("best fit", 0.05, BestFit())))
     return PolicyBundle(

@@ -19,9 +19,13 @@ Source: repository inferx-net/inferx at 875cb0f: `ixshare/src/scheduler/schedule
 - What does not fit a node's disk or host memory is passed over; nothing makes room for it there.
 
 Differs: a snapshot that the shared store has is copied, where the original takes it again on each
-node; snapshotting does not evict; min_replica is filled at once, where the original fills one in
-4 s; returned leases serve whoever waits, where the original lets a request wait for a new pod; a
-function is not given up after three failed snapshots.
+node; snapshotting does not evict idle pods to have a GPU, as the original's does; min_replica is
+filled at once, where the original fills one in 4 s, over all functions; returned leases serve
+whoever waits, where the original lets a request wait for a new pod; a request waits as long as its
+function's queue allows, where a reaper ends leases that have waited for 30 s; a want beyond
+max_replica waits, where the original answers it with an error; a function is not given up after
+three failed snapshots, nor a gateway's worker after its fourth failure; status reports do not make
+an idle pod recently used.
 """
 
 from collections.abc import Sequence
@@ -289,7 +293,12 @@ def bundle(contexts_per_gpu: int = 1, *, trim: bool = False) -> PolicyBundle:
     Args:
         contexts_per_gpu: How many resumed pods share a GPU (`MaxContextPerGPU`).
         trim: Whether victims that do not help are spared; the original kills them.
+
+    Raises:
+        ValueError: No pod would ever share a GPU, or more than any GPU holds.
     """
+    if not 1 <= contexts_per_gpu <= 1_000:
+        raise ValueError(f"contexts_per_gpu is {contexts_per_gpu}; expected 1 to 1000")
     books = _Books(contexts_per_gpu)
     return PolicyBundle(
         name="inferx-reference",

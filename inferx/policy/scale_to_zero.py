@@ -3,10 +3,11 @@
 Source: Knative Serving's pod autoscaler (KPA), repository knative/serving at 98e5ef9,
 `pkg/autoscaler`: stable window 60 s, panic window 10 % of it, panic threshold 200 %, tick 2 s,
 target 70 % of a pod's concurrency, scale-up by at most 1,000 times and scale-down to no less than
-half a tick, and 30 s of grace before zero.
+half a tick, and 30 s of grace before zero. A window that is not full yet is averaged over the
+seconds since its first sample; a function silent for a whole window begins anew.
 
-Differs: one concurrency sample a second instead of one a pod and second; the activator, which wakes
-a function at zero, is the kernel's demand.
+Differs: one concurrency sample a second instead of one a pod and second; a second without a report
+counts as one of no requests; the activator, which wakes a function at zero, is the kernel's demand.
 """
 
 from dataclasses import dataclass, field
@@ -46,6 +47,10 @@ class KnativePodAutoscaler:
     _load: F64 = field(default_factory=lambda: np.zeros((0, 0)))
     """Request-seconds in each second of the stable window. Shape (functions, stable_s)."""
     _second: int = 0
+    _first: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Second of each function's first sample since it was last silent for a window."""
+    _last: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Second of its latest sample."""
     _panic_until_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     _panic_pods: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     _wanted_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -58,6 +63,8 @@ class KnativePodAutoscaler:
             self._load = np.vstack(
                 (self._load.reshape(-1, self.stable_s), np.zeros((more, self.stable_s)))
             )
+            self._first = np.append(self._first, np.zeros(more, np.int64))
+            self._last = np.append(self._last, np.full(more, -FOREVER_NS))
             self._panic_until_ns = np.append(self._panic_until_ns, np.full(more, -1))
             self._panic_pods = np.append(self._panic_pods, np.zeros(more, np.int32))
             self._wanted_ns = np.append(self._wanted_ns, np.full(more, -FOREVER_NS))
@@ -81,6 +88,9 @@ class KnativePodAutoscaler:
         window_s = event.window_ns / NS_PER_S
         for function, inside in zip(event.functions, event.concurrency_milli, strict=True):
             self._load[function, column] += inside / 1000 * window_s
+            if self._second - self._last[function] >= self.stable_s:
+                self._first[function] = self._second
+            self._last[function] = self._second
 
     def target(self, function: FunctionId, view: ClusterView) -> int:
         """Return the latest target; one where it is zero, for somebody asks."""
@@ -96,8 +106,9 @@ class KnativePodAutoscaler:
         per_pod = np.maximum(1.0, functions.slots * self.utilisation)
         panic_s = max(1, int(self.stable_s * self.panic_share))
         recent = (self._second - np.arange(panic_s)) % self.stable_s
-        stable = self._load.sum(axis=1) / self.stable_s
-        panic = self._load[:, recent].sum(axis=1) / panic_s
+        since_s = self._second - self._first + 1
+        stable = self._load.sum(axis=1) / np.minimum(since_s, self.stable_s)
+        panic = self._load[:, recent].sum(axis=1) / np.minimum(since_s, panic_s)
         ready = functions.ready.astype(np.float64)
         most = np.ceil(self.up * np.maximum(ready, 1.0))
         least = np.floor(ready / self.down)
@@ -123,7 +134,23 @@ class KnativePodAutoscaler:
 
 
 def bundle(stable_s: int = 60, grace_s: int = 30, utilisation: float = 0.7) -> PolicyBundle:
-    """Return the bundle with Knative's defaults."""
+    """Return the bundle with Knative's defaults.
+
+    Args:
+        stable_s: Length of the window that calm targets are averaged over, 6 to 3,600.
+        grace_s: How long the last pod stays after nothing is wanted, at least 0.
+        utilisation: Share of a pod's slots to aim at, above 0, at most 1.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+    # Knative's own bounds of the window are 6 s and 1 h.
+    if not 6 <= stable_s <= 3_600:
+        raise ValueError(f"stable_s is {stable_s}; expected 6 to 3600")
+    if not 0 <= grace_s <= 86_400:
+        raise ValueError(f"grace_s is {grace_s}; expected 0 to 86400")
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"utilisation is {utilisation:g}; expected above 0, at most 1")
     autoscaler = KnativePodAutoscaler(stable_s=stable_s, grace_s=grace_s, utilisation=utilisation)
     return PolicyBundle(
         name="scale-to-zero",

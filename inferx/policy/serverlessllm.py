@@ -9,9 +9,11 @@ the slowest link from the tier where its checkpoint lies; the server with the le
 loaded by a fast loader, not from snapshots: one that ends leaves its checkpoint in the host-memory
 pool.
 
-Differs: no live migration of running inference; a full memory pool turns the newcomer away to disk
-where the original pushes out the least recently used; as many pods as the requests need slots,
-where the repository scales by two ongoing requests a pod.
+Differs: no live migration of running inference; a load that is queued counts as long as the one
+that is asked about, so that n of them make 1 + n times its own, where the original sums the times
+of the loads that wait; a full memory pool turns the newcomer away to disk where the original pushes
+out the least recently used; as many pods as the requests need slots, where the repository scales by
+two ongoing requests a pod.
 """
 
 from dataclasses import dataclass
@@ -57,7 +59,13 @@ class LoadingTime:
 
 
 def bundle(keep_alive_s: float = 0.0) -> PolicyBundle:
-    """Return the bundle; `keep_alive_s` is how long an idle pod keeps its GPU."""
+    """Return the bundle; `keep_alive_s` is how long an idle pod keeps its GPU.
+
+    Raises:
+        ValueError: It is less than nothing, or longer than a year.
+    """
+    if not 0 <= keep_alive_s <= 366 * 86_400:
+        raise ValueError(f"keep_alive_s is {keep_alive_s:g}; expected seconds, 0 to a year")
     return PolicyBundle(
         name="serverlessllm",
         admission=AdmitAll(),

@@ -8,9 +8,14 @@ import ast
 import contextlib
 import dataclasses
 import inspect
+import re
+import signal
 import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,14 +26,14 @@ from inferx.core.errors import InferXError, PolicyError
 from inferx.core.protocols import PolicyBundle
 from inferx.core.units import NS_PER_S
 from inferx.core.view import ClusterView
-from inferx.core.watched import METHODS
+from inferx.core.watched import METHODS, bundle_faults
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import result_sha256, summarise
 from inferx.sim.profile import Profile
 from inferx.sim.record import RunRecord
 from inferx.sim.scenarios import LARGE, SCENARIOS, Scenario, hungry, large
 
-__all__ = ["Finding", "compare_digests", "conform", "digests"]
+__all__ = ["LIMIT_S", "Finding", "compare_digests", "conform", "digests"]
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -44,7 +49,6 @@ _ARGUMENTS: Final = {
     "observe": ("now_ns", "event"),
 }
 """What each method is called with, by position."""
-_MECHANISMS: Final = ("snapshot", "loader", "none")
 _BANNED: Final = frozenset(
     {
         "aiohttp",
@@ -106,6 +110,9 @@ _BUDGET_S: Final = {64: 0.001, 1_024: 0.010}
 _TIMING_S: Final = 5.0
 """Real time after which a run is left: its medians are known."""
 _SEED: Final = 1
+_KERNEL: Final = re.compile("/inferx/(?:core|sim)/")
+LIMIT_S: Final = 60.0
+"""Real time that one scenario may take; each takes a second or less."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,14 +124,22 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def conform(
-    make: Callable[[], PolicyBundle], profile: Profile, sources: Sequence[Path] = ()
-) -> Iterator[Finding]:
+    make: Callable[[], PolicyBundle],
+    profile: Profile,
+    sources: Sequence[Path] = (),
+    *,
+    limit_s: float = LIMIT_S,
+) -> Generator[Finding, None, bool]:
     """Yield the outcome of each check, in order, as it is known.
 
     Args:
         make: Makes a fresh bundle, as often as it is called.
         profile: Start-up times that suit the bundle's mechanism.
         sources: The policy's own files, to look at their imports.
+        limit_s: Real time that one scenario may take; the first that takes longer is the last.
+
+    Returns:
+        Whether it can be run at all, within the limit.
     """
     shape = _shape(make())
     yield shape
@@ -132,26 +147,44 @@ def conform(
         yield _sources(sources)
     if shape.verdict == "fail":
         yield Finding(check="runs", verdict="fail", told="not run: the slots must be right first")
-        return
-    for scenario in SCENARIOS:
-        yield _run(scenario, make, profile)
-    yield _twice(make, profile)
-    yield _starvation(make, profile)
-    for gpus in LARGE:
-        yield _time(gpus, make, profile)
+        return False
+    asked: set[str] = set()
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        (f"runs: {scenario.name}", partial(_run, scenario, make, profile, asked))
+        for scenario in SCENARIOS
+    ]
+    checks += [
+        ("asked", partial(_asked, asked)),
+        ("deterministic", partial(_twice, make, profile)),
+        ("no starvation", partial(_starvation, make, profile)),
+    ]
+    checks += [
+        (f"decision time, {gpus:,} GPUs", partial(_time, gpus, make, profile)) for gpus in LARGE
+    ]
+    for check, carry_out in checks:
+        try:
+            with _limited(limit_s):
+                found = carry_out()
+        except _TooLongError as late:
+            told = f"{_late(late, limit_s)}; what comes after it was not run"
+            yield Finding(check=check, verdict="fail", told=told)
+            return False
+        yield found
+    return True
 
 
 # -- what it looks like ---
 def _shape(bundle: PolicyBundle) -> Finding:
     """Check slots, methods, arguments and the bundle's own fields."""
-    wrong = [*_missing(bundle), *_fields(bundle)]
+    wrong = [*_missing(bundle), *bundle_faults(bundle)]
     told = "; ".join(wrong) or "every slot has its methods"
     return Finding(check="slots", verdict="fail" if wrong else "pass", told=told)
 
 
 def _missing(bundle: PolicyBundle) -> Iterator[str]:
     slots = [(slot, getattr(bundle, slot), methods) for slot, methods in METHODS.items()]
-    slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
+    if type(bundle.observers) is tuple:
+        slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
     for slot, policy, methods in slots:
         for name in methods:
             method = getattr(policy, name, None)
@@ -163,21 +196,6 @@ def _missing(bundle: PolicyBundle) -> Iterator[str]:
                 inspect.signature(method).bind(*_ARGUMENTS[name])
             except TypeError as error:
                 yield f"{slot}: {type(policy).__name__}.{name} is not {wanted}: {error}"
-
-
-def _fields(bundle: PolicyBundle) -> Iterator[str]:
-    name: Any = bundle.name  # A bundle made elsewhere may hold anything.
-    if not isinstance(name, str) or not name:
-        yield f"name: {bundle.name!r}, expected a text"
-    if bundle.mechanism not in _MECHANISMS:
-        yield f"mechanism: {bundle.mechanism!r}, expected one of {', '.join(_MECHANISMS)}"
-    for name in ("snapshots", "whole_gpus"):
-        if not isinstance(getattr(bundle, name), bool):
-            yield f"{name}: {getattr(bundle, name)!r}, expected true or false"
-    for name, least in (("control_period_ns", 1), ("settle_ns", 0), ("patience_ns", 0)):
-        value = getattr(bundle, name)
-        if type(value) is not int or value < least:
-            yield f"{name}: {value!r}, expected whole nanoseconds, at least {least}"
 
 
 def _sources(sources: Sequence[Path]) -> Finding:
@@ -224,6 +242,42 @@ def _impure(path: Path) -> Iterator[tuple[int, str]]:
 
 class _EnoughError(BaseException):
     """Ends a run whose decisions have been timed for long enough; no handler may take it."""
+
+
+class _TooLongError(BaseException):
+    """Ends what takes too long; no handler may take it, a policy's least of all."""
+
+
+@contextlib.contextmanager
+def _limited(limit_s: float) -> Generator[None]:
+    """Raise `_TooLongError` in the block once it has taken so long, where the system can."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise _TooLongError
+
+    former = signal.signal(signal.SIGALRM, end)
+    # It rings again: a bare `except` in a policy may have swallowed the first.
+    signal.setitimer(signal.ITIMER_REAL, limit_s, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def _late(late: _TooLongError, limit_s: float) -> str:
+    """Say how long it took, and in which line of the policy it was ended."""
+    frames = traceback.extract_tb(late.__traceback__)
+    asked = [at for at, frame in enumerate(frames) if frame.name in {"_ask", "call"}]
+    inside = frames[asked[-1] + 1 :] if asked else []
+    mine = [at for at in inside if not _KERNEL.search(Path(at.filename).as_posix())]
+    at = f", at {Path(mine[-1].filename).name}:{mine[-1].lineno}" if mine else ""
+    return f"not over after {limit_s:g} s{at}; expected a second or so (--limit allows more)"
 
 
 # -- what it does ---
@@ -288,16 +342,30 @@ def _simulated(scenario: Scenario, bundle: PolicyBundle, profile: Profile) -> Ru
     return simulate(scenario.world(profile), [scenario.trace()], bundle, seed=_SEED, explain=True)
 
 
-def _run(scenario: Scenario, make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
-    """Check that a scenario runs to its end, with every proposal possible."""
+def _run(
+    scenario: Scenario, make: Callable[[], PolicyBundle], profile: Profile, asked: set[str]
+) -> Finding:
+    """Check that a scenario runs to its end, with every proposal possible; note who was asked."""
     check = f"runs: {scenario.name}"
+
+    def noting(slot: str, ask: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        asked.add(slot)
+        return _guarding(slot, ask, arguments)
+
     try:
-        row = summarise(_simulated(scenario, _probed(make(), _guarding), profile))
+        row = summarise(_simulated(scenario, _probed(make(), noting), profile))
     except (InferXError, AssertionError) as error:
         return Finding(check=check, verdict="fail", told=_words(error))
     rest = row.refused + row.aborted + row.unfinished
     told = f"{row.finished:,} of {row.arrived:,} requests finished"
     return Finding(check=check, verdict="pass", told=told + (f", {rest:,} not" if rest else ""))
+
+
+def _asked(asked: set[str]) -> Finding:
+    """Warn of slots that no scenario asked: nothing is known of them."""
+    never = [slot for slot in METHODS if slot not in asked]
+    told = f"never asked, so never tried: {', '.join(never)}" if never else "every slot was asked"
+    return Finding(check="asked", verdict="warn" if never else "pass", told=told)
 
 
 def _words(error: Exception) -> str:
@@ -306,15 +374,26 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-def digests(make: Callable[[], PolicyBundle], profile: Profile) -> dict[str, str]:
-    """Return the hash of what happened in each scenario that runs."""
+def digests(
+    make: Callable[[], PolicyBundle], profile: Profile, *, limit_s: float = LIMIT_S
+) -> dict[str, str]:
+    """Return the hash of what happened in each scenario that runs; the first too long is last."""
     found: dict[str, str] = {}
     for scenario in SCENARIOS:
         try:
-            found[scenario.name] = result_sha256(_simulated(scenario, make(), profile))
-        except (InferXError, AssertionError) as error:
-            found[scenario.name] = _words(error)
+            with _limited(limit_s):
+                found[scenario.name] = _digest(scenario, make, profile)
+        except _TooLongError as late:
+            found[scenario.name] = _late(late, limit_s)
+            break
     return found
+
+
+def _digest(scenario: Scenario, make: Callable[[], PolicyBundle], profile: Profile) -> str:
+    try:
+        return result_sha256(_simulated(scenario, make(), profile))
+    except (InferXError, AssertionError) as error:
+        return _words(error)
 
 
 def compare_digests(check: str, one: dict[str, str], two: dict[str, str], what: str) -> Finding:
@@ -327,7 +406,10 @@ def compare_digests(check: str, one: dict[str, str], two: dict[str, str], what: 
 
 
 def _twice(make: Callable[[], PolicyBundle], profile: Profile) -> Finding:
-    one, two = digests(make, profile), digests(make, profile)
+    one, two = (
+        {scenario.name: _digest(scenario, make, profile) for scenario in SCENARIOS}
+        for _ in range(2)
+    )
     return compare_digests("deterministic", one, two, "two runs in one process")
 
 
@@ -377,6 +459,9 @@ def _time(gpus: int, make: Callable[[], PolicyBundle], profile: Profile) -> Find
         return Finding(check=check, verdict="fail", told=_words(error))
     medians = {slot: statistics.median(times) for slot, times in taken.items()}
     slow = any(median > _BUDGET_S[gpus] for median in medians.values())
-    told = ", ".join(f"{slot} {median * 1e6:,.0f}" for slot, median in sorted(medians.items()))
+    told = ", ".join(
+        f"{slot} {medians[slot] * 1e6:,.0f}" if slot in medians else f"{slot} never asked"
+        for slot in sorted({*METHODS, *medians})
+    )
     over = f"; over {_BUDGET_S[gpus] * 1e3:g} ms is slow" if slow else ""
     return Finding(check=check, verdict="warn" if slow else "pass", told=f"median µs: {told}{over}")

@@ -43,6 +43,8 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def load_faults(path: Path, nodes: tuple[NodeSpec, ...]) -> Faults:
     """Read a fault file; its nodes must be in the cluster."""
+    if path.exists() and not path.is_file():
+        raise DescriptionError(f"{path}: not a regular file; expected a TOML file of faults")
     try:
         faults = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Faults)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

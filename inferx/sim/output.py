@@ -15,6 +15,7 @@ Laws:
 4. Only a former run is ever overwritten.
 """
 
+import contextlib
 import shutil
 import signal
 import tempfile
@@ -30,7 +31,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inferx.core.errors import InferXError
+from inferx.core.errors import InferXError, Terminated
 from inferx.core.units import NS_PER_S
 from inferx.sim.manifest import Manifest, NodeFact, facts_of, git_fact, input_facts, node_facts
 from inferx.sim.manifest import versions as package_versions
@@ -80,22 +81,33 @@ def _dictionaries(schema: pa.Schema) -> list[str]:
 
 @contextmanager
 def _whole() -> Generator[None]:
-    """Put off Ctrl-C until the block is over, so that the tables of a record never part."""
+    """Put off Ctrl-C and SIGTERM until the block is over: a record's tables never part."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    former = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    former = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
     if came:
-        raise KeyboardInterrupt
+        raise Terminated if signal.SIGTERM in came else KeyboardInterrupt
 
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() and ((path / "manifest.json").is_file() or not any(path.iterdir()))
+
+
+def _make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it; return the new ones, innermost first."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return new
 
 
 class RunWriter:
@@ -141,7 +153,7 @@ class RunWriter:
         self._functions = 0
         # The one place of the simulator that asks the wall clock: the manifest tells the date.
         self._started = datetime.now(UTC)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._made = _make_folders(path.parent)
         self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         self._tables = {
             name: pq.ParquetWriter(
@@ -245,6 +257,13 @@ class RunWriter:
         for table in self._tables.values():
             table.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # Somebody else has put something there.
+                folder.rmdir()
+
+    def detach(self, name: str) -> None:
+        """Take back what was attached."""
+        (self._folder / name).unlink()
 
     def _replace(self) -> None:
         if not self.path.exists():

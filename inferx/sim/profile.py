@@ -272,7 +272,7 @@ def load_profile(name_or_path: str) -> Profile:
     """
     chain: list[_Document] = []
     wanted = name_or_path
-    while wanted:
+    while wanted or not chain:
         if len(chain) == _INHERITED_MAX:
             raise DescriptionError(
                 f"{name_or_path}: inherits more than {_INHERITED_MAX} deep, expected an end"
@@ -301,14 +301,18 @@ def _read(name_or_path: str) -> _Document:
         path = _SHIPPED / f"{name_or_path}.toml"
         if not path.is_file():
             raise DescriptionError(
-                f"profile {name_or_path}: unknown, expected a .toml file or one of"
+                f"profile {name_or_path or repr('')}: unknown, expected a .toml file or one of"
                 f" {', '.join(profile_names())}"
             )
+    expected = "expected a profile as docs/profiles.md tells"
+    if not path.is_file():
+        what = "not a regular file" if path.exists() else "no such file"
+        raise DescriptionError(f"{path}: {what}; {expected}")
     try:
         return msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Document)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DescriptionError(f"{path}: {reason}") from error
+        raise DescriptionError(f"{path}: {reason}; {expected}") from error
 
 
 def _stretch(cv: float, rng: Generator | None) -> float:

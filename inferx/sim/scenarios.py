@@ -54,6 +54,11 @@ def _functions(count: int) -> tuple[FunctionSpec, ...]:
     return tuple(_function(f"f{index:02}", index % len(_SIZES_GIB)) for index in range(count))
 
 
+def _many_pods(function: FunctionSpec, slots: int) -> FunctionSpec:
+    """Let a function have pods enough that somebody must route."""
+    return msgspec.structs.replace(function, max_replica=4, slots=slots)
+
+
 def _trace(name: str, requests: int, functions: int, *, every_s: float) -> Trace:
     """Bursts of plain requests; popular functions come first."""
     rng = stream(0, f"scenario/{name}")
@@ -137,6 +142,11 @@ SCENARIOS: Final = (
         world=_on("g6e.12xlarge=1", _functions(8), routers=3, link=_LOSSY),
         trace=lambda: _trace("lossy", 200, 8, every_s=2.0),
     ),
+    Scenario(
+        name="several pods a function",
+        world=_on("g6e.12xlarge=2", tuple(_many_pods(f, 2) for f in _functions(2))),
+        trace=lambda: _trace("several", 400, 2, every_s=0.4),
+    ),
 )
 
 
@@ -163,10 +173,14 @@ def hungry() -> Scenario:
 
 
 def large(gpus: int) -> Scenario:
-    """A cluster of eight-GPU nodes with three functions a GPU and many arrivals."""
-    functions = 3 * gpus
+    """A cluster of eight-GPU nodes with three functions a GPU and many arrivals.
+
+    The most popular function may have several pods, so that requests are routed.
+    """
+    first, *rest = _functions(3 * gpus)
+    functions = (_many_pods(first, 1), *rest)
     return Scenario(
         name=f"{gpus:,} GPUs",
-        world=_on(f"p5.48xlarge={gpus // 8}", _functions(functions)),
-        trace=lambda: _trace(f"large {gpus}", 400, functions, every_s=0.5),
+        world=_on(f"p5.48xlarge={gpus // 8}", functions),
+        trace=lambda: _trace(f"large {gpus}", 400, len(functions), every_s=0.5),
     )

@@ -5,12 +5,15 @@ Laws:
    bit: each run has its own policy object, made in the process that runs it.
 2. Memory holds at most two records a worker.
 3. A run that fails, or whose process dies, is one error with the policy's name and the seed, told
-   at once. No worker outlives the sweep; they ignore Ctrl-C, for who asked for them stops them.
+   at once. No worker outlives the sweep, however its process ends; they ignore Ctrl-C, for who
+   asked for them stops them.
+4. A policy that calls `os._exit` ends its run, not the process.
 """
 
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -20,12 +23,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
+from inferx.sim.contained import without_exit
 from inferx.sim.driver import simulate
 from inferx.sim.record import RunRecord
 from inferx.sim.workload.stored import map_trace
@@ -81,7 +86,7 @@ def run_job(job: Job, on_progress: Callable[[int], None] | None = None) -> RunRe
     trace = map_trace(job.trace, names, ())
     try:
         # Output of the policy's own is not output of the command.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), without_exit():
             bundle = dataclasses.replace(job.make(), name=job.policy)
             chunks = _told(trace, on_progress)
             return simulate(job.world, chunks, bundle, seed=job.seed, explain=job.explain)
@@ -222,8 +227,17 @@ def _without_interrupts() -> Generator[None]:
         signal.signal(signal.SIGINT, former)
 
 
+def _die_with(parent: BaseProcess, leave: Callable[[int], NoReturn]) -> None:
+    """Wait for the parent's end, and end in the midst of a job: nobody waits for its record."""
+    parent.join()
+    leave(1)
+
+
 def _serve(connection: Connection, taken: Any) -> None:
     """Run jobs until the other side hangs up."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_with, args=(parent, os._exit), daemon=True).start()
     while True:
         try:
             index, job = connection.recv()

@@ -1,5 +1,6 @@
 """Bad input of every kind: one line on stderr, a status that is not zero, and nothing written."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,14 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,37
 FUNCTION = (
     '[[function]]\nname = "f0000"\nhbm_gib = 8\nhost_gib = 2\nweight_gib = 4\ndevice_gib = 5\n'
 )
+FIELD = """
+from dataclasses import replace
+from inferx.policy import default
+
+
+def bundle():
+    return replace(default.bundle(), {field})
+"""
 POLICY = """
 from dataclasses import dataclass, replace
 from inferx.policy import Defer, Evict, Place, Promote, Retain, Tier, default
@@ -57,6 +66,7 @@ class Case:
     more: str = ""
     cluster: str = "g6e.12xlarge=1"
     status: int = 2
+    pipes: tuple[str, ...] = ()
 
 
 def text(trace: str, says: str) -> Case:
@@ -67,6 +77,17 @@ def mine(slot: str, body: str, says: str) -> Case:
     return Case(says, {"p.py": policy(slot, body)}, more="--policy p.py")
 
 
+def field_of(written: str, says: str) -> Case:
+    """A bundle with one plain field that nobody could work with."""
+    return Case(says, {"p.py": FIELD.format(field=written)}, more="--policy p.py")
+
+
+def settings(name: str, setting: str, says: str) -> Case:
+    """A shipped policy with a setting that it cannot have."""
+    return Case(says, more=f"--policy {name} --set {setting}")
+
+
+DAY = "HashOwner,HashApp,HashFunction,Trigger," + ",".join(map(str, range(1, 1441))) + "\n"
 HUGE = "x" * 3_000_000
 PARQUET = (TRACES / "tiny.parquet").read_bytes()
 CASES = {
@@ -80,6 +101,27 @@ CASES = {
     "trace is binary": Case("t.bin", {"t.bin": bytes(range(256)) * 40}, trace="t.bin"),
     "trace has one huge line": text(HUGE, "t.csv"),
     "trace has a huge row": text(AZURE + HUGE + "\n", "t.csv:3"),
+    "trace has no end": Case("/dev/zero: not a regular file", trace="/dev/zero"),
+    "trace is a pipe": Case("t.fifo: not a regular file", pipes=("t.fifo",), trace="t.fifo"),
+    "durations are a pipe": Case(
+        "t.fifo: not a regular file; expected one as durations",
+        pipes=("t.fifo",),
+        more="--durations t.fifo",
+    ),
+    "profile is a pipe": Case(
+        "t.toml: not a regular file", pipes=("t.toml",), more="--profile t.toml"
+    ),
+    "faults are a pipe": Case(
+        "t.toml: not a regular file", pipes=("t.toml",), more="--faults t.toml"
+    ),
+    "profile file is missing": Case("no such file; expected a profile", more="--profile no.toml"),
+    "trace has too many invocations": text(
+        DAY + "o,a,f,http,4000000000" + ",0" * 1439 + "\n",
+        "t.csv:2: column '1' is '4000000000'; expected a number, 0 to 1e+07",
+    ),
+    "trace has part of an invocation": text(
+        DAY + "o,a,f,http,0,0.5" + ",0" * 1438 + "\n", "column '2' is '0.5'; expected a whole"
+    ),
     "trace is truncated parquet": Case("t.pq", {"t.pq": PARQUET[:4000]}, trace="t.pq"),
     "trace is damaged parquet": Case(
         "t.pq", {"t.pq": PARQUET[:60] + b"\0" * 900 + PARQUET[960:]}, trace="t.pq"
@@ -126,6 +168,9 @@ CASES = {
     "policy leaves on import": Case(
         "SystemExit", {"p.py": "raise SystemExit"}, more="--policy p.py:bundle"
     ),
+    "policy ends the process on import": Case(
+        "it called os._exit(3)", {"p.py": "import os; os._exit(3)"}, more="--policy p.py:bundle"
+    ),
     "policy is binary": Case("p.py", {"p.py": bytes(range(256))}, more="--policy p.py:bundle"),
     "policy raises when made": Case(
         "KeyError", {"p.py": "def bundle(): return {}['x']"}, more="--policy p.py:bundle"
@@ -139,15 +184,49 @@ CASES = {
         more="--policy p.py",
     ),
     "policy has no such setting": Case("its settings are", more="--policy default --set gap=1"),
+    "setting is text for a number": settings("scale-to-zero", "grace_s=abc", "a whole number"),
+    "setting is a fraction": settings("scale-to-zero", "stable_s=7.5", "expected a whole number"),
+    "setting is no number": settings("scale-to-zero", "utilisation=nan", "a finite number"),
+    "setting is infinite": settings("serverlessllm", "keep_alive_s=inf", "a finite number"),
+    "setting is a switch": settings("inferx-reference", "trim=2", "expected true or false"),
+    "window is nothing": settings("scale-to-zero", "stable_s=0", "stable_s is 0; expected 6 to"),
+    "window is negative": settings("scale-to-zero", "stable_s=-5", "stable_s is -5; expected"),
+    "grace is negative": settings("scale-to-zero", "grace_s=-1", "grace_s is -1; expected 0"),
+    "gaps are negative": settings("default", "gaps=-5", "gaps is -5; expected above 0"),
+    "pause is negative": settings("default", "pause_s=-1", "pause_s is -1; expected seconds"),
+    "holds cross": settings("default", "least_s=400", "least_s is 400, most_s 300; expected"),
+    "headroom is all": settings("default", "headroom=1", "headroom is 1; expected above 0"),
+    "patience is negative": settings("default", "patience_s=-1", "patience_s is -1; expected"),
+    "moves are negative": settings("default", "moves=-1", "moves is -1; expected 0 to 1000"),
+    "no utilisation": settings("scale-to-zero", "utilisation=0", "expected above 0, at most 1"),
+    "keep-alive is negative": settings("serverlessllm", "keep_alive_s=-1", "keep_alive_s is -1"),
+    "no contexts": settings("inferx-reference", "contexts_per_gpu=0", "expected 1 to 1000"),
+    "setting of a file is infinite": Case(
+        "--set x=inf: expected a finite number",
+        {"p.py": policy("place", "return Defer('no')")},
+        more="--policy p.py --set x=inf",
+    ),
     "setting without a value": Case("NAME=VALUE", more="--policy default --set gaps"),
     "setting before any policy": Case("no --policy before", more="--set gaps=1 --policy default"),
     "setting twice": Case("second time", more="--policy default --set gaps=1 --set gaps=2"),
     "policy twice": Case("second policy", more="--policy default --policy default"),
     "policy for an unknown mechanism": Case(
-        "mechanism 'magic'",
+        "mechanism: 'magic'",
         {"p.py": policy("admit", "pass").replace('name="mine"', 'name="mine", mechanism="magic"')},
         more="--policy p.py",
     ),
+    "bundle's name is a number": field_of("name=5", "policy p.py: bundle policy: name: 5"),
+    "bundle's name is empty": field_of("name=''", "name: ''"),
+    "bundle's name is a path": field_of("name='a/b'", "without a slash"),
+    "bundle's name is two lines": field_of(r"name='a\nb'", "expected a printable text"),
+    "bundle's period is nothing": field_of("name='m', control_period_ns=0", "at least 1"),
+    "bundle's period is negative": field_of("name='m', control_period_ns=-1", "at least 1"),
+    "bundle settles before the event": field_of("name='m', settle_ns=-1", "settle_ns: -1"),
+    "bundle's patience is a float": field_of("name='m', patience_ns=1.5", "patience_ns: 1.5"),
+    "bundle's switch is a number": field_of("name='m', snapshots=1", "expected true or false"),
+    "bundle's mechanism is a list": field_of("name='m', mechanism=[]", "mechanism: []"),
+    "bundle's observers are a list": field_of("name='m', observers=[]", "expected a tuple"),
+    "bundle's observer is blind": field_of("name='m', observers=(3,)", "no method 'observe'"),
     # Policies that break a rule in the run.
     "policy raises in admit": mine(
         "admit", "return {}['x']", "admission policy: it raised KeyError"
@@ -182,6 +261,13 @@ CASES = {
     "policy promotes nowhere": mine("promote", "return [Promote(0, 99, Tier.NVME)]", "prewarm"),
     "policy promotes text": mine("promote", "return 'abc'", "a list or tuple of Promote"),
     "policy wants half a pod": mine("target", "return 0.5", "scaling policy"),
+    "policy wants fewer than no pods": mine("target", "return -1", "expected a whole number of"),
+    "policy wants pods without end": mine("target", "return 10**12", "0 to 2,147,483,647"),
+    "policy is async": Case(
+        "placement policy: it is async",
+        {"p.py": policy("place", "return Place((0,))").replace("def place", "async def place")},
+        more="--policy p.py",
+    ),
     "policy changes the view": mine("place", "view.gpus.milli_free[0] = 0", "read-only"),
     # Options.
     "seed is a word": Case("seed 'one'", more="--seed one"),
@@ -193,6 +279,8 @@ CASES = {
     "assign to no function": Case("assign 'uniform:0'", more="--assign uniform:0"),
     "profile is unknown": Case("profile", more="--profile magic"),
     "profile of an unknown mechanism": Case("expected one of", more="--profile magic=criu-memfd"),
+    "unused profile is unknown": Case("profile nope: unknown", more="--profile none=nope"),
+    "unused profile is empty": Case("profile '': unknown", more="--profile none="),
     "prepared is a word": Case("prepared 'yes'", more="--prepared yes"),
     "no jobs": Case("jobs 0", more="--jobs 0"),
     "jobs is a word": Case("--jobs", more="--jobs many"),
@@ -200,6 +288,7 @@ CASES = {
     "link loses all": Case("link-loss 1", more="--link-loss 1"),
     "link delay is NaN": Case("link-delay-ms nan", more="--link-delay-ms nan"),
     "warm-up is negative": Case("warmup -1", more="--warmup -1"),
+    "warm-up outlasts the trace": Case("warmup 1e+09: expected at most", more="--warmup 1e9"),
     "target is NaN": Case("slo-ttft nan", more="--slo-ttft nan"),
     "against is unknown": Case("policy nobody: unknown", more="--against nobody"),
     "option is unknown": Case("No such option", more="--polcy default"),
@@ -255,11 +344,16 @@ def test_replay_refuses_in_one_line_and_leaves_nothing(name, call, one, tmp_path
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for pipe in case.pipes:
+        os.mkfifo(tmp_path / pipe)
     before = listing(tmp_path)
     trace = {"tiny": TRACES / "tiny.parquet", "one": one}.get(case.trace, case.trace)
-    words = ("replay", trace, "--cluster", case.cluster, "--out", "run", *case.more.split())
-    status, out, err = call(*words)
-    assert_one_line(status, out, err, case.says)
+    # The run is to be in folders that are not there; they go with it.
+    out = "run" if "run" in case.files or "run/x" in case.files else "new/folder/run"
+    words = ("replay", trace, "--cluster", case.cluster, "--out", out, *case.more.split())
+    status, told, err = call(*words)
+    assert_one_line(status, told, err, case.says)
+    assert len(err) < 400
     assert status == case.status
     assert listing(tmp_path) == before
 
@@ -277,6 +371,8 @@ def test_replay_refuses_in_one_line_and_leaves_nothing(name, call, one, tmp_path
         ("check --policy nobody", "unknown"),
         ("check --policy default --policy default", "expected one --policy"),
         ("check --policy default --set x=1", "its settings are"),
+        ("check --policy default --limit 0", "limit 0: expected seconds"),
+        ("check --policy default --limit nan", "limit nan: expected seconds"),
         ("replay", "TRACE"),
         ("replay t.csv", "--cluster"),
         ("reply", "No such command"),

@@ -203,13 +203,59 @@ def test_starvation_is_told(tmp_path):
     assert list(told) == ["no starvation"]
 
 
+def test_routing_is_asked_and_a_wrong_index_is_told(tmp_path, monkeypatch):
+    several = [s for s in conformance.SCENARIOS if s.name == "several pods a function"]
+    monkeypatch.setattr(conformance, "SCENARIOS", several)
+    monkeypatch.setattr(conformance, "LARGE", ())
+    told = failed(
+        bad(tmp_path, "route(self, request, candidates, view, rng)", "return 'nonsense'", "routing")
+    )
+    assert "routing policy: it returned 'nonsense'" in told["runs: several pods a function"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_slots_that_were_never_asked_are_warned_of(tmp_path):
+    findings = bad(tmp_path, "evict(self, *a)", "return Defer('no')", "eviction")
+    assert findings["asked"].verdict == "warn"
+    assert findings["asked"].told == "never asked, so never tried: routing"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_decision_that_never_ends_is_told_and_ends_the_check(call, tmp_path):
+    path = tmp_path / "p.py"
+    body = "\n        while True: pass"
+    signature = "place(self, want, view, rng)"
+    path.write_text(
+        BAD.format(signature=signature, body=body, slot="placement", imports="math", more="")
+    )
+    status, out, err = call("check", "--policy", path, "--limit", "4", "--json")
+    assert (status, err) == (1, "")
+    *_, last = json.loads(out)["findings"]
+    assert last["check"] == "runs: one function"
+    assert re.match(r"not over after 0\.3 s, at p\.py:\d+; expected a second", last["told"])
+    assert "was not run" in last["told"]
+    found = conformance.digests(lambda: load_bundle(str(path)), PROFILE, limit_s=0.3)
+    assert list(found) == ["no requests", "one function"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_policy_that_ends_the_process_is_told(call, tmp_path):
+    path = tmp_path / "p.py"
+    path.write_text(EXAMPLE.read_text().replace("rate =", "import os; os._exit(3); rate ="))
+    status, out, err = call("check", "--policy", f"{path}:bundle", "--json")
+    assert (status, err) == (1, "")
+    assert "it called os._exit(3)" in out
+
+
 @pytest.mark.usefixtures("quick")
 def test_slow_decisions_warn(tmp_path, monkeypatch):
     monkeypatch.setattr(conformance, "LARGE", (64,))
     monkeypatch.setitem(conformance._BUDGET_S, 64, 1e-9)
     findings = bad(tmp_path, "evict(self, *a)", "return Defer('no')", "eviction")
     assert findings["decision time, 64 GPUs"].verdict == "warn"
-    assert "is slow" in findings["decision time, 64 GPUs"].told
+    told = findings["decision time, 64 GPUs"].told
+    assert "is slow" in told
+    assert re.search(r"routing (\d|never asked)", told)
 
 
 @pytest.mark.usefixtures("quick")
@@ -234,6 +280,21 @@ def test_hash_seeds_are_compared_in_processes_of_their_own(call, tmp_path):
     told = {f["told"] for f in findings if f["verdict"] == "fail"}
     assert any("runs under two values of PYTHONHASHSEED differ in" in text for text in told)
     assert any("calls hash()" in text for text in told)
+
+
+@pytest.mark.usefixtures("quick")
+def test_policy_that_can_be_made_here_alone_is_told(call, tmp_path):
+    path = tmp_path / "p.py"
+    path.write_text(
+        "if '--digests' in __import__('sys').argv: raise ImportError('not there')\n"
+        + EXAMPLE.read_text()
+    )
+    status, out, err = call("check", "--policy", f"{path}:bundle", "--json")
+    assert (status, err) == (1, "")
+    *_, last = json.loads(out)["findings"]
+    assert last["check"] == "deterministic"
+    assert "under PYTHONHASHSEED=1: inferx: policy" in last["told"]
+    assert "not there" in last["told"]
 
 
 def test_digests_that_differ_name_the_scenarios():

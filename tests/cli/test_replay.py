@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from inferx.sim.output import read_manifest, read_summary
+from inferx.sim.output import RunWriter, read_manifest, read_summary
 from inferx.sim.workload.trace import make_trace
 from inferx.sim.workload.write import write_trace
 from inferx.spec.functions import load_functions
@@ -220,8 +220,12 @@ def test_policy_that_fails_in_a_worker_is_one_line(call, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+STOPS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupt_keeps_what_is_complete(tmp_path, jobs):
+@pytest.mark.parametrize("stop", STOPS)
+def test_interrupt_keeps_what_is_complete(tmp_path, jobs, stop):
     run = tmp_path / "run"
     slow = tmp_path / "slow.py"
     # The second policy tells when it has begun, and then takes for ever.
@@ -247,10 +251,13 @@ def test_interrupt_keeps_what_is_complete(tmp_path, jobs):
         deadline = time.monotonic() + 20
         while not any(path.stat().st_size > 4 for path in tmp_path.glob(".run.*/requests.parquet")):
             assert time.monotonic() < deadline, "the first policy is complete by now"
-    os.killpg(child.pid, signal.SIGINT)
+    # Ctrl-C comes to the workers too; SIGTERM comes to the command alone.
+    (os.killpg if stop is signal.SIGINT else os.kill)(child.pid, stop)
+    # It returns once no worker holds the pipes either.
     out, err = child.communicate(timeout=20)
-    assert child.returncode == 130
-    assert err.endswith("inferx: interrupted\n")
+    status, word = STOPS[stop]
+    assert child.returncode == status
+    assert err.endswith(f"inferx: {word}\n")
     assert "default: " in out
     summary = read_summary(run)
     assert not summary.complete
@@ -280,6 +287,60 @@ def test_interrupt_before_anything_is_complete_leaves_nothing(tmp_path):
     out, err = child.communicate(timeout=20)
     assert (child.returncode, out, err.strip()) == (130, "", "inferx: interrupted")
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"slow.py"}
+
+
+def test_interrupted_run_has_no_functions_of_seeds_that_never_ran(
+    good, tmp_path, monkeypatch, call
+):
+    add = RunWriter.add
+
+    def one(self, record):
+        add(self, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunWriter, "add", one)
+    run = tmp_path / "run"
+    status, _, err = call(*SMALL, "--seed", "1..3", "--out", run)
+    assert (status, err) == (130, "\ninferx: interrupted\n")
+    assert [path.name for path in run.glob("functions*")] == ["functions-seed-1.json"]
+    assert set(read_manifest(run).outputs) == {
+        path.name for path in run.iterdir() if path.suffix in {".json", ".parquet"}
+    } - {"manifest.json"}
+
+
+def test_workers_die_with_who_started_them_even_by_kill(tmp_path):
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        EXAMPLE.read_text().replace(
+            "rate =",
+            "import os, sys, time; print(os.getpid(), file=sys.stderr, flush=True);"
+            " time.sleep(60); rate =",
+        )
+    )
+    words = [*map(str, SMALL), "--policy", str(slow), "--seed", "1..2", "--jobs", "2"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words], stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    worker = int(child.stderr.readline())
+    assert worker != child.pid
+    child.kill()
+    # The pipe closes when the last process that holds it is gone: long before their work is done.
+    began = time.monotonic()
+    child.communicate(timeout=20)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_policy_that_leaves_by_the_back_door_is_told(call, tmp_path, jobs):
+    path = tmp_path / "p.py"
+    path.write_text(EXAMPLE.read_text().replace("rate =", "import os; os._exit(3); rate ="))
+    words = ("--policy", path, "--seed", "1..2", "--jobs", jobs, "--out", tmp_path / "a" / "run")
+    status, out, err = call(*SMALL, *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "it raised SystemExit at p.py" in err
+    assert "it called os._exit(3)" in err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_example_policy_of_the_guide_replays(good):

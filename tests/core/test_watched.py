@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from inferx.core.errors import PolicyError
 from inferx.core.protocols import Admit, Reject
-from inferx.core.watched import check_methods, watched
+from inferx.core.watched import check_bundle, watched
 from inferx.load import load_bundle
 
 DEFAULT = load_bundle("default")
@@ -28,7 +29,7 @@ class Says:
 
 def test_a_policy_without_its_methods_is_named_before_anything_runs():
     with pytest.raises(PolicyError, match="scaling policy: object has no method 'target'"):
-        check_methods(replace(DEFAULT, scaling=object()))
+        check_bundle(replace(DEFAULT, scaling=object()))
 
 
 def ask(slot, method, answer, *arguments):
@@ -69,3 +70,73 @@ def test_a_verdict_on_a_request_passes_as_it_is():
         ask("admission", "admit", Reject(3), None, 0, None)
     with pytest.raises(PolicyError, match="an index in"):
         ask("routing", "route", 1, None, [None], None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mechanism", "magic"),
+        ("snapshots", None),
+        ("whole_gpus", 1),
+        ("control_period_ns", 0),
+        ("settle_ns", -1),
+        ("patience_ns", 1.5),
+        ("observers", [Says(None)]),
+        ("observers", (object(),)),
+    ],
+)
+def test_a_field_that_the_kernel_cannot_keep_to_is_named_before_anything_runs(field, value):
+    bundle = replace(DEFAULT, **{field: value})
+    for check in (check_bundle, watched):
+        with pytest.raises(PolicyError, match=f"bundle policy: {field}: .*expected"):
+            check(bundle)
+
+
+@pytest.mark.parametrize("name", [5, "", " ", "a/b", "a\nb", "\x1b[2J"])
+def test_a_bundle_has_a_name_that_can_be_shown(name):
+    with pytest.raises(PolicyError, match=r"bundle policy: name: .*expected a printable text"):
+        check_bundle(replace(DEFAULT, name=name))
+
+
+@pytest.mark.parametrize("answer", [-1, 1 << 31, 0.5])
+def test_target_is_a_number_of_pods(answer):
+    with pytest.raises(PolicyError, match=r"from target\(\), 0 to 2,147,483,647"):
+        ask("scaling", "target", answer, 0, None)
+
+
+class Functions:
+    specs = (None, None)
+
+
+class View:
+    functions = Functions()
+
+
+@pytest.mark.parametrize("answer", [[-2, 0], [0, 1 << 31]])
+def test_targets_are_numbers_of_pods_or_no_opinion(answer):
+    with pytest.raises(PolicyError, match=r"-1 to 2,147,483,647 for each function"):
+        ask("scaling", "targets", np.array(answer), View())
+    kept = np.array([-1, 3])
+    assert ask("scaling", "targets", kept, View()) is kept
+
+
+class Later:
+    """Async, as no policy is."""
+
+    async def place(self, want, view, rng):
+        pass
+
+    async def observe(self, now_ns, event):
+        pass
+
+
+def test_an_async_policy_is_told_so_and_python_does_not_warn():
+    bundle = watched(replace(DEFAULT, placement=Later(), observers=(Later(),)))
+    with pytest.raises(PolicyError, match="placement policy: it is async; policies are synchr"):
+        bundle.placement.place(None, None, None)
+    with pytest.raises(PolicyError, match="observer policy: it is async"):
+        bundle.observers[0].observe(0, None)
+
+
+def test_a_bundle_that_can_be_worked_with_passes():
+    check_bundle(DEFAULT)

@@ -149,6 +149,17 @@ def test_kpa_settles_at_concurrency_over_seventy_percent_of_the_slots():
     assert target == int(np.ceil(100 / 35))
 
 
+def test_kpa_averages_over_the_seconds_since_the_first_sample():
+    """Ten seconds of 100 requests inside are a mean of 100, not of 100 x 10 / 60."""
+    c = cluster([function("a")])  # 50 slots: a target of 35 a pod.
+    c.fn_ready[0] = 3  # 3 / 3 is no panic.
+    scaler, target = kpa(c, 10, 100.0)
+    assert target == 3
+    # Silent for longer than the window, it begins anew.
+    _, again = kpa(c, 10, 100.0, scaler, start=200)
+    assert again == 3
+
+
 def test_kpa_panics_on_twice_the_load_and_never_falls_in_panic():
     c = cluster([function("a")])
     c.fn_ready[0] = 1

@@ -117,7 +117,7 @@ def test_error_names_policy_and_seed_and_stops_the_workers(job, tmp_path, worker
 
 
 def test_worker_that_dies_is_told(job, tmp_path):
-    jobs = [job(broken(tmp_path, "import os; os._exit(9)"), 4), job("dedicated")]
+    jobs = [job(broken(tmp_path, "import os; os.kill(os.getpid(), 9)"), 4), job("dedicated")]
     with pytest.raises(RunError, match="seed 4: its process died"):
         list(sweep(jobs, workers=2))
     assert not multiprocessing.active_children()

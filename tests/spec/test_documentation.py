@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from inferx.sim.profile import profile_names
 from inferx.spec.cluster import load_cluster
 from inferx.spec.functions import load_functions
 from inferx.spec.template import load_template
@@ -27,3 +28,10 @@ def test_an_example_loads(tmp_path: Path, syntax: str, text: str) -> None:
 
 def test_the_page_has_examples_of_every_format() -> None:
     assert len(_BLOCKS) >= 5
+
+
+def test_every_shipped_profile_is_in_the_page() -> None:
+    page = _PAGE.with_name("profiles.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)`(?: \(default\))? \|", page, re.MULTILINE)) >= set(
+        profile_names()
+    )

@@ -135,8 +135,16 @@ def _recognise(source: Source) -> Format:
     for known in FORMATS:
         if known.matches(head):
             return known
-    wanted = "; or ".join(known.EXPECTS for known in FORMATS)
-    raise source.error(1, f"begins with {shown(_printable(head))}; expected {wanted}")
+    wanted = ", ".join(known.NAME for known in FORMATS)
+    what = f"begins with {shown(_printable(head))}; expected a trace of one of the formats {wanted}"
+    nearest = max(FORMATS, key=lambda known: len(_shared(head, known)))
+    if _shared(head, nearest):
+        what += f" (nearest: {nearest.EXPECTS})"
+    raise source.error(1, f"{what}: see traces/README.md")
+
+
+def _shared(head: Head, known: Format) -> frozenset[str]:
+    return head.columns.intersection(known.EXPECTS.split(","))
 
 
 def _printable(head: Head) -> str:

@@ -121,28 +121,31 @@ class Table:
         kept = {name: column.filter(mask) for name, column in self.columns.items()}
         return Table(self.lines, kept, self.origin[keep])
 
-    def numbers(self, name: str, *, low: float = 0.0, high: float = np.inf) -> F64:
-        """Return a column as finite numbers within [low, high]."""
+    def numbers(
+        self, name: str, *, low: float = 0.0, high: float = np.inf, called: str = ""
+    ) -> F64:
+        """Return a column as finite numbers within [low, high]; errors name it, or as `called`."""
         column = self.columns[name]
         try:
             values: F64 = pc.cast(pc.utf8_trim_whitespace(column), pa.float64()).to_numpy()
         except pa.ArrowInvalid as error:
-            raise self._not_a_number(name) from error
+            raise self._not_a_number(name, called or name) from error
         wrong = ~(np.isfinite(values) & (values >= low) & (values <= high))
         if wrong.any():
             row = int(wrong.argmax())
             range_ = f"at least {low:g}" if high == np.inf else f"{low:g} to {high:g}"
-            what = f"{name} is {shown(column[row].as_py())}; expected a number, {range_}"
+            found = shown(column[row].as_py())
+            what = f"{called or name} is {found}; expected a number, {range_}"
             raise self.error(row, what)
         return values
 
-    def _not_a_number(self, name: str) -> DescriptionError:
+    def _not_a_number(self, name: str, called: str) -> DescriptionError:
         for row, text in enumerate(texts(self.columns[name])):
             try:
                 pc.cast(pa.scalar(text.strip()), pa.float64())
             except pa.ArrowInvalid:
                 what = "empty" if not text.strip() else shown(text)
-                return self.error(row, f"{name} is {what}; expected a number")
+                return self.error(row, f"{called} is {what}; expected a number")
         raise AssertionError("the column did parse")
 
     def tokens(self, name: str) -> I32:

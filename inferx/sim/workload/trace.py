@@ -113,20 +113,27 @@ class Trace:
                 return 0, f"{name} is {array.dtype} of shape {array.shape}; expected {wanted}"
         tokens = self.output_tokens > 0
         broken = {
-            "arrival is negative": self.arrival_ns < 0,
-            "arrival is beyond 146 years": self.arrival_ns >= FOREVER_NS,
-            "arrival is before the one above": np.diff(self.arrival_ns, prepend=0) < 0,
-            "function has no name": (self.function < 0) | (self.function >= len(self.names)),
-            "tenant has no name": (self.tenant < 0) | (self.tenant >= len(self.tenants)),
-            "input_tokens is out of range": (self.input_tokens < 0)
+            "arrival is negative; expected nanoseconds, at least 0": self.arrival_ns < 0,
+            "arrival is beyond 146 years; expected nanoseconds": self.arrival_ns >= FOREVER_NS,
+            "arrival is before the one above; expected times in order": np.diff(
+                self.arrival_ns, prepend=0
+            )
+            < 0,
+            "function has no name; expected the index of one": (self.function < 0)
+            | (self.function >= len(self.names)),
+            "tenant has no name; expected the index of one": (self.tenant < 0)
+            | (self.tenant >= len(self.tenants)),
+            f"input_tokens is out of range; expected 0 to {MAX_TOKENS:,}": (self.input_tokens < 0)
             | (self.input_tokens > MAX_TOKENS),
-            "output_tokens is out of range": (self.output_tokens < 0)
+            f"output_tokens is out of range; expected 0 to {MAX_TOKENS:,}": (self.output_tokens < 0)
             | (self.output_tokens > MAX_TOKENS),
-            "duration_ns is out of range": (self.duration_ns < 0)
+            f"duration_ns is out of range; expected 0 to {FOREVER_NS:,}": (self.duration_ns < 0)
             | (self.duration_ns >= FOREVER_NS),
-            "has both tokens and a duration": tokens & (self.duration_ns > 0),
-            "has neither output tokens nor a duration": ~tokens & (self.duration_ns == 0),
-            "has input tokens but no output tokens": ~tokens & (self.input_tokens > 0),
+            "has both tokens and a duration; expected one of them": tokens & (self.duration_ns > 0),
+            "has neither output tokens nor a duration; expected one of them": ~tokens
+            & (self.duration_ns == 0),
+            "has input tokens but no output tokens; expected both": ~tokens
+            & (self.input_tokens > 0),
         }
         found = [(int(mask.argmax()), what) for what, mask in broken.items() if mask.any()]
         if whole and rows and self.arrival_ns[0] != 0 and not found:

@@ -291,7 +291,7 @@ BAD = {
     "JSON negative": (LINE + LINE.replace("1", "-1"), r":2: Expected `int` >= 0"),
     "JSON not UTF-8": (LINE.encode() + b'{"timestamp": "\xff"}\n', r":2: "),
     "JSON NaN": (LINE + LINE.replace("0", "NaN"), r":2: .*malformed"),
-    "counts not numbers": (day(("f", {7: "many"})), r":2: 7 is 'many'; expected a number"),
+    "counts not numbers": (day(("f", {7: "many"})), r":2: column '7' is 'many'; expected a number"),
     "counts negative": (day(("f", {7: -1})), r":2: -1 invocations in minute 7; expected 0"),
     "counts huge": (day(("f", {7: 10**8})), r":2: 100000000 invocations in minute 7"),
     "counts cut short": (day(("f", {}))[:-9], r":2: 144\d fields; expected 1444"),

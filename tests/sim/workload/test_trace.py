@@ -50,12 +50,12 @@ def test_each_broken_law_is_told_with_its_row(columns, row, what):
 
 def test_plain_request_may_not_have_input_tokens():
     plain = make_trace(np.zeros(1, np.int64), input_tokens=np.ones(1), duration_ns=np.ones(1))
-    assert plain.flaw() == (0, "has input tokens but no output tokens")
+    assert plain.flaw() == (0, "has input tokens but no output tokens; expected both")
 
 
 def test_request_needs_tokens_or_a_duration():
     nothing = make_trace(np.zeros(1, np.int64))
-    assert nothing.flaw() == (0, "has neither output tokens nor a duration")
+    assert nothing.flaw() == (0, "has neither output tokens nor a duration; expected one of them")
 
 
 def test_chunk_need_not_begin_at_zero():

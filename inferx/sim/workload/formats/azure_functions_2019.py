@@ -21,7 +21,7 @@ from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
 from inferx.core.types import I32, I64
 from inferx.core.units import NS_PER_MS, NS_PER_S
-from inferx.sim.workload.source import Head, Rows, Source, Texts, texts
+from inferx.sim.workload.source import Head, Rows, Source, Texts, shown, texts
 from inferx.sim.workload.table import Table, joined, tables
 
 NAME = "azure-functions-2019"
@@ -90,13 +90,23 @@ def _counts(table: Table) -> I32:
         counts: I32 = pc.cast(text, pa.int32()).to_numpy().reshape(len(_MINUTES), len(table))
     except pa.ArrowInvalid:
         # Slower, and either finds the bad cell or reads what the cast above was too strict for.
-        counts = np.stack([table.tokens(name) for name in _MINUTES])
+        counts = np.stack([_whole(table, name) for name in _MINUTES])
     wrong = (counts < 0) | (counts > MAX_PER_MINUTE)
     if wrong.any():
         minute, row = np.argwhere(wrong)[0]
         what = f"{counts[minute, row]} invocations in minute {minute + 1}"
         raise table.error(int(row), f"{what}; expected 0 to {MAX_PER_MINUTE}")
     return counts
+
+
+def _whole(table: Table, name: str) -> I32:
+    values = table.numbers(name, high=MAX_PER_MINUTE, called=f"column {name!r}")
+    wrong = values != np.floor(values)
+    if wrong.any():
+        found = shown(table.text(name)[int(wrong.argmax())].as_py())
+        what = f"column {name!r} is {found}; expected a whole number of invocations"
+        raise table.error(int(wrong.argmax()), what)
+    return values.astype(np.int32)
 
 
 def _durations(source: Source) -> I64:
