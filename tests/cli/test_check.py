@@ -232,9 +232,9 @@ def test_a_decision_that_never_ends_is_told_and_ends_the_check(call, tmp_path):
     assert (status, err) == (1, "")
     *_, last = json.loads(out)["findings"]
     assert last["check"] == "runs: one function"
-    assert re.match(r"not over after 0\.3 s, at p\.py:\d+; expected a second", last["told"])
+    assert re.match(r"not over after 4 s, at p\.py:\d+; expected a second", last["told"])
     assert "was not run" in last["told"]
-    found = conformance.digests(lambda: load_bundle(str(path)), PROFILE, limit_s=0.3)
+    found = conformance.digests(lambda: load_bundle(str(path)), PROFILE, limit_s=4)
     assert list(found) == ["no requests", "one function"]
 
 
