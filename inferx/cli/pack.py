@@ -16,6 +16,7 @@ from rich.table import Table
 
 from inferx.cli.options import canonical_words, parse_seeds
 from inferx.core.errors import DescriptionError
+from inferx.policy.packing import rules
 from inferx.policy.packing.published import PUBLISHED
 from inferx.sim.packing.curves import METRICS
 from inferx.sim.packing.experiment import FGD_WORKLOADS, Compared, compare, read_published
@@ -27,7 +28,7 @@ __all__ = ["pack"]
 _FILE: Final = click.Path(path_type=Path)
 _UNSHAPING: Final = frozenset({"out", "overwrite", "jobs", "as_json"})
 _MAX_JOBS: Final = 1_024
-_SHOWN: Final = {"alloc": (80, 90, 95, 100, 110, 130), "frag_ratio": (10, 50, 80, 90, 100, 130)}
+_SHOWN: Final = {"alloc": (80, 90, 95, 100, 130), "frag_ratio": (10, 50, 80, 90, 100)}
 _TITLES: Final = {
     "alloc": "GPUs allocated, % of all, mean over seeds, at arrived load %",
     "frag_ratio": "Fragments, % of idle GPUs, median over seeds, at arrived load %",
@@ -48,7 +49,8 @@ _TITLES: Final = {
     "policies",
     multiple=True,
     metavar="NAME",
-    help=f"A rule to pack by; repeat it to compare: {', '.join(PUBLISHED)}.  [default: these]",
+    help=f"A rule to pack by; repeat it to compare. As published: {', '.join(PUBLISHED)}.  "
+    f"[default: these]  Others: {', '.join(rules())}.",
 )
 @click.option(
     "--orders",
@@ -125,11 +127,10 @@ def _default(ctx: click.Context, name: str) -> bool:
 
 
 def _policies(given: Sequence[str]) -> tuple[str, ...]:
+    known = (*PUBLISHED, *rules())
     for name in given:
-        if name not in PUBLISHED:
-            raise DescriptionError(
-                f"policy {name!r}: unknown; expected one of {', '.join(PUBLISHED)}"
-            )
+        if name not in known:
+            raise DescriptionError(f"policy {name!r}: unknown; expected one of {', '.join(known)}")
     _once(given)
     return tuple(given) or tuple(PUBLISHED)
 
@@ -194,7 +195,7 @@ def _show(
             ]
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for metric in METRICS:
         console.print(_table(runs, metric) if compared is None else _beside(compared, metric))
     if out is not None:
@@ -204,7 +205,11 @@ def _show(
 def _short(workloads: Sequence[str]) -> dict[str, str]:
     """Return names without the words that all of them begin with."""
     words = {name: name.split("_") for name in workloads}
-    while len({parts[0] for parts in words.values()}) == 1 and min(map(len, words.values())) > 1:
+    while (
+        len(words) > 1
+        and len({parts[0] for parts in words.values()}) == 1
+        and min(map(len, words.values())) > 1
+    ):
         words = {name: parts[1:] for name, parts in words.items()}
     return {name: "_".join(parts) for name, parts in words.items()}
 

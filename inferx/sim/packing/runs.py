@@ -17,9 +17,11 @@ from pathlib import Path
 
 from inferx.core.errors import InferXError
 from inferx.core.rng import stream
+from inferx.policy.packing import rules
 from inferx.policy.packing.fragmentation import Fragmentation, typical_pods
 from inferx.policy.packing.published import PUBLISHED
 from inferx.policy.packing.shapes import NodeState
+from inferx.sim.packing.columns import ColumnChooser
 from inferx.sim.packing.curves import Curves
 from inferx.sim.packing.lists import NodeList, PodList, read_nodes, read_pods
 from inferx.sim.packing.orders import OrderFile, draw_order
@@ -117,8 +119,10 @@ def _run(job: PackJob) -> Iterator[PackRun]:
     for policy in job.policies:
 
         def at_work(nodes: list[NodeState], policy: str = policy) -> Chooser:
-            rule = PUBLISHED[policy](known.measure)
-            return PublishedChooser(rule, nodes, stream(job.seed, f"packing-{policy}"))
+            rng = stream(job.seed, f"packing-{policy}")
+            if policy in PUBLISHED:
+                return PublishedChooser(PUBLISHED[policy](known.measure), nodes, rng)
+            return ColumnChooser(rules()[policy](), nodes, known.measure.typical, rng)
 
         done = pack(arrivals, known.nodes.states, rank, at_work, known.measure)
         placed = sum(node >= 0 for node in done.nodes)
