@@ -65,7 +65,8 @@ class Compared:
     Attributes:
         ours: Mean over seeds (`alloc`), or median (`frag_ratio`), as the authors show them.
         theirs: The same.
-        most: Largest difference of any point of any seed, of values rounded to two decimals.
+        most: Largest difference of any point of any seed, of values rounded to two decimals; loads at
+            which nothing arrived are left out.
     """
 
     workload: str
@@ -102,5 +103,5 @@ def _compared(
         ours=middle(ours, axis=0),
         theirs=middle(theirs, axis=0),
         # In whole hundredths: a difference of two rounded numbers has noise of its own.
-        most=float(np.abs(np.rint(100 * ours) - np.rint(100 * theirs)).max()) / 100,
+        most=float(np.nanmax(np.abs(np.rint(100 * ours) - np.rint(100 * theirs)))) / 100,
     )
