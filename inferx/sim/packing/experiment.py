@@ -65,8 +65,8 @@ class Compared:
     Attributes:
         ours: Mean over seeds (`alloc`), or median (`frag_ratio`), as the authors show them.
         theirs: The same.
-        most: Largest difference of any point of any seed, of values rounded to two decimals; loads at
-            which nothing arrived are left out.
+        most: Largest difference of any point of any seed, of values rounded to two decimals;
+            loads at which nothing arrived are left out.
     """
 
     workload: str
