@@ -1,9 +1,12 @@
 """`inferx pack`: arrivals of placement requests under several packing rules, side by side."""
 
 import os
+import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +17,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from inferx import __version__
 from inferx.cli.options import canonical_words, parse_seeds
 from inferx.core.errors import DescriptionError
 from inferx.policy.packing import rules
 from inferx.policy.packing.published import PUBLISHED
+from inferx.sim.manifest import git_fact
 from inferx.sim.packing.curves import METRICS
-from inferx.sim.packing.experiment import FGD_WORKLOADS, Compared, compare, read_published
+from inferx.sim.packing.experiment import (
+    FGD_WORKLOADS,
+    SHOWN,
+    TITLES,
+    Compared,
+    compare,
+    document,
+    read_published,
+    short_names,
+)
 from inferx.sim.packing.output import refuse_early, rows_of, write_pack
 from inferx.sim.packing.runs import PackJob, PackRun, run_jobs
 
@@ -28,11 +42,6 @@ __all__ = ["pack"]
 _FILE: Final = click.Path(path_type=Path)
 _UNSHAPING: Final = frozenset({"out", "overwrite", "jobs", "as_json"})
 _MAX_JOBS: Final = 1_024
-_SHOWN: Final = {"alloc": (80, 90, 95, 100, 130), "frag_ratio": (10, 50, 80, 90, 100)}
-_TITLES: Final = {
-    "alloc": "GPUs allocated, % of all, mean over seeds, at arrived load %",
-    "frag_ratio": "Fragments, % of idle GPUs, median over seeds, at arrived load %",
-}
 
 
 @click.command(
@@ -107,19 +116,38 @@ def pack(ctx: click.Context, /, **given: Any) -> None:
     if out is not None:
         refuse_early(out, overwrite=given["overwrite"])
     jobs = [PackJob(path, nodes, orders, seed, policies) for path in pods for seed in seeds]
+    began = time.monotonic()
     runs = _run(jobs, given["jobs"])
+    wall_s = time.monotonic() - began
     compared = None if published is None else compare(runs, published)
+    command = list(canonical_words(ctx, without=_UNSHAPING))
     if out is not None:
         inputs = {f"pods.{path.name}": path for path in pods} | {"nodes": nodes}
         write_pack(
             out,
             runs,
-            command=list(canonical_words(ctx, without=_UNSHAPING)),
+            command=command,
             inputs=inputs if orders is None else inputs | {"orders": orders},
-            attached={} if compared is None else {"comparison.md": _markdown(compared)},
+            attached={}
+            if compared is None
+            else {
+                "comparison.md": document(compared, command, _circumstances(runs, given, wall_s))
+            },
             overwrite=given["overwrite"],
         )
     _show(runs, compared, out, as_json=given["as_json"])
+
+
+def _circumstances(runs: Sequence[PackRun], given: dict[str, Any], wall_s: float) -> str:
+    """Say on what, when and how fast the runs were made."""
+    git = git_fact()
+    commit = "no commit" if git is None else git.commit[:7] + (", changed" if git.dirty else "")
+    made = datetime.now(UTC).date().isoformat()
+    return (
+        f"{len(runs)} runs in {wall_s:.0f} s on {given['jobs']} of {os.cpu_count()} "
+        f"{platform.machine()} cores, InferX {__version__} ({commit}), Python "
+        f"{platform.python_version()}, numpy {np.__version__}, {made}."
+    )
 
 
 def _default(ctx: click.Context, name: str) -> bool:
@@ -202,18 +230,6 @@ def _show(
         console.print(f"{out / 'curves.csv'}", highlight=False, soft_wrap=True)
 
 
-def _short(workloads: Sequence[str]) -> dict[str, str]:
-    """Return names without the words that all of them begin with."""
-    words = {name: name.split("_") for name in workloads}
-    while (
-        len(words) > 1
-        and len({parts[0] for parts in words.values()}) == 1
-        and min(map(len, words.values())) > 1
-    ):
-        words = {name: parts[1:] for name, parts in words.items()}
-    return {name: "_".join(parts) for name, parts in words.items()}
-
-
 def _grid(title: str, headings: Sequence[str]) -> Table:
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
     for heading in headings:
@@ -224,13 +240,13 @@ def _grid(title: str, headings: Sequence[str]) -> Table:
 
 def _table(runs: Sequence[PackRun], metric: str) -> Table:
     """Return one line a workload and policy."""
-    loads = _SHOWN[metric]
-    table = _grid(_TITLES[metric], ["workload", "policy", "seeds", *map(str, loads)])
+    loads = SHOWN[metric]
+    table = _grid(TITLES[metric], ["workload", "policy", "seeds", *map(str, loads)])
     groups: dict[tuple[str, str], list[PackRun]] = {}
     for run in runs:
         groups.setdefault((run.workload, run.policy), []).append(run)
     middle = np.mean if metric == "alloc" else np.median
-    shown = _short([run.workload for run in runs])
+    shown = short_names([run.workload for run in runs])
     for (workload, policy), some in groups.items():
         curve = middle(np.array([run.curves.of(metric) for run in some]), axis=0)
         cells = ["-" if np.isnan(curve[load]) else f"{curve[load]:.2f}" for load in loads]
@@ -240,10 +256,10 @@ def _table(runs: Sequence[PackRun], metric: str) -> Table:
 
 def _beside(compared: Sequence[Compared], metric: str) -> Table:
     """Return one line a workload and policy: ours, below it the published, if it differs."""
-    loads = _SHOWN[metric]
+    loads = SHOWN[metric]
     headings = ["workload", "policy", "seeds", *map(str, loads), "max diff."]
-    table = _grid(_TITLES[metric] + "; published below", headings)
-    shown = _short([one.workload for one in compared])
+    table = _grid(TITLES[metric] + "; published below", headings)
+    shown = short_names([one.workload for one in compared])
     for one in compared:
         if one.metric == metric:
             ours = [f"{one.ours[load]:.2f}" for load in loads]
@@ -252,21 +268,3 @@ def _beside(compared: Sequence[Compared], metric: str) -> Table:
             table.add_row(workload, one.policy, str(one.seeds), *ours, f"{one.most:.2f}")
             table.add_row("", "published", "", *theirs, "", style="dim")
     return table
-
-
-def _markdown(compared: Sequence[Compared]) -> str:
-    """Return the same tables for a document."""
-    lines: list[str] = []
-    shown = _short([one.workload for one in compared])
-    for metric in METRICS:
-        loads = _SHOWN[metric]
-        lines += [f"## {_TITLES[metric]}", ""]
-        lines.append("| workload | policy | " + " | ".join(map(str, loads)) + " | max. diff. |")
-        lines.append("|---|---|" + "--:|" * (len(loads) + 1))
-        for one in compared:
-            if one.metric == metric:
-                cells = [f"{one.ours[load]:.2f} / {one.theirs[load]:.2f}" for load in loads]
-                named = f"| {shown[one.workload]} | {one.policy} | "
-                lines.append(named + " | ".join(cells) + f" | {one.most:.2f} |")
-        lines.append("")
-    return "\n".join(lines)
