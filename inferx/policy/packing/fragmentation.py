@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inferx.policy import Bool
 from inferx.policy.packing.shapes import NodeState, PodShape, allowed_models
 
 __all__ = ["Fragmentation", "TypicalPod", "fragment", "typical_pods"]
@@ -90,6 +91,7 @@ class Fragmentation:
         self.typical = tuple(typical)
         self._cpus = sorted({pod.cpu_milli for pod in typical})
         self._rows: dict[tuple[str, tuple[int, ...]], list[float]] = {}
+        self._allowed: dict[str, Bool] = {}
         self._share = np.array([pod.share for pod in typical])
         self._gpus = np.array([pod.gpus for pod in typical])
         self._on_gpus = np.array([pod.milli > 0 for pod in typical])
@@ -115,13 +117,20 @@ class Fragmentation:
         """Return the fragment of a node as it is."""
         return self.of(node.model, node.cpu_milli, node.gpus)
 
+    def _may(self, model: str) -> Bool:
+        """Return which typical pods may go to a model, or need none. Shape (typical pods,)."""
+        found = self._allowed.get(model)
+        if found is None:
+            named = [not p.models or model in allowed_models(p.models) for p in self.typical]
+            found = self._allowed[model] = np.array(named, np.bool_) | ~self._on_gpus
+        return found
+
     def _row(self, model: str, gpus: tuple[int, ...]) -> list[float]:
         """Return the fragment at each step of CPU."""
         left = np.array(gpus, np.int64)
         short = left < self._milli[:, np.newaxis]
         holds = (len(gpus) - short.sum(axis=1))[self._milli_of] >= self._gpus
-        may = np.array([not p.models or model in allowed_models(p.models) for p in self.typical])
-        may |= ~self._on_gpus
+        may = self._may(model)
         takes = holds & may & self._on_gpus
         idle = sum(gpus)
         lost = np.where(takes, (left * short).sum(axis=1)[self._milli_of], idle)

@@ -118,6 +118,9 @@ class PublishedChooser:
         self._draws = isinstance(rule, PublishedRandom)
         self._known: dict[PodShape, _Known] = {}
         self._changes: list[int] = []
+        # Equal states have equal numbers, which are cheaper to compare than states.
+        self._number_of: dict[NodeState, int] = {}
+        self._numbers = np.array([self._number(state) for state in nodes], np.int64)
 
     def choose(self, pod: PodShape) -> int:
         """Return the first node with the highest score."""
@@ -140,15 +143,17 @@ class PublishedChooser:
     def changed(self, node: int, state: NodeState) -> None:
         """Take note of a placement."""
         self._states[node] = state
+        self._numbers[node] = self._number(state)
         self._changes.append(node)
+
+    def _number(self, state: NodeState) -> int:
+        return self._number_of.setdefault(state, len(self._number_of))
 
     def _all_scores(self, pod: PodShape) -> I32:
         """Score every node; many are still alike."""
-        by_state: dict[NodeState, int] = {}
-        for state in self._states:
-            if state not in by_state:
-                by_state[state] = self._score(pod, state)
-        return np.array([by_state[state] for state in self._states], np.int32)
+        _, first, alike = np.unique(self._numbers, return_index=True, return_inverse=True)
+        scores = [self._score(pod, self._states[at]) for at in first.tolist()]
+        return np.array(scores, np.int32)[alike]
 
     def _refresh(self, known: _Known, pod: PodShape) -> None:
         """Score the nodes that have changed; one without room never has room again."""
