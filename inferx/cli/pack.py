@@ -128,6 +128,7 @@ def pack(ctx: click.Context, /, **given: Any) -> None:
             runs,
             command=command,
             inputs=inputs if orders is None else inputs | {"orders": orders},
+            shown=str if given["experiment"] is None else _below_traces,
             attached={}
             if compared is None
             else {
@@ -138,13 +139,24 @@ def pack(ctx: click.Context, /, **given: Any) -> None:
     _show(runs, compared, out, as_json=given["as_json"])
 
 
+def _below_traces(path: Path) -> str:
+    """Return a path as whoever sets the same variable would write it."""
+    traces = Path(os.environ["INFERX_TRACE_DIR"])
+    for folder, name in ((traces, "$INFERX_TRACE_DIR"), (traces.parent, "$INFERX_TRACE_DIR/..")):
+        if path.is_relative_to(folder):
+            return f"{name}/{path.relative_to(folder)}"
+    return str(path)
+
+
 def _circumstances(runs: Sequence[PackRun], given: dict[str, Any], wall_s: float) -> str:
     """Say on what, when and how fast the runs were made."""
     git = git_fact()
     commit = "no commit" if git is None else git.commit[:7] + (", changed" if git.dirty else "")
+    # Of this process and of those that have ended.
+    cpu_s = sum(os.times()[:4])
     made = datetime.now(UTC).date().isoformat()
     return (
-        f"{len(runs)} runs in {wall_s:.0f} s on {given['jobs']} of {os.cpu_count()} "
+        f"{len(runs)} runs in {wall_s:.0f} s, {cpu_s:.0f} s of computing, on {given['jobs']} of {os.cpu_count()} "
         f"{platform.machine()} cores, InferX {__version__} ({commit}), Python "
         f"{platform.python_version()}, numpy {np.__version__}, {made}."
     )

@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from inferx.core.errors import InferXError
-from inferx.sim.manifest import git_fact, input_facts, versions
+from inferx.sim.manifest import facts_of, git_fact, versions
 from inferx.sim.packing.curves import LOADS, METRICS
 from inferx.sim.packing.runs import PackRun
 
@@ -104,10 +104,20 @@ def write_pack(
     *,
     command: Sequence[str],
     inputs: Mapping[str, Path],
+    shown: Callable[[Path], str],
     attached: Mapping[str, str],
     overwrite: bool,
 ) -> None:
     """Write the directory, aside first.
+
+    Args:
+        out: The directory.
+        runs: What to write.
+        command: As the manifest tells it.
+        inputs: Files that the result depends on, by role.
+        shown: How the manifest calls an input.
+        attached: Further files, by name.
+        overwrite: Whether a former one is replaced.
 
     Raises:
         PackOutputError: See `refuse_early`.
@@ -121,7 +131,8 @@ def write_pack(
         manifest = {
             "command": list(command),
             "inputs": {
-                role: msgspec.to_builtins(fact) for role, fact in input_facts(inputs).items()
+                role: msgspec.to_builtins(facts_of(path, shown(path)))
+                for role, path in sorted(inputs.items())
             },
             "versions": versions(),
             "git": msgspec.to_builtins(git_fact()),
