@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from rich.table import Table
 from inferx import __version__
 from inferx.cli.options import canonical_words, parse_seeds
 from inferx.core.errors import DescriptionError
+from inferx.load import load_rule
 from inferx.policy.packing import rules
 from inferx.policy.packing.published import PUBLISHED
 from inferx.sim.manifest import git_fact
@@ -35,7 +37,7 @@ from inferx.sim.packing.experiment import (
     short_names,
 )
 from inferx.sim.packing.output import refuse_early, rows_of, write_pack
-from inferx.sim.packing.runs import PackJob, PackRun, run_jobs
+from inferx.sim.packing.runs import PackJob, PackPolicy, PackRun, run_jobs
 
 __all__ = ["pack"]
 
@@ -57,7 +59,7 @@ _MAX_JOBS: Final = 1_024
     "--policy",
     "policies",
     multiple=True,
-    metavar="NAME",
+    metavar="NAME|FILE.py:RULE",
     help=f"A rule to pack by; repeat it to compare. As published: {', '.join(PUBLISHED)}.  "
     f"[default: these]  Others: {', '.join(rules())}.",
 )
@@ -156,8 +158,8 @@ def _circumstances(runs: Sequence[PackRun], given: dict[str, Any], wall_s: float
     cpu_s = sum(os.times()[:4])
     made = datetime.now(UTC).date().isoformat()
     return (
-        f"{len(runs)} runs in {wall_s:.0f} s, {cpu_s:.0f} s of computing, on {given['jobs']} of {os.cpu_count()} "
-        f"{platform.machine()} cores, InferX {__version__} ({commit}), Python "
+        f"{len(runs)} runs in {wall_s:.0f} s, {cpu_s:.0f} s of computing, on {given['jobs']} of "
+        f"{os.cpu_count()} {platform.machine()} cores, InferX {__version__} ({commit}), Python "
         f"{platform.python_version()}, numpy {np.__version__}, {made}."
     )
 
@@ -166,13 +168,23 @@ def _default(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
 
 
-def _policies(given: Sequence[str]) -> tuple[str, ...]:
+def _policies(given: Sequence[str]) -> tuple[PackPolicy, ...]:
     known = (*PUBLISHED, *rules())
     for name in given:
-        if name not in known:
-            raise DescriptionError(f"policy {name!r}: unknown; expected one of {', '.join(known)}")
+        if name not in known and ":" not in name:
+            raise DescriptionError(
+                f"policy {name!r}: unknown; expected one of {', '.join(known)}, FILE.py:NAME or "
+                "MODULE:NAME"
+            )
     _once(given)
-    return tuple(given) or tuple(PUBLISHED)
+    chosen = [
+        PackPolicy(name, None if name in PUBLISHED else partial(load_rule, name))
+        for name in given or PUBLISHED
+    ]
+    for policy in chosen:
+        if policy.make is not None:
+            policy.make()  # A rule that cannot be made is told before the first run.
+    return tuple(chosen)
 
 
 def _once(names: Sequence[str]) -> None:

@@ -159,6 +159,39 @@ def test_mistakes_are_one_line(lists, call, monkeypatch, change, words, told):
     assert told in err
 
 
+RULE = """
+from inferx.policy.packing.fitting import FirstFit
+
+def last_fit():
+    return FirstFit()
+
+def nothing():
+    return 7
+
+def broken():
+    raise RuntimeError("no")
+"""
+
+
+def test_rule_of_ones_own(lists, good, call):
+    (lists / "mine.py").write_text(RULE)
+    words = ("pack", lists / "some_pods.csv", "--nodes", lists / "nodes.csv", "--seed", "1..2")
+    mine = f"{lists / 'mine.py'}:last_fit"
+    good(*words, "--policy", mine, "--out", lists / "a", "--jobs", 2)
+    good(*words, "--policy", "first-fit", "--out", lists / "b")
+    for ours, theirs in zip(rows(lists / "a"), rows(lists / "b"), strict=True):
+        assert ours.pop("policy") == mine
+        assert theirs.pop("policy") == "first-fit"
+        assert ours == theirs
+    for name, told in (
+        ("nothing", "made a int without 'local'"),
+        ("broken", "it raised RuntimeError: no"),
+        ("absent", "has no function 'absent'"),
+    ):
+        status, _, err = call(*words, "--policy", f"{lists / 'mine.py'}:{name}")
+        assert (status, told in err, err.count("\n")) == (2, True, 1)
+
+
 def test_node_lists_without_gpus_are_refused(lists, call):
     (lists / "nodes.csv").write_text("sn,cpu_milli,memory_mib,gpu,model\nn0,1000,1000,0,\n")
     status, _, err = call("pack", lists / "some_pods.csv", "--nodes", lists / "nodes.csv")

@@ -8,7 +8,7 @@ Laws:
 
 import multiprocessing
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from inferx.core.errors import InferXError
 from inferx.core.rng import stream
-from inferx.policy.packing import rules
+from inferx.policy.packing.case import PackingRule
 from inferx.policy.packing.fragmentation import Fragmentation, typical_pods
 from inferx.policy.packing.published import PUBLISHED
 from inferx.policy.packing.shapes import NodeState
@@ -27,7 +27,19 @@ from inferx.sim.packing.lists import NodeList, PodList, read_nodes, read_pods
 from inferx.sim.packing.orders import OrderFile, draw_order
 from inferx.sim.packing.replay import Chooser, PublishedChooser, pack
 
-__all__ = ["PackJob", "PackRun", "run_jobs"]
+__all__ = ["PackJob", "PackPolicy", "PackRun", "run_jobs"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackPolicy:
+    """A rule by name.
+
+    Attributes:
+        make: Makes it, in the process that runs it, so it must pickle; None for a published rule.
+    """
+
+    name: str
+    make: Callable[[], PackingRule] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +50,7 @@ class PackJob:
     nodes: Path
     orders: Path | None
     seed: int
-    policies: tuple[str, ...]
+    policies: tuple[PackPolicy, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +130,12 @@ def _run(job: PackJob) -> Iterator[PackRun]:
     rank = order.rank.tolist()
     for policy in job.policies:
 
-        def at_work(nodes: list[NodeState], policy: str = policy) -> Chooser:
-            rng = stream(job.seed, f"packing-{policy}")
-            if policy in PUBLISHED:
-                return PublishedChooser(PUBLISHED[policy](known.measure), nodes, rng)
-            return ColumnChooser(rules()[policy](), nodes, known.measure.typical, rng)
+        def at_work(nodes: list[NodeState], policy: PackPolicy = policy) -> Chooser:
+            rng = stream(job.seed, f"packing-{policy.name}")
+            if policy.make is None:
+                return PublishedChooser(PUBLISHED[policy.name](known.measure), nodes, rng)
+            return ColumnChooser(policy.make(), nodes, known.measure.typical, rng)
 
         done = pack(arrivals, known.nodes.states, rank, at_work, known.measure)
         placed = sum(node >= 0 for node in done.nodes)
-        yield PackRun(known.pods.name, policy, job.seed, done.curves, len(arrivals), placed)
+        yield PackRun(known.pods.name, policy.name, job.seed, done.curves, len(arrivals), placed)

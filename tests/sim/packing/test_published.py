@@ -9,7 +9,7 @@ import pytest
 from inferx.sim.packing.experiment import FGD_WORKLOADS, compare, read_published
 from inferx.sim.packing.lists import read_nodes, read_pods
 from inferx.sim.packing.orders import draw_order
-from inferx.sim.packing.runs import PackJob, run_jobs
+from inferx.sim.packing.runs import PackJob, PackPolicy, run_jobs
 
 FOLDER = os.environ.get("INFERX_TRACE_DIR")
 EXACT = ("dotprod", "gpu-clustering", "gpu-packing", "best-fit", "fgd")
@@ -39,7 +39,7 @@ def run(workload: str, seed: int, policies: tuple[str, ...]):
         nodes=openb("openb_node_list_gpu_node.csv"),
         orders=folder / "orders.npz",
         seed=seed,
-        policies=policies,
+        policies=tuple(PackPolicy(name, None) for name in policies),
     )
     return [one for some in run_jobs([job]) for one in some]
 
