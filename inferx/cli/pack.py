@@ -158,9 +158,10 @@ def _circumstances(runs: Sequence[PackRun], given: dict[str, Any], wall_s: float
     cpu_s = sum(os.times()[:4])
     made = datetime.now(UTC).date().isoformat()
     return (
-        f"{len(runs)} runs in {wall_s:.0f} s, {cpu_s:.0f} s of computing, on {given['jobs']} of "
-        f"{os.cpu_count()} {platform.machine()} cores, InferX {__version__} ({commit}), Python "
-        f"{platform.python_version()}, numpy {np.__version__}, {made}."
+        f"{len(runs)} runs: {cpu_s:.0f} s of computing, {wall_s:.0f} s by the clock, other work on "
+        f"the machine included; {given['jobs']} of {os.cpu_count()} {platform.machine()} cores, "
+        f"InferX {__version__} ({commit}), Python {platform.python_version()}, "
+        f"numpy {np.__version__}, {made}."
     )
 
 

@@ -324,7 +324,7 @@ def test_view_is_told_in_thousandths_of_the_scarcer_of_compute_and_memory():
     c = cluster()
     add(c, 0, 0, [0])
     add(c, 1, 2, [1, 2])
-    case = case_of_view(want(1), ClusterView(c, snapshots=True))
+    case = case_of_view(want(1), ClusterView(c, snapshots=True), mixed=True)
     assert case.left.tolist() == [[750, 500, 500, 1000], [1000, 1000, 0, 0], [1000] * 4]
     assert case.memory_left[0].tolist() == [750, 625, 625, 1000]
     assert case.compute_left[0].tolist() == [800, 500, 500, 1000]
@@ -333,7 +333,7 @@ def test_view_is_told_in_thousandths_of_the_scarcer_of_compute_and_memory():
     assert case.kinds.tolist() == [1 | 4, 0, 0]
     assert case.count.tolist() == [4, 2, 4]
     assert case.mix.allowed.tolist().count([False, True, False]) == 1
-    bound = case_of_view(want(3), ClusterView(c, snapshots=True))
+    bound = case_of_view(want(3), ClusterView(c, snapshots=True), mixed=False)
     assert bound.milli.tolist() == [300, 500, 300]
     assert bound.room.tolist() == [False, True, False]
 

@@ -68,7 +68,7 @@ class Case:
         host_left: Shape (rows, resources).
         host_total: Shape (rows, resources).
         most: The largest node: its GPUs, then its host resources. Shape (1 + resources,).
-        mix: What usually comes, for rules that ask.
+        mix: What usually comes; None where the rule does not ask, for it takes time to find out.
     """
 
     gpus: int
@@ -85,7 +85,7 @@ class Case:
     host_left: I64
     host_total: I64
     most: I64
-    mix: Mix
+    mix: Mix | None
 
     def take(self, rows: NDArray[np.intp]) -> "Case":
         """Return the same question about some of the rows."""
@@ -104,7 +104,7 @@ class Case:
             host_left=self.host_left[rows],
             host_total=self.host_total[rows],
             most=self.most,
-            mix=self.mix.take(rows),
+            mix=None if self.mix is None else self.mix.take(rows),
         )
 
     @property

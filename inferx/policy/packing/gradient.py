@@ -45,6 +45,8 @@ class FragmentationGradientDescent:
 
     def score(self, case: Case, rng: Generator) -> F64:
         """Return the descent on the best GPU, in GPUs. Shape (rows,)."""
+        mix = case.mix
+        assert mix is not None
         if case.gpus == 1:
             best = self._descents(case).max(axis=1, initial=_WORST)
         else:
@@ -54,9 +56,9 @@ class FragmentationGradientDescent:
                 at = np.argsort(order, axis=1, kind="stable")[:, : case.gpus]
                 taken = np.take_along_axis(after, at, axis=1) - case.milli[:, np.newaxis]
                 np.put_along_axis(after, at, taken, axis=1)
-            best = fragments(case.mix, case.left, case.host_left)
-            best -= fragments(case.mix, after, case.host_left - case.host)
-        score: F64 = best / (MILLI_PER_GPU * int(case.mix.weight.sum()))
+            best = fragments(mix, case.left, case.host_left)
+            best -= fragments(mix, after, case.host_left - case.host)
+        score: F64 = best / (MILLI_PER_GPU * int(mix.weight.sum()))
         return score
 
     def prefer(self, case: Case, row: int) -> F64:
@@ -68,18 +70,20 @@ class FragmentationGradientDescent:
 
     def _descents(self, case: Case) -> I64:
         """Return the descent on each GPU; the worst where it is not open. Shape (rows, width)."""
-        before = fragments(case.mix, case.left, case.host_left)
+        mix = case.mix
+        assert mix is not None
+        before = fragments(mix, case.left, case.host_left)
         rows, gpus = np.nonzero(case.open)
         after = case.left[rows]
         after[np.arange(len(rows)), gpus] -= case.milli[rows]
         host_left = (case.host_left - case.host)[rows]
         descents = np.full(case.left.shape, _WORST, np.int64)
-        descents[rows, gpus] = before[rows] - fragments(case.mix.take(rows), after, host_left)
+        descents[rows, gpus] = before[rows] - fragments(mix.take(rows), after, host_left)
         return descents
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
         """Return the GPUs of the steepest descent."""
-        return place_by(self, want, view, rng)
+        return place_by(self, want, view, rng, mixed=True)
 
 
 RULES: Final[dict[str, Callable[[], PackingRule]]] = {

@@ -41,9 +41,11 @@ _WEIGHTS = 1_000_000
 _UNASKED_PER_S = 1e-6
 
 
-def place_by(rule: PackingRule, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
-    """Return what a rule chooses."""
-    case = case_of_view(want, view)
+def place_by(
+    rule: PackingRule, want: Want, view: ClusterView, rng: Generator, *, mixed: bool = False
+) -> Place | Defer:
+    """Return what a rule chooses; `mixed` says whether it asks what usually comes."""
+    case = case_of_view(want, view, mixed=mixed)
     row = choose_row(rule.score(case, rng), case.room)
     if row < 0:
         return _NO_FIT
@@ -51,7 +53,7 @@ def place_by(rule: PackingRule, want: Want, view: ClusterView, rng: Generator) -
     return Place(tuple(GpuId(first + gpu) for gpu in choose_gpus(rule, case, row)))
 
 
-def case_of_view(want: Want, view: ClusterView) -> Case:
+def case_of_view(want: Want, view: ClusterView, *, mixed: bool) -> Case:
     """Return the question that a want asks of a cluster."""
     gpus, nodes = view.gpus, view.nodes
     grid = _Grid(gpus.node, len(nodes.specs))
@@ -77,7 +79,7 @@ def case_of_view(want: Want, view: ClusterView) -> Case:
         host_left=nodes.host_bytes_free[:, np.newaxis] // MIB,
         host_total=host_total,
         most=np.array([MILLI_PER_GPU * count.max(), host_total.max()], np.int64),
-        mix=_mix(view, hbm_total),
+        mix=_mix(view, hbm_total) if mixed else None,
     )
 
 
