@@ -153,6 +153,12 @@ def gradient(c, row, name):
     return max(scores) / (1000 * sum(c.mix.weight.tolist())), gpus
 
 
+@loop("gradient-and-fit")
+def gradient_and_fit(c, row, name):
+    descent, gpus = gradient(c, row, name)
+    return descent + 0.04 * fit(c, row, "clean-best-fit")[0], gpus
+
+
 def chosen_by_loop(c, name):
     best, at, preferred = None, -1, []
     for row in range(len(c.room)):
