@@ -48,6 +48,10 @@ results: $(INSTALLED)
 	$(BIN)/python -m studies.traces
 	$(BIN)/python -m studies.density
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/inferx pack --experiment fgd --jobs 2 --out build/packed --overwrite
+	cp build/packed/comparison.md docs/results/packing.md
+	cp build/packed/curves.csv docs/results/data/packing-curves.csv
+	cp build/packed/manifest.json docs/results/data/packing-manifest.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-run

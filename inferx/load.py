@@ -13,13 +13,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 from zlib import crc32
 
 from inferx import policy as shipped
 from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
+from inferx.policy.packing import rules
+from inferx.policy.packing.case import PackingRule
 
-__all__ = ["LoadError", "bundle_names", "load_bundle", "parse_setting"]
+__all__ = ["LoadError", "bundle_names", "load_bundle", "load_rule", "parse_setting"]
 
 Setting = int | float | bool | str
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (int, float, bool, str)}
@@ -88,6 +91,29 @@ def load_bundle(spec: str, settings: Mapping[str, Setting] | None = None) -> Pol
     if not isinstance(made, PolicyBundle):
         raise LoadError(f"policy {spec}: it made a {type(made).__name__}, expected a PolicyBundle")
     return made
+
+
+def load_rule(spec: str) -> PackingRule:
+    """Make the packing rule that `spec` names.
+
+    Raises:
+        LoadError: There is none, or what is there is not a rule.
+    """
+    known = rules()
+    if ":" not in spec:
+        if spec not in known:
+            raise LoadError(f"policy {spec!r}: unknown; expected one of {', '.join(known)}")
+        return known[spec]()
+    try:
+        made = _factory(spec)()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, LoadError):
+            raise
+        raise LoadError(f"policy {spec}: it raised {type(error).__name__}: {error}") from error
+    for name in ("local", "score", "prefer"):
+        if not hasattr(made, name):
+            raise LoadError(f"policy {spec}: it made a {type(made).__name__} without {name!r}")
+    return cast("PackingRule", made)
 
 
 def _raised_by(error: ValueError, factory: Callable[..., object]) -> bool:

@@ -16,6 +16,7 @@ __all__ = ["main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("inferx.cli.replay:replay", "Replay a request trace under several policies."),
     "trace": ("inferx.cli.trace:trace", "Look at, make and change request traces."),
+    "pack": ("inferx.cli.pack:pack", "Pack pods onto nodes under several rules."),
     "explain": ("inferx.cli.explain:explain", "Say why a request of a run waited."),
     "check": ("inferx.cli.check:check", "Hold a policy to the kernel's rules."),
 }
