@@ -222,7 +222,7 @@ def _run(jobs: Sequence[PackJob], workers: int) -> list[PackRun]:
 def _watching(total: int) -> Generator[Callable[[int, str], None]]:
     """Show a bar on stderr, where that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda *_: None
+        yield lambda _done, _what: None
         return
     columns = (TextColumn("packing {task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

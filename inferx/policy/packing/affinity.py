@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator
 
-from inferx.policy import F64, MILLI_PER_GPU, ClusterView, Defer, Place, Want
+from inferx.policy import F64, I64, MILLI_PER_GPU, ClusterView, Defer, Place, Want
 from inferx.policy.packing.case import Case, PackingRule, tightest
 from inferx.policy.packing.slot import place_by
 
@@ -67,9 +67,9 @@ class GpuPacking:
         free = case.free.sum(axis=1)
         # The slices go to the open GPUs with the least left; absent ones come last.
         beyond = MILLI_PER_GPU + 1
-        taken = np.sort(np.where(case.open, case.left, beyond), axis=1)[:, : case.gpus]
-        opened = (taken == MILLI_PER_GPU).sum(axis=1)
-        loose = taken.sum(axis=1) / (beyond * case.gpus)
+        taken: I64 = np.sort(np.where(case.open, case.left, beyond), axis=1)[:, : case.gpus]
+        opened: I64 = (taken == MILLI_PER_GPU).sum(axis=1)
+        loose: F64 = taken.sum(axis=1) / (beyond * case.gpus)
         score: F64 = np.where(
             free == case.count,
             1.0 - free / (case.width + 1),

@@ -22,13 +22,14 @@ def fragments(mix: Mix, left: I64, host_left: I64) -> I64:
     Source: Weng et al., USENIX ATC 2023, section 3. Shape (rows,). Cost: O(rows * kinds * width).
     """
     short = left[:, np.newaxis, :] < mix.milli.T[:, :, np.newaxis]
-    idle = left.sum(axis=1)[:, np.newaxis]
-    lost = (left[:, np.newaxis, :] * short).sum(axis=2)
+    idle: I64 = left.sum(axis=1)[:, np.newaxis]
+    lost: I64 = (left[:, np.newaxis, :] * short).sum(axis=2)
     holds = left.shape[1] - short.sum(axis=2) >= mix.gpus
     takes = holds & mix.allowed.T & (mix.gpus > 0)
     for resource in range(host_left.shape[1]):
         takes &= host_left[:, resource, np.newaxis] >= mix.host[:, resource]
-    total: I64 = (np.where(takes, lost, idle) * mix.weight).sum(axis=1)
+    fragment: I64 = np.where(takes, lost, idle)
+    total: I64 = (fragment * mix.weight).sum(axis=1)
     return total
 
 

@@ -191,9 +191,9 @@ def _verdict(compared: Sequence[Compared]) -> list[str]:
             "|---|--:|--:|--:|--:|",
         ]
     for one in draws:
-        cells: list[str] = []
+        ranges: list[str] = []
         for load in (100, 130):
             theirs = f"{one.theirs[load]:.2f} ± {one.spread[load]:.2f}"
-            cells += [f"{one.ours[load]:.2f}", theirs]
-        lines.append(f"| {shown[one.workload]} | {' | '.join(cells)} |")
+            ranges += [f"{one.ours[load]:.2f}", theirs]
+        lines.append(f"| {shown[one.workload]} | {' | '.join(ranges)} |")
     return [*lines, ""]

@@ -152,7 +152,8 @@ class PublishedChooser:
     def _all_scores(self, pod: PodShape) -> I32:
         """Score every node; many are still alike."""
         _, first, alike = np.unique(self._numbers, return_index=True, return_inverse=True)
-        scores = [self._score(pod, self._states[at]) for at in first.tolist()]
+        shown: list[int] = first.tolist()
+        scores = [self._score(pod, self._states[at]) for at in shown]
         return np.array(scores, np.int32)[alike]
 
     def _refresh(self, known: _Known, pod: PodShape) -> None:
@@ -160,7 +161,8 @@ class PublishedChooser:
         scores, states = known.scores, self._states
         stale = np.array(list(set(self._changes[known.seen :])), np.intp)
         stale = stale[scores[stale] != _NO_FIT]
-        scores[stale] = [self._score(pod, states[at]) for at in stale.tolist()]
+        changed: list[int] = stale.tolist()
+        scores[stale] = [self._score(pod, states[at]) for at in changed]
         known.seen = len(self._changes)
 
     def _score(self, pod: PodShape, state: NodeState) -> int:

@@ -126,7 +126,8 @@ def _run(job: PackJob) -> Iterator[PackRun]:
         order = draw_order(known.pods, known.nodes, job.seed)
     else:
         order = _order_file(job.orders).order(known.pods, known.nodes, job.seed)
-    arrivals = [known.pods.shapes[row] for row in order.pods.tolist()]
+    rows: list[int] = order.pods.tolist()
+    arrivals = [known.pods.shapes[row] for row in rows]
     rank = order.rank.tolist()
     for policy in job.policies:
 
