@@ -91,9 +91,13 @@ def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     """
     pods, node = view.pods, view.gpus.node
     alone = view.node_restore_ns(function) / NS_PER_S
-    ready: F64 = (alone * (1.0 + BESIDE * _busy_starts(view)))[node]
+    starting = np.flatnonzero(_STARTING[pods.state])
+    if not len(starting):
+        return alone[node]
+    beside = np.bincount(pods.node[starting], minlength=len(alone))
+    ready: F64 = (alone * (1.0 + BESIDE * beside))[node]
     # Few GPUs have a start under way: the queues are added there alone.
-    gpu = pods.gpu[_STARTING[pods.state]].ravel()
+    gpu = pods.gpu[starting].ravel()
     gpu = gpu[gpu >= 0]
     np.add.at(ready, gpu, alone[node[gpu]])
     return ready
@@ -110,6 +114,8 @@ def _ready_on_s(gpu: GpuId, alone: F64, view: ClusterView) -> float:
 
 def _returns(want: Want, view: ClusterView) -> bool:
     """Tell whether a pod of the function on its way to host memory is back before a new one is."""
+    if not view.functions.standby[want.function]:
+        return False  # That counts those on their way there.
     pods = view.pods
     leaving = pods.node[(pods.function == want.function) & (pods.state == PodState.SUSPENDING)]
     if not len(leaving):
@@ -132,10 +138,11 @@ class SoonestReady:
         A ratio, for what counts is how many times later: on a scale of seconds all GPUs would look
         alike to a start that takes a minute, and it would queue behind others on the fullest.
         """
-        ready = _ready_s(want.function, view)
-        fits = ready[view.fits(want)]
-        best = float(fits.min()) if len(fits) else 0.0
-        score: F64 = np.minimum(1.0, best / np.maximum(ready, 1e-9))
+        ready = np.maximum(_ready_s(want.function, view), 1e-9)
+        best = float(ready.min(where=view.fits(want), initial=np.inf))
+        if best == np.inf:
+            return np.zeros(len(ready))
+        score: F64 = np.minimum(1.0, best / ready)
         return score
 
 
