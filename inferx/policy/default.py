@@ -346,8 +346,8 @@ def bundle(
         raise ValueError(f"{told}; expected 0 <= least_s <= most_s, at most a year")
     if not 0 < headroom < 1:
         raise ValueError(f"headroom is {headroom:g}; expected above 0, below 1")
-    if not 0 <= patience_s <= MOST_S:
-        raise ValueError(f"patience_s is {patience_s:g}; expected seconds, 0 to a year")
+    if not 0 <= patience_s <= 1e9:
+        raise ValueError(f"patience_s is {patience_s:g}; expected seconds, 0 to 1e9")
     if not 0 <= moves <= 1_000:
         raise ValueError(f"moves is {moves}; expected 0 to 1000")
     eviction = SwapOut(RankedEviction(LeastRegret(), Tier.DRAM))
