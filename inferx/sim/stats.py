@@ -1,4 +1,4 @@
-"""Statements about policies, from several seeds: means, paired differences, truncation.
+"""Statements about policies, from several seeds: means and paired differences.
 
 The unit of evidence is a seed: one row of metrics from one run. Requests within a run depend on
 each other, so nothing here resamples them. Policies are compared on common random numbers; the
@@ -11,7 +11,6 @@ from functools import cache
 from typing import Final, cast
 
 import msgspec
-import numpy as np
 
 from inferx.sim.metrics import SummaryRow
 
@@ -23,7 +22,6 @@ __all__ = [
     "holm",
     "mean_interval",
     "metric",
-    "mser5",
     "student_t_quantile",
     "student_t_two_sided",
 ]
@@ -232,28 +230,3 @@ def compare(
             held = None if pair.p_value is None else next(adjusted)
             found[pair.policy, name] = msgspec.structs.replace(pair, p_holm=held)
     return [found[policy, name] for policy in others for name in metrics]
-
-
-def mser5(values: Sequence[float] | np.ndarray) -> int | None:
-    """Return how many leading values to drop as warm-up: a multiple of five, or None.
-
-    The cut minimises the squared standard error of what is left, over means of five. None means
-    that the best cut lies in the second half, or that there are under ten values: the series is
-    too short to call the rest steady.
-
-    Source: White, Simulation 69 (1997), 323-334; batches of five after Spratt (1998).
-    """
-    series = np.asarray(values, dtype=np.float64)
-    batches = len(series) // 5
-    if batches < 2:
-        return None
-    means = series[: batches * 5].reshape(batches, 5).mean(axis=1)
-    # Centred first: the sums below subtract squares.
-    means -= means.mean()
-    left = np.arange(batches, 0, -1)
-    total = np.cumsum(means[::-1])[::-1]
-    squares = np.cumsum((means * means)[::-1])[::-1]
-    score = np.maximum(squares - total * total / left, 0.0) / (left * left)
-    # The last cuts leave too few batches to judge by.
-    cut = int(np.argmin(score[: max(batches - 5, 1)]))
-    return None if cut > batches // 2 else cut * 5

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as theirs
 
-from inferx.core.rng import stream
 from inferx.sim.metrics import summarise
 from inferx.sim.stats import (
     PAIRED_METRICS,
@@ -16,7 +15,6 @@ from inferx.sim.stats import (
     holm,
     mean_interval,
     metric,
-    mser5,
     student_t_quantile,
     student_t_two_sided,
 )
@@ -124,28 +122,3 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
     assert all(0 <= old <= new <= 1 for old, new in zip(values, found, strict=True))
     order = np.argsort(values, kind="stable")
     assert (np.diff(np.array(found)[order]) >= 0).all()
-
-
-def test_mser_cuts_a_transient_and_keeps_a_steady_series():
-    noise = stream(1, "mser").normal(0, 1, 1000)
-    transient = noise.copy()
-    transient[:100] += np.linspace(30, 0, 100)
-    cut = mser5(transient)
-    assert cut is not None
-    assert 60 <= cut <= 130
-    assert cut % 5 == 0
-    steady = mser5(noise)
-    assert steady is not None
-    assert steady < 250
-
-
-def test_mser_says_nothing_of_a_series_too_short_or_never_steady():
-    assert mser5([1.0] * 9) is None
-    assert mser5(np.arange(500.0) ** 2) is None
-
-
-def test_mser_is_the_cut_of_a_plain_loop():
-    series = np.random.default_rng(3).exponential(1, 400) + np.exp(-np.arange(400) / 20) * 9
-    means = series.reshape(80, 5).mean(axis=1)
-    scores = [np.sum((means[d:] - means[d:].mean()) ** 2) / (80 - d) ** 2 for d in range(75)]
-    assert mser5(series) == 5 * int(np.argmin(scores))
