@@ -4,7 +4,6 @@ Every check is a sentence with a verdict. What is slow is a warning; all else th
 Some checks cannot be made from within a process: `digests` is for comparing several.
 """
 
-import ast
 import contextlib
 import dataclasses
 import inspect
@@ -30,6 +29,7 @@ from inferx.core.watched import METHODS, bundle_faults
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import result_sha256, summarise
 from inferx.sim.profile import Profile
+from inferx.sim.purity import impurities
 from inferx.sim.record import RunRecord
 from inferx.sim.scenarios import LARGE, SCENARIOS, Scenario, hungry, large
 
@@ -49,62 +49,6 @@ _ARGUMENTS: Final = {
     "observe": ("now_ns", "event"),
 }
 """What each method is called with, by position."""
-_BANNED: Final = frozenset(
-    {
-        "aiohttp",
-        "asyncio",
-        "concurrent",
-        "ctypes",
-        "datetime",
-        "fcntl",
-        "glob",
-        "grpc",
-        "http",
-        "importlib",
-        "io",
-        "multiprocessing",
-        "os",
-        "pandas",
-        "pathlib",
-        "pickle",
-        "platform",
-        "pyarrow",
-        "pynvml",
-        "queue",
-        "random",
-        "requests",
-        "secrets",
-        "select",
-        "shelve",
-        "shutil",
-        "signal",
-        "simpy",
-        "socket",
-        "sqlite3",
-        "ssl",
-        "subprocess",
-        "sys",
-        "tempfile",
-        "threading",
-        "time",
-        "torch",
-        "urllib",
-        "uuid",
-        "weakref",
-    }
-)
-"""Modules that reach a clock, chance, the environment, files, processes or a network."""
-_TYPE: Final = "numpy.random.Generator"
-"""The type of the rng that policies are handed."""
-_BANNED_CALLS: Final = {
-    "breakpoint": "it stops a server",
-    "eval": "a policy is code that can be read",
-    "exec": "a policy is code that can be read",
-    "hash": "it differs from process to process; use zlib.crc32",
-    "id": "it differs from process to process",
-    "input": "a policy reads nothing but its arguments",
-    "open": "a policy reads nothing but its arguments",
-}
 _BUDGET_S: Final = {64: 0.001, 1_024: 0.010}
 """Median decision time above which a policy is called slow, by GPUs."""
 _TIMING_S: Final = 5.0
@@ -200,44 +144,9 @@ def _missing(bundle: PolicyBundle) -> Iterator[str]:
 
 def _sources(sources: Sequence[Path]) -> Finding:
     """Check that the policy's files use nothing that makes a run differ from the next."""
-    wrong = [f"{path.name}:{line}: {what}" for path in sources for line, what in _impure(path)]
+    wrong = [f"{path.name}:{line}: {what}" for path in sources for line, what in impurities(path)]
     told = "; ".join(wrong) or "no clock, chance, file, process or network of its own"
     return Finding(check="imports", verdict="fail" if wrong else "pass", told=told)
-
-
-def _impure(path: Path) -> Iterator[tuple[int, str]]:
-    nodes = list(ast.walk(ast.parse(path.read_bytes())))
-    types = [
-        node.value for node in nodes if isinstance(node, ast.Attribute) and node.attr == "Generator"
-    ]
-    for node in nodes:
-        names: list[str] = []
-        if not isinstance(node, ast.stmt | ast.expr):
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names = [node.module]
-            if node.module in {"numpy", "numpy.random"}:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            why = _BANNED_CALLS.get(node.func.id)
-            if why is not None:
-                yield node.lineno, f"calls {node.func.id}(): {why}"
-        elif (
-            isinstance(node, ast.Attribute)
-            and node.attr == "random"
-            and isinstance(node.value, ast.Name)
-            and node.value.id in {"np", "numpy"}
-            and node not in types
-        ):
-            yield node.lineno, "uses numpy.random: chance comes from the rng that it is handed"
-        for name in names:
-            drawn = name.startswith("numpy.random") and name != _TYPE
-            if name.partition(".")[0] in _BANNED or drawn:
-                yield node.lineno, f"imports {name}: a policy reads nothing but its arguments"
-            elif name.startswith("inferx.") and name.split(".")[1] not in {"policy", "core"}:
-                yield node.lineno, f"imports {name}: a policy imports from inferx.policy"
 
 
 class _EnoughError(BaseException):
