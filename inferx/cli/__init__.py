@@ -48,7 +48,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="inferx")
 def _group() -> None:
-    """Replay traces under scheduling policies, and run the same policies in production."""
+    """Replay request traces under scheduling policies, compare them, check and explain them."""
 
 
 def _terminate(*_: object) -> None:
