@@ -140,7 +140,7 @@ class RunWriter:
         """
         self.path = path = Path(path)
         if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; choose another name, or overwrite it")
+            raise OutputError(f"{path} exists; choose another name, or give --overwrite")
         if path.exists() and not _is_run(path):
             raise OutputError(f"{path} is not a run: it has no manifest.json; it is left alone")
         self.rows: list[SummaryRow] = []

@@ -93,7 +93,7 @@ def refuse_early(out: Path, *, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise PackOutputError(f"{out} exists; choose another name, or overwrite it")
+        raise PackOutputError(f"{out} exists; choose another name, or give --overwrite")
     if not (out.is_dir() and (out / "curves.csv").is_file() and (out / "manifest.json").is_file()):
         raise PackOutputError(f"{out} is not what `inferx pack` wrote; it is left alone")
 
