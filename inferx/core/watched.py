@@ -6,7 +6,6 @@ is possible, `machine/proposals.py` checks.
 """
 
 import dataclasses
-import inspect
 import re
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -49,8 +48,6 @@ METHODS: Final = {
 """Slot -> the methods that its policy must have."""
 _SEPARATOR: Final = re.compile(r"[/\\]")
 _BESIDE: Final = re.compile(r"/(?:site-packages|inferx/sim|inferx/core)/")
-
-
 MECHANISMS: Final = ("snapshot", "loader", "none")
 """What a bundle may presume of how pods start."""
 _PERIODS: Final = (("control_period_ns", 1), ("settle_ns", 0), ("patience_ns", 0))
@@ -338,5 +335,5 @@ class _Observer:
 
     def observe(self, now_ns: int, event: object) -> None:
         answer: object = _ask("observer", self._observe, now_ns, event)
-        if inspect.iscoroutine(answer):
+        if isinstance(answer, Coroutine):
             raise _wrong("observer", "nothing from observe()", cast("object", answer))

@@ -94,8 +94,7 @@ def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     starting = np.flatnonzero(_STARTING[pods.state])
     if not len(starting):
         return alone[node]
-    beside = np.bincount(pods.node[starting], minlength=len(alone))
-    ready: F64 = (alone * (1.0 + BESIDE * beside))[node]
+    ready: F64 = (alone * (1.0 + BESIDE * _busy_starts(view)))[node]
     # Few GPUs have a start under way: the queues are added there alone.
     gpu = pods.gpu[starting].ravel()
     gpu = gpu[gpu >= 0]

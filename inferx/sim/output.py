@@ -18,7 +18,6 @@ Laws:
 import contextlib
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ import pyarrow.parquet as pq
 
 from inferx.core.errors import InferXError, Terminated
 from inferx.core.units import NS_PER_S
+from inferx.sim.aside import make_aside, put_in_place
 from inferx.sim.manifest import Manifest, NodeFact, facts_of, git_fact, input_facts, node_facts
 from inferx.sim.manifest import versions as package_versions
 from inferx.sim.metrics import QUANTILE_METHOD, SummaryRow, summarise
@@ -154,7 +154,7 @@ class RunWriter:
         # The one place of the simulator that asks the wall clock: the manifest tells the date.
         self._started = datetime.now(UTC)
         self._made = _make_folders(path.parent)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        self._folder = make_aside(path)
         self._tables = {
             name: pq.ParquetWriter(
                 self._folder / f"{name}.parquet",
@@ -249,7 +249,7 @@ class RunWriter:
             told.write_bytes(_json(msgspec.structs.replace(manifest, outputs=outputs)))
         # The temporary directory is private; a run is as open as any other output.
         self._folder.chmod(0o755)
-        self._replace()
+        put_in_place(self._folder, self.path)
         return summary
 
     def abort(self) -> None:
@@ -264,15 +264,6 @@ class RunWriter:
     def detach(self, name: str) -> None:
         """Take back what was attached."""
         (self._folder / name).unlink()
-
-    def _replace(self) -> None:
-        if not self.path.exists():
-            self._folder.rename(self.path)
-            return
-        former = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        self.path.rename(former / "former")
-        self._folder.rename(self.path)
-        shutil.rmtree(former)
 
     def _manifest(self, *, complete: bool) -> Manifest:
         ended = datetime.now(UTC)

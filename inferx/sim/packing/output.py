@@ -9,7 +9,6 @@ import csv
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ import msgspec
 import numpy as np
 
 from inferx.core.errors import InferXError
+from inferx.sim.aside import make_aside, put_in_place
 from inferx.sim.manifest import facts_of, git_fact, versions
 from inferx.sim.packing.curves import LOADS, METRICS
 from inferx.sim.packing.runs import PackRun
@@ -124,7 +124,7 @@ def write_pack(
     """
     refuse_early(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    aside = make_aside(out)
     try:
         (aside / "curves.csv").write_text(curves_csv(runs), "utf-8")
         (aside / "summary.json").write_bytes(_json(rows_of(runs)))
@@ -144,9 +144,7 @@ def write_pack(
         mask = os.umask(0)
         os.umask(mask)
         aside.chmod(0o777 & ~mask)
-        if out.exists():
-            shutil.rmtree(out)
-        aside.rename(out)
+        put_in_place(aside, out)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
