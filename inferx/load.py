@@ -1,7 +1,8 @@
 """Finds policies by name: a shipped one, `module:attribute`, or `file.py:attribute`.
 
-There is no registry. `default` is `inferx/policy/default.py`; an attribute is a function that
-returns a `PolicyBundle`, called with the settings given.
+There is no registry. `default` is `inferx/policy/default.py`, `greedy-dual` is `greedy_dual.py` in
+whatever slot's folder it lies there; an attribute is a function that returns a `PolicyBundle`,
+called with the settings given.
 """
 
 import importlib
@@ -19,7 +20,7 @@ from zlib import crc32
 from inferx import policy as shipped
 from inferx.core.errors import InferXError
 from inferx.core.protocols import PolicyBundle
-from inferx.policy.packing import rules
+from inferx.policy import packing
 from inferx.policy.packing.case import PackingRule
 
 __all__ = ["LoadError", "bundle_names", "load_bundle", "load_rule", "parse_setting"]
@@ -39,12 +40,24 @@ class LoadError(InferXError):
 
 def bundle_names() -> list[str]:
     """Return the names of the shipped bundles."""
-    found = sorted(module.name for module in pkgutil.iter_modules(shipped.__path__))
-    return [
-        name.replace("_", "-")
-        for name in found
-        if hasattr(importlib.import_module(f"{shipped.__name__}.{name}"), "bundle")
-    ]
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, ModuleType]:
+    """Return every module of the policy package that makes a bundle, by what it is called.
+
+    A name is that of the file alone, in whatever slot's folder it lies. Packing rules have names of
+    their own, see `load_rule`.
+    """
+    found: dict[str, ModuleType] = {}
+    for module in pkgutil.walk_packages(shipped.__path__, f"{shipped.__name__}."):
+        if not module.name.startswith(packing.__name__):
+            made = importlib.import_module(module.name)
+            if hasattr(made, "bundle"):
+                name = module.name.rpartition(".")[2].replace("_", "-")
+                assert name not in found, f"two policies are called {name}"
+                found[name] = made
+    return found
 
 
 def parse_setting(text: str) -> tuple[str, Setting]:
@@ -99,7 +112,7 @@ def load_rule(spec: str) -> PackingRule:
     Raises:
         LoadError: There is none, or what is there is not a rule.
     """
-    known = rules()
+    known = packing.rules()
     if ":" not in spec:
         if spec not in known:
             raise LoadError(f"policy {spec!r}: unknown; expected one of {', '.join(known)}")
@@ -154,13 +167,13 @@ def _factory(spec: str) -> Callable[..., object]:
     elif colon:
         module = _from_module(spec, where)
     else:
-        name = where.replace("-", "_")
-        if not name.isidentifier() or where not in bundle_names():
+        known = _shipped()
+        if where not in known:
             raise LoadError(
-                f"policy {spec}: unknown; expected one of {', '.join(bundle_names())},"
+                f"policy {spec}: unknown; expected one of {', '.join(sorted(known))},"
                 " FILE.py:NAME or MODULE:NAME"
             )
-        module = importlib.import_module(f"{shipped.__name__}.{name}")
+        module = known[where]
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise LoadError(f"policy {spec}: {where} has no function {attribute!r}")

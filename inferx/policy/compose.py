@@ -29,7 +29,15 @@ from inferx.policy import (
     Want,
 )
 
-__all__ = ["BestFit", "FirstOf", "Guarded", "RankedEviction", "Scored", "best_gpus"]
+__all__ = [
+    "BestFit",
+    "FirstOf",
+    "Guarded",
+    "LeastRecentlyUsed",
+    "RankedEviction",
+    "Scored",
+    "best_gpus",
+]
 
 _NO_FIT = Defer("no GPU fits")
 _NO_VICTIM = Defer("no victims suffice")
@@ -127,6 +135,16 @@ class Scored:
         )
         margin = round(top[0].score - top[1].score, 6) if len(top) > 1 else 0.0
         return Explanation(len(ok), feasible, filtered, top, margin)
+
+
+@dataclass(frozen=True, slots=True)
+class LeastRecentlyUsed:
+    """Whoever has been idle longest costs least."""
+
+    def cost(self, view: ClusterView) -> F64:
+        """Return minus the idle time in ns. Shape (rows of view.pods,)."""
+        idle: F64 = (view.pods.idle_since_ns - view.now_ns).astype(np.float64)
+        return idle
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
 """Each bundle against what its source says."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 from kernel_rules import walk
+from small_cluster import GIB, add, cluster, function, suspend, want
 
 from inferx.core.events import LoadReported
 from inferx.core.lifecycle import PodState
@@ -29,20 +27,7 @@ from inferx.policy.default import HoldWhileAsked, PopularFirst, SoonestReady, _r
 from inferx.policy.inferx_reference import EagerStandby
 from inferx.policy.scale_to_zero import KnativePodAutoscaler
 
-_compose = runpy.run_path(str(Path(__file__).with_name("test_compose.py")))
-add, cluster, function, want = (_compose[name] for name in ("add", "cluster", "function", "want"))
-GIB = 1 << 30
 SLOT_GIB = 0.25
-
-
-def suspend(c, pod):
-    """Bring a ready pod to standby."""
-    c.enter(pod, PodState.SUSPENDING)
-    c.charge_host(pod, pod.host_charged + c.functions[pod.function].device_bytes)
-    c.release_gpus(pod)
-    c.enter(pod, PodState.STANDBY)
-    c.move(pod, ())
-    return pod
 
 
 @pytest.mark.parametrize("name", bundle_names())

@@ -1,0 +1,1 @@
+"""Eviction: which pods leave for one that needs their room."""

@@ -1,0 +1,1 @@
+"""Keep-alive: how long an idle pod stays on its GPU, and who leaves when the room is needed."""

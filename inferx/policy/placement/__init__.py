@@ -1,0 +1,1 @@
+"""Placement: which GPUs a pod is started on."""

@@ -1,0 +1,1 @@
+"""Prewarming: state brought up before anybody asks for it."""

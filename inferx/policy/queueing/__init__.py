@@ -1,0 +1,1 @@
+"""Queueing: whether a request is let in, and whose turn it is."""

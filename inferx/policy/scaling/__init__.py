@@ -1,0 +1,1 @@
+"""Scaling: how many pods a function should have."""
