@@ -19,6 +19,8 @@ from inferx.sim.workload.generate import Plan, generate
 from inferx.sim.workload.grammar import parse_arrivals, parse_popularity, parse_size
 from inferx.sim.workload.read import TraceReader, open_trace
 from inferx.sim.workload.reuse import reuse as count_reuse
+from inferx.sim.workload.servegen import ServeGen, generate_servegen
+from inferx.sim.workload.servegen_files import read_clients
 from inferx.sim.workload.splice import splice
 from inferx.sim.workload.stats import trace_stats
 from inferx.sim.workload.trace import Trace
@@ -257,6 +259,59 @@ def synth(
         tenants=tenants,
     )
     _write(out, generate(plan, seed), overwrite=overwrite, as_json=as_json)
+
+
+@trace.command(
+    epilog=_example(
+        "inferx trace servegen ServeGen/data/reason/deepseek-r1 --cut 79200:82800",
+        "--scale 0.5 --seed 1 -o r1.parquet",
+    )
+)
+@click.argument("folder", type=_FILE)
+@click.option("--cut", "window", metavar="FROM:TO", help="Make these seconds; TO is not included.")
+@click.option(
+    "--scale",
+    "factor",
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="X times the requests, in the same time.",
+)
+@click.option("--clients", type=int, metavar="COUNT", help="Only the COUNT busiest; all if not.")
+@click.option("--input-tokens", metavar="SIZE", help="For clients without a dataset; as in synth.")
+@click.option("--output-tokens", metavar="SIZE", help="The same, for generated tokens.")
+@_options(_SEED, *_WRITING, _JSON)
+def servegen(
+    *,
+    folder: Path,
+    window: str | None,
+    factor: float,
+    clients: int | None,
+    input_tokens: str | None,
+    output_tokens: str | None,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a trace of ServeGen's clients, each a function.
+
+    FOLDER holds chunk-N-trace.csv and chunk-N-dataset.json of every client, as published. Requests
+    are as many as each window says; when they come and how long they are is drawn.
+    """
+    known, window_s = read_clients(folder)
+    from_ns, to_ns = (0, FOREVER_NS) if window is None else _window_ns(window)
+    plan = ServeGen(
+        clients=known,
+        window_s=window_s,
+        from_ns=from_ns,
+        to_ns=to_ns,
+        factor=factor,
+        most=clients,
+        input=None if input_tokens is None else parse_size(input_tokens),
+        output=None if output_tokens is None else parse_size(output_tokens),
+    )
+    _write(out, generate_servegen(plan, seed), overwrite=overwrite, as_json=as_json)
 
 
 @trace.command(

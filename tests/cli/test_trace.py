@@ -49,7 +49,7 @@ def ok(result) -> str:
     return out
 
 
-@pytest.mark.parametrize("command", ["info", "reuse", "convert", "synth", "transform"])
+@pytest.mark.parametrize("command", ["info", "reuse", "convert", "synth", "servegen", "transform"])
 def test_every_help_has_an_example(command):
     result = CliRunner().invoke(trace_module.trace, [command, "--help"])
     assert result.exit_code == 0
@@ -142,6 +142,36 @@ def test_transform_does_every_step(inferx, tmp_path):
     assert trace.span_ns < 146 * 10**9
 
 
+def servegen_folder(folder: Path) -> Path:
+    """Two clients over 40 minutes, the second one busier and without lengths."""
+    folder.mkdir()
+    for number, rate in ((0, 0.05), (3, 0.2)):
+        windows = [f"{second},{rate},2,Gamma,0.25,{4 / rate}" for second in range(0, 2400, 600)]
+        (folder / f"chunk-{number}-trace.csv").write_text("\n".join(windows))
+    lengths = {"0": {"input_tokens": "{12: 0.5, 99: 0.5}", "output_tokens": "{7: 1.0}"}}
+    (folder / "chunk-0-dataset.json").write_text(json.dumps(lengths))
+    return folder
+
+
+def test_servegen_makes_a_function_of_each_client(inferx, tmp_path):
+    folder = servegen_folder(tmp_path / "clients")
+    words = "--cut 600:1800 --scale 0.5 --input-tokens 100 --output-tokens fixed:50 --seed 3"
+
+    def made(name: str, *more: str) -> str:
+        out = str(tmp_path / name)
+        ok(inferx("servegen", str(folder), *words.split(), *more, "-o", out))
+        return out
+
+    trace = read_trace(made("a"))
+    assert trace.names == ("client-0", "client-3")
+    assert np.bincount(trace.function).tolist() == [30, 120]
+    assert set(trace.input_tokens[trace.function == 0].tolist()) == {12, 99}
+    assert set(trace.output_tokens[trace.function == 1].tolist()) == {50}
+    assert read_trace(made("b")).sha256() == trace.sha256()
+    assert Path(made("c")).read_bytes() == (tmp_path / "a").read_bytes()
+    assert read_trace(made("d", "--clients", "1")).names == ("client-3",)
+
+
 def test_cut_may_be_open_at_either_end(inferx, tmp_path):
     for name, window in (("a", ":300"), ("b", "300:"), ("c", ":")):
         ok(inferx("transform", TINY, "--cut", window, "-o", str(tmp_path / name)))
@@ -170,6 +200,8 @@ def test_cut_may_be_open_at_either_end(inferx, tmp_path):
         (f"{SYNTH} --duration nan -o OUT", "duration nan: expected seconds"),
         (f"{SYNTH} --duration 0 -o OUT", "the span is 0 ns"),
         (f"{SYNTH} --service 3 --duration 9 -o OUT", "token lengths or service times"),
+        ("servegen nowhere -o OUT", "nowhere: no such directory; expected a folder of ServeGen"),
+        (f"servegen {TRACES} -o OUT", "expected one a ServeGen client"),
     ],
 )
 def test_mistake_is_one_line_and_status_two(inferx, tmp_path, words, message):
