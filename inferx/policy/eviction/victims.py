@@ -1,0 +1,348 @@
+"""The cheapest pods whose leaving makes room: a covering knapsack, solved exactly. Ours.
+
+A GPU lacks memory and compute for a want; each candidate pod frees some of both at a cost. The
+dynamic program goes through the pods of one GPU and keeps, for each amount that is still lacking,
+the least that has been spent. Memory is counted in units, what is lacking rounded up and what a
+pod frees rounded down: a plan surely suffices, and is the cheapest to the unit.
+
+Laws:
+1. Plans are ordered by cost, then by the number of victims, then by the GPU (for several slices,
+   the node) with the lowest number; on one GPU or node, of equal plans, the one that spares the
+   pods that came last. No two plans are equal, so the result does not depend on any order of work.
+2. No function is left with fewer ready pods than its `min_replica`.
+3. GPUs and nodes that cannot beat the best plan so far are not looked at: a plan costs no less than
+   its cheapest pod, and no less than what is lacking at the best price of a unit.
+
+A want of several slices may meet pods that hold slices of several GPUs. All sets of those are
+tried, up to `SPANNING` of them on a node: of more, the cheapest alone may leave.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inferx.policy import F64, I64, Bool, ClusterView, FunctionId, GpuId, PodId, Tier, Want
+
+__all__ = ["Plan", "cheapest_plan", "host_need", "roomy_nodes", "tiers_of"]
+
+SPANNING = 6
+_COUNT_BITS = 16
+
+_Item = tuple[int, int, int, int]
+"""Row of a pod, memory in units and compute that it frees on one GPU, and what it adds to a plan's
+value: cost, one victim, and a bit of its own, in one number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Pods, as rows of `view.pods`, after whose leaving the want fits on `gpus`."""
+
+    gpus: tuple[GpuId, ...]
+    rows: tuple[int, ...]
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Slices:
+    """Which candidate holds a slice of which usable GPU. All arrays have shape (slices,)."""
+
+    row: I64
+    gpu: I64
+    cost: I64
+    units: I64
+    milli: I64
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One want's question.
+
+    `cost` has shape (rows of view.pods,), `lacks_units`, `lacks_milli`, `least` and `usable` have
+    shape (gpus,): what each GPU lacks, and a bound of what a plan there costs.
+    """
+
+    want: Want
+    view: ClusterView
+    cost: I64
+    slices: _Slices
+    usable: Bool
+    lacks_units: I64
+    lacks_milli: I64
+    least: F64
+    spare: I64
+
+
+def cheapest_plan(
+    want: Want, view: ClusterView, candidates: I64, cost: I64, unit_bytes: int, nodes: Bool
+) -> Plan | None:
+    """Return the cheapest plan, or None where all candidates together make no room.
+
+    Args:
+        want: The pod that needs room on its GPUs; host memory is the caller's affair.
+        view: The cluster.
+        candidates: Rows of pods that may leave, ascending. Shape (candidates,).
+        cost: What losing each pod costs, above 0. Shape (rows of view.pods,).
+        unit_bytes: The granularity of memory.
+        nodes: Nodes that may be chosen. Shape (nodes,).
+
+    Cost: a few passes over the candidates, and O(pods x units) on each GPU that may be best.
+    """
+    case = _case(want, view, candidates, cost, unit_bytes, nodes)
+    return _one_gpu(case) if want.gpus == 1 else _one_node(case)
+
+
+def _case(
+    want: Want, view: ClusterView, candidates: I64, cost: I64, unit_bytes: int, nodes: Bool
+) -> _Case:
+    pods, gpus, functions = view.pods, view.gpus, view.functions
+    floor = np.array([spec.min_replica for spec in functions.specs], np.int64)
+    spare = functions.ready - floor
+    candidates = candidates[spare[pods.function[candidates]] > 0]
+    usable = view.eligible(want) & nodes[gpus.node]
+    at, place = np.nonzero(pods.gpu[candidates] >= 0)
+    row = candidates[at]
+    gpu = pods.gpu[row, place].astype(np.int64)
+    on_usable = usable[gpu]
+    row, gpu = row[on_usable], gpu[on_usable]
+    units, milli = pods.hbm_bytes[row] // unit_bytes, pods.milli_gpu[row].astype(np.int64)
+    lacks_units = np.maximum(0, -((gpus.hbm_bytes_free - want.hbm_bytes) // unit_bytes))
+    lacks_milli = np.maximum(0, want.milli_gpu - gpus.milli_free).astype(np.int64)
+    slices = _Slices(row, gpu, cost[row], units, milli)
+    count = len(gpus.node)
+    usable &= np.bincount(gpu, units, count) >= lacks_units
+    usable &= np.bincount(gpu, milli, count) >= lacks_milli
+    least = _bound(slices, lacks_units, lacks_milli)
+    return _Case(want, view, cost, slices, usable, lacks_units, lacks_milli, least, spare)
+
+
+def _bound(slices: _Slices, lacks_units: I64, lacks_milli: I64) -> F64:
+    """Return what any plan on each GPU costs at least. Shape (gpus,)."""
+    least: F64 = np.zeros(len(lacks_units))
+    lacking = (lacks_units > 0) | (lacks_milli > 0)
+    for lacks, frees in ((1, 1), (lacks_units, slices.units), (lacks_milli, slices.milli)):
+        price = np.full(len(least), np.inf)
+        useful = np.asarray(frees) > 0
+        with np.errstate(divide="ignore"):
+            rate = slices.cost / frees
+        np.minimum.at(price, slices.gpu, np.where(useful, rate, np.inf))
+        # A little less than computed: rounding must not turn a bound into too much.
+        bound = np.multiply(price, lacks, where=np.asarray(lacks) > 0, out=np.zeros(len(least)))
+        least = np.maximum(least, bound * (1 - 1e-9))
+    least[~lacking] = 0.0
+    return least
+
+
+# -- one slice: the GPU with the cheapest plan ---
+def _one_gpu(case: _Case) -> Plan | None:
+    best = _single(case)
+    rank = (best.cost, len(best.rows), int(best.gpus[0])) if best else None
+    here = np.flatnonzero(case.usable)
+    for gpu in here[np.argsort(case.least[here], kind="stable")].tolist():
+        least = case.least[gpu]
+        if rank is not None and least > rank[0]:
+            break
+        if rank is not None and rank[1] <= 1 and least >= rank[0] - 0.5 and gpu > rank[2]:
+            continue  # It can be as cheap at most, with as many victims, and comes later.
+        items = _items(case, gpu == case.slices.gpu)
+        lacks = (int(case.lacks_units[gpu]), int(case.lacks_milli[gpu]))
+        # What costs as much as the best may still need fewer victims.
+        limit = None if rank is None else (rank[0] + 1) << (_COUNT_BITS + len(items))
+        value = _cover(lacks, items, limit)
+        if value is None:
+            continue
+        rows = _rows(value, items)
+        found = Plan((GpuId(gpu),), rows, int(case.cost[list(rows)].sum()))
+        mine = (found.cost, len(rows), gpu)
+        if rank is None or mine < rank:
+            best, rank = found, mine
+    return best
+
+
+def _single(case: _Case) -> Plan | None:
+    """Return the cheapest single victim that suffices: a first bound, and most often the plan."""
+    s = case.slices
+    enough = case.usable[s.gpu] & (s.units >= case.lacks_units[s.gpu])
+    enough &= s.milli >= case.lacks_milli[s.gpu]
+    if not enough.any():
+        return None
+    at = np.flatnonzero(enough)
+    first = at[np.lexsort((s.row[at], s.gpu[at], s.cost[at]))[0]]
+    return Plan((GpuId(int(s.gpu[first])),), (int(s.row[first]),), int(s.cost[first]))
+
+
+def _items(case: _Case, chosen: Bool) -> list[_Item]:
+    """Return the candidates that may leave one GPU, in row order.
+
+    Of a function with few pods to spare, the cheapest: on one GPU they free the same.
+    """
+    s = case.slices
+    at = np.flatnonzero(chosen)
+    at = at[np.lexsort((s.row[at], s.cost[at]))]
+    left: dict[int, int] = {}
+    kept: list[int] = []
+    for index in at.tolist():
+        function = int(case.view.pods.function[s.row[index]])
+        left[function] = left.get(function, int(case.spare[function])) - 1
+        if left[function] >= 0:
+            kept.append(index)
+    kept.sort(key=lambda index: int(s.row[index]))
+    bits = len(kept)
+    return [
+        (
+            int(s.row[index]),
+            int(s.units[index]),
+            int(s.milli[index]),
+            (int(s.cost[index]) << (_COUNT_BITS + bits)) | (1 << bits) | (1 << place),
+        )
+        for place, index in enumerate(kept)
+    ]
+
+
+def _cover(lacks: tuple[int, int], items: Sequence[_Item], limit: int | None) -> int | None:
+    """Return the least value of items that free what is lacking, below `limit`; None if none do."""
+    states = {lacks: 0}
+    best = limit
+    for _, units, milli, value in items:
+        for (lacks_units, lacks_milli), spent in list(states.items()):
+            total = spent + value
+            if (best is not None and total >= best) or not (lacks_units or lacks_milli):
+                continue
+            left = (max(0, lacks_units - units), max(0, lacks_milli - milli))
+            if left not in states or total < states[left]:
+                states[left] = total
+                if left == (0, 0):
+                    best = total
+    return states.get((0, 0))
+
+
+def _rows(value: int, items: Sequence[_Item]) -> tuple[int, ...]:
+    """Return the rows of the items that a value is the sum of."""
+    return tuple(item[0] for place, item in enumerate(items) if value >> place & 1)
+
+
+# -- several slices: the node with the cheapest plan ---
+def _one_node(case: _Case) -> Plan | None:
+    best: Plan | None = None
+    node_of = case.view.gpus.node
+    usable = np.bincount(node_of[case.usable], minlength=len(case.view.nodes.specs))
+    bound = {n: _node_bound(case, n) for n in np.flatnonzero(usable >= case.want.gpus).tolist()}
+    for node in sorted(bound, key=lambda n: (bound[n], n)):
+        if best is not None and bound[node] > best.cost:
+            break
+        found = _on_node(case, node)
+        if found is None:
+            continue
+        rank = (found.cost, len(found.rows), node)
+        if best is None or rank < (best.cost, len(best.rows), int(node_of[best.gpus[0]])):
+            best = found
+    return best
+
+
+def _node_bound(case: _Case, node: int) -> float:
+    here = np.flatnonzero(case.usable & (case.view.gpus.node == node))
+    least = np.sort(case.least[here])[: case.want.gpus]
+    mine = np.isin(case.slices.gpu, here)
+    rows = case.slices.row[mine]
+    # A pod on several GPUs would be counted once for each.
+    return float(least.sum() if len(np.unique(rows)) == len(rows) else least[-1])
+
+
+def _on_node(case: _Case, node: int) -> Plan | None:
+    """Return the cheapest plan on a node: for each set of spanning pods, the cheapest GPUs."""
+    s = case.slices
+    gpus = np.flatnonzero(case.usable & (case.view.gpus.node == node)).tolist()
+    items = _node_items(case, np.isin(s.gpu, gpus))
+    value_of = {item[0]: item[3] for item in items}
+    held = [(int(row), int(gpu)) for row, gpu in zip(s.row, s.gpu, strict=True) if row in value_of]
+    wide = {row: [gpu for r, gpu in held if r == row] for row in value_of}
+    spanning = sorted((r for r, on in wide.items() if len(on) > 1), key=lambda r: value_of[r])
+    spanning = spanning[:SPANNING]
+    alone: dict[int, list[_Item]] = {gpu: [] for gpu in gpus}
+    for item in items:
+        if len(wide[item[0]]) == 1:
+            alone[wide[item[0]][0]].append(item)
+    frees = {item[0]: item[1:3] for item in items}
+    best: int | None = None
+    for subset in range(1 << len(spanning)):
+        gone = [row for place, row in enumerate(spanning) if subset >> place & 1]
+        spent = sum(value_of[row] for row in gone)
+        values: list[int] = []
+        for gpu in gpus:
+            on = [frees[row] for row in gone if gpu in wide[row]]
+            lacks = (
+                max(0, int(case.lacks_units[gpu]) - sum(units for units, _ in on)),
+                max(0, int(case.lacks_milli[gpu]) - sum(milli for _, milli in on)),
+            )
+            value = _cover(lacks, alone[gpu], best)
+            if value is not None:
+                values.append(value)
+        if len(values) >= case.want.gpus:
+            total = spent + sum(sorted(values)[: case.want.gpus])
+            best = total if best is None or total < best else best
+    if best is None:
+        return None
+    rows = _rows(best, items)
+    return Plan(_gpus_after(case, gpus, rows), rows, int(case.cost[list(rows)].sum()))
+
+
+def _node_items(case: _Case, chosen: Bool) -> list[_Item]:
+    """Return the candidates on a node, each once; of a guarded function, the cheapest alone."""
+    at = np.flatnonzero(chosen)
+    _, first = np.unique(case.slices.row[at], return_index=True)
+    once = np.zeros(len(case.slices.row), np.bool_)
+    once[at[first]] = True
+    return _items(case, once)
+
+
+def _gpus_after(case: _Case, gpus: list[int], rows: tuple[int, ...]) -> tuple[GpuId, ...]:
+    """Return the lowest GPUs with room when the victims are gone."""
+    s = case.slices
+    mine = np.isin(s.row, rows)
+    count = len(case.lacks_units)
+    units = np.bincount(s.gpu[mine], s.units[mine], count) >= case.lacks_units
+    milli = np.bincount(s.gpu[mine], s.milli[mine], count) >= case.lacks_milli
+    room = [GpuId(gpu) for gpu in gpus if units[gpu] and milli[gpu]]
+    return tuple(room[: case.want.gpus])
+
+
+# -- where the victims go ---
+def tiers_of(
+    want: Want, view: ClusterView, node: int, rows: Sequence[int], cost: I64
+) -> tuple[tuple[PodId, Tier], ...] | None:
+    """Return a tier for each victim on a node: host memory while it has room, else the disk.
+
+    The dearest are kept in host memory, what the want itself needs there is left free. None where
+    even with all victims on the disk the want would lack host memory.
+    """
+    pods = view.pods
+    room = int(view.nodes.host_bytes_free[node]) - host_need(want, view, node)
+    dearest = sorted(rows, key=lambda row: (-int(cost[row]), row))
+    to: dict[int, Tier] = {}
+    for row in reversed(dearest):
+        if room < 0:
+            to[row] = Tier.NVME
+            room += int(pods.host_bytes[row])
+    if room < 0:
+        return None
+    for row in dearest:
+        size = view.spec(FunctionId(int(pods.function[row]))).device_bytes
+        if row not in to and not pods.standby[row] and room >= size:
+            to[row] = Tier.DRAM
+            room -= size
+    return tuple((PodId(int(pods.id[row])), to.get(row, Tier.NVME)) for row in sorted(rows))
+
+
+def host_need(want: Want, view: ClusterView, node: int) -> int:
+    """Return the host memory that the want takes on a node: none where it is suspended there."""
+    pods = view.pods
+    there = pods.standby & (pods.function == want.function) & (pods.node == node)
+    return 0 if there.any() else want.host_bytes
+
+
+def roomy_nodes(want: Want, view: ClusterView) -> Bool:
+    """Return the nodes whose host memory takes the want as it is. Shape (nodes,)."""
+    pods = view.pods
+    roomy = view.nodes.host_bytes_free >= want.host_bytes
+    roomy[pods.node[pods.standby & (pods.function == want.function)]] = True
+    return roomy
