@@ -28,6 +28,7 @@ from inferx.policy import (
     Tier,
     Want,
 )
+from inferx.policy.eviction.host_memory import tiers_of
 
 __all__ = [
     "BestFit",
@@ -174,11 +175,26 @@ class RankedEviction:
             if single.any():
                 fits = rows[single]
                 row = int(fits[cost[fits].argmin()])
-                gpu = GpuId(int(pods.gpu[row, 0]))
-                return Evict((gpu,), ((PodId(int(pods.id[row])), self.to),))
+                victims = self._sent(want, view, [row])
+                if victims is not None:
+                    return Evict((GpuId(int(pods.gpu[row, 0])),), victims)
         return self._several(
             want, view, rows[np.argsort(cost[rows], kind="stable")], cost, eligible
         )
+
+    def _sent(
+        self, want: Want, view: ClusterView, rows: list[int]
+    ) -> tuple[tuple[PodId, Tier], ...] | None:
+        """Return where each victim goes: to the disk where the newcomer needs the host memory.
+
+        `rows` are the victims', the cheapest first. None where it lacks host memory even so.
+        """
+        sent = tiers_of(want, view, int(view.pods.node[rows[0]]), rows[::-1])
+        if sent is None:
+            return None
+        tiers = dict(sent) if self.to is Tier.DRAM else dict.fromkeys(dict(sent), self.to)
+        ids = [PodId(int(view.pods.id[row])) for row in rows]
+        return tuple((pod, tiers[pod]) for pod in ids)
 
     def _several(
         self, want: Want, view: ClusterView, rows: np.ndarray, cost: F64, eligible: Bool
@@ -215,10 +231,10 @@ class RankedEviction:
             else:
                 return None
         targets = np.flatnonzero(ok)[: want.gpus]
-        kept = self._needed(want, view, chosen, targets)
-        return Evict(
-            tuple(GpuId(int(gpu)) for gpu in targets), tuple((pod, self.to) for pod in kept)
-        )
+        kept = set(self._needed(want, view, chosen, targets))
+        victims = self._sent(want, view, [row for row in rows if int(pods.id[row]) in kept])
+        assert victims is not None, "the trial had room for the want"
+        return Evict(tuple(GpuId(int(gpu)) for gpu in targets), victims)
 
     def _needed(
         self, want: Want, view: ClusterView, chosen: list[PodId], targets: np.ndarray

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.policy import MIB, ClusterView, Defer, Evict, PolicyBundle, Want, plain
-from inferx.policy.eviction.victims import cheapest_plan, roomy_nodes, tiers_of
+from inferx.policy.eviction.host_memory import roomy_nodes, tiers_of
+from inferx.policy.eviction.victims import cheapest_plan
 
 __all__ = ["MinimumCostVictims", "bundle"]
 
@@ -49,7 +50,8 @@ class MinimumCostVictims:
             plan = cheapest_plan(want, view, idle, cost, self.unit_bytes, nodes)
             if plan is not None and plan.rows:
                 node = int(view.gpus.node[plan.gpus[0]])
-                victims = tiers_of(want, view, node, plan.rows, cost)
+                dearest = sorted(plan.rows, key=lambda row: (-int(cost[row]), row))
+                victims = tiers_of(want, view, node, dearest)
                 if victims is not None:
                     return Evict(plan.gpus, victims)
         return _NO_VICTIMS

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferx.policy import F64, I64, Bool, ClusterView, FunctionId, GpuId, PodId, Tier, Want
+from inferx.policy import F64, I64, Bool, ClusterView, GpuId, Want
 
-__all__ = ["Plan", "cheapest_plan", "host_need", "roomy_nodes", "tiers_of"]
+__all__ = ["Plan", "cheapest_plan"]
 
 SPANNING = 6
 _COUNT_BITS = 16
@@ -304,45 +304,3 @@ def _gpus_after(case: _Case, gpus: list[int], rows: tuple[int, ...]) -> tuple[Gp
     milli = np.bincount(s.gpu[mine], s.milli[mine], count) >= case.lacks_milli
     room = [GpuId(gpu) for gpu in gpus if units[gpu] and milli[gpu]]
     return tuple(room[: case.want.gpus])
-
-
-# -- where the victims go ---
-def tiers_of(
-    want: Want, view: ClusterView, node: int, rows: Sequence[int], cost: I64
-) -> tuple[tuple[PodId, Tier], ...] | None:
-    """Return a tier for each victim on a node: host memory while it has room, else the disk.
-
-    The dearest are kept in host memory, what the want itself needs there is left free. None where
-    even with all victims on the disk the want would lack host memory.
-    """
-    pods = view.pods
-    room = int(view.nodes.host_bytes_free[node]) - host_need(want, view, node)
-    dearest = sorted(rows, key=lambda row: (-int(cost[row]), row))
-    to: dict[int, Tier] = {}
-    for row in reversed(dearest):
-        if room < 0:
-            to[row] = Tier.NVME
-            room += int(pods.host_bytes[row])
-    if room < 0:
-        return None
-    for row in dearest:
-        size = view.spec(FunctionId(int(pods.function[row]))).device_bytes
-        if row not in to and not pods.standby[row] and room >= size:
-            to[row] = Tier.DRAM
-            room -= size
-    return tuple((PodId(int(pods.id[row])), to.get(row, Tier.NVME)) for row in sorted(rows))
-
-
-def host_need(want: Want, view: ClusterView, node: int) -> int:
-    """Return the host memory that the want takes on a node: none where it is suspended there."""
-    pods = view.pods
-    there = pods.standby & (pods.function == want.function) & (pods.node == node)
-    return 0 if there.any() else want.host_bytes
-
-
-def roomy_nodes(want: Want, view: ClusterView) -> Bool:
-    """Return the nodes whose host memory takes the want as it is. Shape (nodes,)."""
-    pods = view.pods
-    roomy = view.nodes.host_bytes_free >= want.host_bytes
-    roomy[pods.node[pods.standby & (pods.function == want.function)]] = True
-    return roomy
