@@ -61,6 +61,7 @@ __all__ = [
     "EagerStandby",
     "LruPrefix",
     "NameOrderedFirstFit",
+    "SlotBooks",
     "WaitQueueRatio",
     "bundle",
 ]
@@ -103,12 +104,19 @@ class _Free:
 
 
 @dataclass(frozen=True, slots=True)
-class _Books:
-    """How the reference keeps its accounts, shared by placement and eviction."""
+class SlotBooks:
+    """How the reference keeps its accounts, shared by placement and eviction.
+
+    Attributes:
+        contexts_per_gpu: How many resumed pods share a GPU.
+        anywhere: Whether nodes without a suspended pod of the function are candidates too.
+    """
 
     contexts_per_gpu: int
+    anywhere: bool = False
 
     def free(self, view: ClusterView) -> _Free:
+        """Return what each GPU has left."""
         pods, gpus = view.pods, view.gpus
         slots: I64 = gpus.hbm_bytes_total // SLOT_BYTES
         contexts = np.full(len(slots), self.contexts_per_gpu, np.int64)
@@ -128,6 +136,8 @@ class _Books:
         pods = view.pods
         if want.node >= 0:
             there = [int(want.node)]
+        elif self.anywhere:
+            there = list(range(len(view.nodes.specs)))
         else:
             mine = pods.standby & (pods.function == want.function)
             there = sorted({int(node) for node in pods.node[mine]})
@@ -140,7 +150,7 @@ class _Books:
 class NameOrderedFirstFit:
     """The first node by name, the first GPUs by number."""
 
-    books: _Books
+    books: SlotBooks
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
         """Return the first fit among nodes with a suspended pod."""
@@ -163,7 +173,7 @@ class NameOrderedFirstFit:
 class LruPrefix:
     """Kills a prefix of the global list of idle pods, least recently used first."""
 
-    books: _Books
+    books: SlotBooks
     trim: bool
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
@@ -299,7 +309,7 @@ def bundle(contexts_per_gpu: int = 1, *, trim: bool = False) -> PolicyBundle:
     """
     if not 1 <= contexts_per_gpu <= 1_000:
         raise ValueError(f"contexts_per_gpu is {contexts_per_gpu}; expected 1 to 1000")
-    books = _Books(contexts_per_gpu)
+    books = SlotBooks(contexts_per_gpu)
     return PolicyBundle(
         name="inferx-reference",
         admission=AdmitAll(),
