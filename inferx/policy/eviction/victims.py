@@ -17,21 +17,16 @@ A want of several slices may meet pods that hold slices of several GPUs. All set
 tried, up to `SPANNING` of them on a node: of more, the cheapest alone may leave.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from inferx.policy import F64, I64, Bool, ClusterView, GpuId, Want
+from inferx.policy.eviction.covering import Item, above, cover, items_of, rows_of
 
 __all__ = ["Plan", "cheapest_plan"]
 
 SPANNING = 6
-_COUNT_BITS = 16
-
-_Item = tuple[int, int, int, int]
-"""Row of a pod, memory in units and compute that it frees on one GPU, and what it adds to a plan's
-value: cost, one victim, and a bit of its own, in one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +142,11 @@ def _one_gpu(case: _Case) -> Plan | None:
         items = _items(case, gpu == case.slices.gpu)
         lacks = (int(case.lacks_units[gpu]), int(case.lacks_milli[gpu]))
         # What costs as much as the best may still need fewer victims.
-        limit = None if rank is None else (rank[0] + 1) << (_COUNT_BITS + len(items))
-        value = _cover(lacks, items, limit)
+        limit = None if rank is None else above(rank[0], items)
+        value = cover(lacks, items, limit)
         if value is None:
             continue
-        rows = _rows(value, items)
+        rows = rows_of(value, items)
         found = Plan((GpuId(gpu),), rows, int(case.cost[list(rows)].sum()))
         mine = (found.cost, len(rows), gpu)
         if rank is None or mine < rank:
@@ -171,7 +166,7 @@ def _single(case: _Case) -> Plan | None:
     return Plan((GpuId(int(s.gpu[first])),), (int(s.row[first]),), int(s.cost[first]))
 
 
-def _items(case: _Case, chosen: Bool) -> list[_Item]:
+def _items(case: _Case, chosen: Bool) -> list[Item]:
     """Return the candidates that may leave one GPU, in row order.
 
     Of a function with few pods to spare, the cheapest: on one GPU they free the same.
@@ -187,38 +182,7 @@ def _items(case: _Case, chosen: Bool) -> list[_Item]:
         if left[function] >= 0:
             kept.append(index)
     kept.sort(key=lambda index: int(s.row[index]))
-    bits = len(kept)
-    return [
-        (
-            int(s.row[index]),
-            int(s.units[index]),
-            int(s.milli[index]),
-            (int(s.cost[index]) << (_COUNT_BITS + bits)) | (1 << bits) | (1 << place),
-        )
-        for place, index in enumerate(kept)
-    ]
-
-
-def _cover(lacks: tuple[int, int], items: Sequence[_Item], limit: int | None) -> int | None:
-    """Return the least value of items that free what is lacking, below `limit`; None if none do."""
-    states = {lacks: 0}
-    best = limit
-    for _, units, milli, value in items:
-        for (lacks_units, lacks_milli), spent in list(states.items()):
-            total = spent + value
-            if (best is not None and total >= best) or not (lacks_units or lacks_milli):
-                continue
-            left = (max(0, lacks_units - units), max(0, lacks_milli - milli))
-            if left not in states or total < states[left]:
-                states[left] = total
-                if left == (0, 0):
-                    best = total
-    return states.get((0, 0))
-
-
-def _rows(value: int, items: Sequence[_Item]) -> tuple[int, ...]:
-    """Return the rows of the items that a value is the sum of."""
-    return tuple(item[0] for place, item in enumerate(items) if value >> place & 1)
+    return items_of(s.row[kept], s.units[kept], s.milli[kept], s.cost[kept])
 
 
 # -- several slices: the node with the cheapest plan ---
@@ -258,7 +222,7 @@ def _on_node(case: _Case, node: int) -> Plan | None:
     wide = {row: [gpu for r, gpu in held if r == row] for row in value_of}
     spanning = sorted((r for r, on in wide.items() if len(on) > 1), key=lambda r: value_of[r])
     spanning = spanning[:SPANNING]
-    alone: dict[int, list[_Item]] = {gpu: [] for gpu in gpus}
+    alone: dict[int, list[Item]] = {gpu: [] for gpu in gpus}
     for item in items:
         if len(wide[item[0]]) == 1:
             alone[wide[item[0]][0]].append(item)
@@ -274,7 +238,7 @@ def _on_node(case: _Case, node: int) -> Plan | None:
                 max(0, int(case.lacks_units[gpu]) - sum(units for units, _ in on)),
                 max(0, int(case.lacks_milli[gpu]) - sum(milli for _, milli in on)),
             )
-            value = _cover(lacks, alone[gpu], best)
+            value = cover(lacks, alone[gpu], best)
             if value is not None:
                 values.append(value)
         if len(values) >= case.want.gpus:
@@ -282,11 +246,11 @@ def _on_node(case: _Case, node: int) -> Plan | None:
             best = total if best is None or total < best else best
     if best is None:
         return None
-    rows = _rows(best, items)
+    rows = rows_of(best, items)
     return Plan(_gpus_after(case, gpus, rows), rows, int(case.cost[list(rows)].sum()))
 
 
-def _node_items(case: _Case, chosen: Bool) -> list[_Item]:
+def _node_items(case: _Case, chosen: Bool) -> list[Item]:
     """Return the candidates on a node, each once; of a guarded function, the cheapest alone."""
     at = np.flatnonzero(chosen)
     _, first = np.unique(case.slices.row[at], return_index=True)
