@@ -95,9 +95,11 @@ def _case(
     spare = functions.ready - floor
     candidates = candidates[spare[pods.function[candidates]] > 0]
     usable = view.eligible(want) & nodes[gpus.node]
-    at, place = np.nonzero(pods.gpu[candidates] >= 0)
-    row = candidates[at]
-    gpu = pods.gpu[row, place].astype(np.int64)
+    row, gpu = candidates, pods.gpu[candidates, 0].astype(np.int64)
+    if (pods.gpu[candidates, 1] >= 0).any():
+        at, place = np.nonzero(pods.gpu[candidates] >= 0)
+        row = candidates[at]
+        gpu = pods.gpu[row, place].astype(np.int64)
     on_usable = usable[gpu]
     row, gpu = row[on_usable], gpu[on_usable]
     units, milli = pods.hbm_bytes[row] // unit_bytes, pods.milli_gpu[row].astype(np.int64)
@@ -132,7 +134,7 @@ def _bound(slices: _Slices, lacks_units: I64, lacks_milli: I64) -> F64:
 def _one_gpu(case: _Case) -> Plan | None:
     best = _single(case)
     rank = (best.cost, len(best.rows), int(best.gpus[0])) if best else None
-    here = np.flatnonzero(case.usable)
+    here = np.flatnonzero(case.usable if rank is None else case.usable & (case.least <= rank[0]))
     for gpu in here[np.argsort(case.least[here], kind="stable")].tolist():
         least = case.least[gpu]
         if rank is not None and least > rank[0]:
@@ -162,7 +164,8 @@ def _single(case: _Case) -> Plan | None:
     if not enough.any():
         return None
     at = np.flatnonzero(enough)
-    first = at[np.lexsort((s.row[at], s.gpu[at], s.cost[at]))[0]]
+    at = at[s.cost[at] == s.cost[at].min()]
+    first = at[np.lexsort((s.row[at], s.gpu[at]))[0]]
     return Plan((GpuId(int(s.gpu[first])),), (int(s.row[first]),), int(s.cost[first]))
 
 
