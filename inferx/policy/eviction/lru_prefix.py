@@ -12,11 +12,153 @@ pod there; GPUs take as many pods as fit, where the reference's take one unless 
 """
 
 import dataclasses
+from dataclasses import dataclass
 
-from inferx.policy import PolicyBundle, plain
-from inferx.policy.inferx_reference import LruPrefix, SlotBooks
+import numpy as np
+from numpy.random import Generator
 
-__all__ = ["bundle"]
+from inferx.policy import (
+    I32,
+    I64,
+    Bool,
+    ClusterView,
+    Defer,
+    Evict,
+    GpuId,
+    PodId,
+    PolicyBundle,
+    Tier,
+    Want,
+    plain,
+)
+from inferx.policy.eviction.slot_books import Free, SlotBooks, slices_of, slots_of
+
+__all__ = ["LruPrefix", "bundle"]
+
+_NO_STANDBY = Defer("no standby")
+_NO_VICTIMS = Defer("no victims suffice")
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class LruPrefix:
+    """Kills a prefix of the global list of idle pods, least recently used first."""
+
+    books: SlotBooks
+    trim: bool
+
+    def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
+        """Return the first node on which the walk makes room, with all victims found there."""
+        if want.node >= 0:
+            return _NO_VICTIMS
+        nodes = self.books.nodes(want, view)
+        if not nodes:
+            return _NO_STANDBY
+        walk = _walk(want, view, nodes)
+        free, usable = self.books.free(view), view.eligible(want)
+        on = view.pods.node[walk]
+        first = _first_fits(want, view, walk, free, usable)
+        # When each node has room by these accounts, and is asked because a pod of it was met.
+        turns = np.full(len(view.nodes.specs), _NEVER, np.int64)
+        np.minimum.at(turns, on, np.arange(len(on)))
+        turns = np.maximum(turns, _kth(first[usable], view.gpus.node[usable], want.gpus, turns))
+        while (turn := int(turns.min())) < _NEVER:
+            node = int(turns.argmin())
+            plan = self._at(want, view, walk[: turn + 1][on[: turn + 1] == node], free, usable)
+            if plan is not None:
+                return plan
+            later = np.flatnonzero(on[turn + 1 :] == node)
+            turns[node] = turn + 1 + later[0] if len(later) else _NEVER
+        return _NO_VICTIMS
+
+    def _at(
+        self, want: Want, view: ClusterView, rows: I64, before: Free, usable: Bool
+    ) -> Evict | None:
+        """Return the plan with these victims of one node, if it is one by the kernel's accounts.
+
+        Those know claims and compute, the reference's do not.
+        """
+        pods = view.pods
+        free = Free(before.slots.copy(), before.contexts.copy(), before.tokens.copy())
+        row, gpu, multi = slices_of(view, rows)
+        free.add(gpu, slots_of(pods.hbm_bytes[row]), multi=multi)
+        node = int(pods.node[rows[0]])
+        here = np.flatnonzero((view.gpus.node == node) & usable).tolist()
+        found = free.first_fit(want, here)
+        if found is None:
+            return None
+        with view.trial() as trial:
+            for victim in rows.tolist():
+                trial.release(PodId(int(pods.id[victim])))
+            if not trial.fits(want)[list(found)].all():
+                return None
+        kept = [r for r in rows.tolist() if not self.trim or _helps(view, r, found)]
+        return Evict(found, tuple((PodId(int(pods.id[r])), Tier.ABSENT) for r in kept))
+
+
+def _walk(want: Want, view: ClusterView, nodes: list[int]) -> I64:
+    """Return the idle pods that may leave candidate nodes, the least recently used first.
+
+    Of each function, `min_replica` ready pods stay.
+    """
+    pods, functions = view.pods, view.functions
+    candidate = np.zeros(len(view.nodes.specs), np.bool_)
+    candidate[nodes] = True
+    rows = np.flatnonzero(pods.idle & (pods.function != want.function) & candidate[pods.node])
+    rows = rows[np.lexsort((pods.id[rows], pods.idle_since_ns[rows]))]
+    function = pods.function[rows]
+    floor = np.array([spec.min_replica for spec in functions.specs], np.int64)
+    if not floor[function].any():
+        return rows
+    # Which of its function's pods each is, counted along the walk.
+    order = np.argsort(function, kind="stable")
+    start = np.flatnonzero(np.diff(function[order], prepend=-1))
+    count = np.empty(len(rows), np.int64)
+    count[order] = np.arange(len(rows)) - np.repeat(start, np.diff(start, append=len(rows)))
+    return rows[count < (functions.ready - floor)[function]]
+
+
+def _first_fits(want: Want, view: ClusterView, walk: I64, free: Free, usable: Bool) -> I64:
+    """Return at which pod of the walk each GPU has room for a slice; -1 if before. Shape (gpus,).
+
+    What has been given back only grows: from then on it has room.
+    """
+    row, gpu, multi = slices_of(view, walk)
+    turn = np.arange(len(walk))
+    if len(row) > len(walk):
+        turn = np.repeat(turn, (view.pods.gpu[walk] >= 0).sum(axis=1))
+    # In few bits the stable sort is by digits, in one pass.
+    order = np.argsort(gpu.astype(np.uint16 if len(usable) < 1 << 16 else np.int64), kind="stable")
+    gpu, turn = gpu[order], turn[order]
+    start = np.flatnonzero(np.diff(gpu, prepend=-1))
+    sizes = np.diff(start, append=len(gpu))
+    gives = (slots_of(view.pods.hbm_bytes[row]), np.ones(len(row), np.int64), multi)
+    room = np.ones(len(gpu), np.bool_)
+    before = np.ones(len(usable), np.bool_)
+    for lacks, given in zip(free.lacks(want), gives, strict=True):
+        each: I64 = given[order].astype(np.int64)
+        total: I64 = np.cumsum(each, dtype=np.int64)
+        total -= np.repeat(total[start] - each[start], sizes)
+        room &= total >= lacks[gpu]
+        before &= lacks <= 0
+    first = np.full(len(usable), _NEVER, np.int64)
+    np.minimum.at(first, gpu[room], turn[room])
+    first[before] = -1
+    return first
+
+
+def _kth(first: I64, node: I32, k: int, like: I64) -> I64:
+    """Return when the k-th GPU of each node has room. Shape of `like`, (nodes,)."""
+    order = np.lexsort((first, node))
+    start = np.flatnonzero(np.diff(node[order], prepend=-1))
+    enough = np.diff(start, append=len(node)) >= k
+    kth = np.full_like(like, _NEVER)
+    kth[node[order[start[enough]]]] = first[order[start[enough] + k - 1]]
+    return kth
+
+
+def _helps(view: ClusterView, row: int, gpus: tuple[GpuId, ...]) -> bool:
+    return bool(np.isin(view.pods.gpu[row], gpus).any())
 
 
 def bundle(contexts_per_gpu: int = 1_000, *, trim: bool = False) -> PolicyBundle:
