@@ -40,7 +40,10 @@ class MinimumCostVictims:
     unit_bytes: int
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
-        """Return the cheapest plan; nodes that lack host memory too are asked last."""
+        """Return the cheapest plan; nodes that lack host memory too are asked last.
+
+        Of those the cheapest plan alone is tried, for its victims must give back enough of it.
+        """
         pods, functions = view.pods, view.functions
         idle = np.flatnonzero(pods.idle & (pods.gpu[:, 0] >= 0))
         moved = functions.arrivals_per_s * functions.device_bytes

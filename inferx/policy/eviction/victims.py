@@ -14,7 +14,8 @@ Laws:
    its cheapest pod, and no less than what is lacking at the best price of a unit.
 
 A want of several slices may meet pods that hold slices of several GPUs. All sets of those are
-tried, up to `SPANNING` of them on a node: of more, the cheapest alone may leave.
+tried, up to `SPANNING` of them on a node: of more, the cheapest alone may leave. Of a function that
+can spare fewer pods than it has there, the cheapest alone are candidates on such a node.
 """
 
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def cheapest_plan(
         unit_bytes: The granularity of memory.
         nodes: Nodes that may be chosen. Shape (nodes,).
 
-    Cost: a few passes over the candidates, and O(pods x units) on each GPU that may be best.
+    Cost: a few passes over the candidates, and O(pods x units) on each GPU that may be best: one or
+    a few for one slice; for several, in a crowded cluster, it can be all, and tens of ms.
     """
     case = _case(want, view, candidates, cost, unit_bytes, nodes)
     return _one_gpu(case) if want.gpus == 1 else _one_node(case)
@@ -141,7 +143,7 @@ def _one_gpu(case: _Case) -> Plan | None:
             break
         if rank is not None and rank[1] <= 1 and least >= rank[0] - 0.5 and gpu > rank[2]:
             continue  # It can be as cheap at most, with as many victims, and comes later.
-        items = _items(case, gpu == case.slices.gpu)
+        items = _items(case, np.flatnonzero(case.slices.gpu == gpu))
         lacks = (int(case.lacks_units[gpu]), int(case.lacks_milli[gpu]))
         # What costs as much as the best may still need fewer victims.
         limit = None if rank is None else above(rank[0], items)
@@ -169,13 +171,12 @@ def _single(case: _Case) -> Plan | None:
     return Plan((GpuId(int(s.gpu[first])),), (int(s.row[first]),), int(s.cost[first]))
 
 
-def _items(case: _Case, chosen: Bool) -> list[Item]:
-    """Return the candidates that may leave one GPU, in row order.
+def _items(case: _Case, at: I64) -> list[Item]:
+    """Return the candidates of some slices, in row order; of a function, no more than it spares.
 
-    Of a function with few pods to spare, the cheapest: on one GPU they free the same.
+    Those are its cheapest: on one GPU they free the same.
     """
     s = case.slices
-    at = np.flatnonzero(chosen)
     at = at[np.lexsort((s.row[at], s.cost[at]))]
     left: dict[int, int] = {}
     kept: list[int] = []
@@ -191,13 +192,13 @@ def _items(case: _Case, chosen: Bool) -> list[Item]:
 # -- several slices: the node with the cheapest plan ---
 def _one_node(case: _Case) -> Plan | None:
     best: Plan | None = None
+    nodes, least = _node_bounds(case)
     node_of = case.view.gpus.node
-    usable = np.bincount(node_of[case.usable], minlength=len(case.view.nodes.specs))
-    bound = {n: _node_bound(case, n) for n in np.flatnonzero(usable >= case.want.gpus).tolist()}
-    for node in sorted(bound, key=lambda n: (bound[n], n)):
-        if best is not None and bound[node] > best.cost:
+    slice_node = node_of[case.slices.gpu]
+    for node, bound in zip(nodes.tolist(), least.tolist(), strict=True):
+        if best is not None and bound > best.cost:
             break
-        found = _on_node(case, node)
+        found = _on_node(case, node, np.flatnonzero(slice_node == node))
         if found is None:
             continue
         rank = (found.cost, len(found.rows), node)
@@ -206,60 +207,61 @@ def _one_node(case: _Case) -> Plan | None:
     return best
 
 
-def _node_bound(case: _Case, node: int) -> float:
-    here = np.flatnonzero(case.usable & (case.view.gpus.node == node))
-    least = np.sort(case.least[here])[: case.want.gpus]
-    mine = np.isin(case.slices.gpu, here)
-    rows = case.slices.row[mine]
+def _node_bounds(case: _Case) -> tuple[I64, F64]:
+    """Return the nodes with GPUs enough, and what a plan costs there at least; cheapest first."""
+    gpus = np.flatnonzero(case.usable)
+    node, k = case.view.gpus.node[gpus], case.want.gpus
+    order = np.lexsort((case.least[gpus], node))
+    start = np.flatnonzero(np.diff(node[order], prepend=-1))
+    start = start[np.diff(start, append=len(order)) >= k]
+    least = case.least[gpus[order]]
+    nodes = node[order[start]].astype(np.int64)
+    together: F64 = sum((least[start + place] for place in range(k)), np.zeros(len(start)))
     # A pod on several GPUs would be counted once for each.
-    return float(least.sum() if len(np.unique(rows)) == len(rows) else least[-1])
+    s, pods = case.slices, case.view.pods
+    wide = np.zeros(len(case.view.nodes.specs), np.bool_)
+    wide[pods.node[s.row[pods.gpu[s.row, 1] >= 0]]] = True
+    bound = np.where(wide[nodes], least[start + k - 1], together)
+    cheapest = np.lexsort((nodes, bound))
+    return nodes[cheapest], bound[cheapest]
 
 
-def _on_node(case: _Case, node: int) -> Plan | None:
+def _on_node(case: _Case, node: int, slices: I64) -> Plan | None:
     """Return the cheapest plan on a node: for each set of spanning pods, the cheapest GPUs."""
     s = case.slices
     gpus = np.flatnonzero(case.usable & (case.view.gpus.node == node)).tolist()
-    items = _node_items(case, np.isin(s.gpu, gpus))
-    value_of = {item[0]: item[3] for item in items}
-    held = [(int(row), int(gpu)) for row, gpu in zip(s.row, s.gpu, strict=True) if row in value_of]
-    wide = {row: [gpu for r, gpu in held if r == row] for row in value_of}
-    spanning = sorted((r for r, on in wide.items() if len(on) > 1), key=lambda r: value_of[r])
-    spanning = spanning[:SPANNING]
+    slices = slices[case.usable[s.gpu[slices]]]
+    _, once = np.unique(s.row[slices], return_index=True)
+    items = _items(case, slices[once])
+    wide: dict[int, list[int]] = {item[0]: [] for item in items}
+    for row, gpu in zip(s.row[slices].tolist(), s.gpu[slices].tolist(), strict=True):
+        if row in wide:
+            wide[row].append(gpu)
     alone: dict[int, list[Item]] = {gpu: [] for gpu in gpus}
+    spanning: list[Item] = []
     for item in items:
-        if len(wide[item[0]]) == 1:
-            alone[wide[item[0]][0]].append(item)
-    frees = {item[0]: item[1:3] for item in items}
+        (alone[wide[item[0]][0]] if len(wide[item[0]]) == 1 else spanning).append(item)
+    spanning = sorted(spanning, key=lambda item: item[3])[:SPANNING]
     best: int | None = None
     for subset in range(1 << len(spanning)):
-        gone = [row for place, row in enumerate(spanning) if subset >> place & 1]
-        spent = sum(value_of[row] for row in gone)
+        gone = [item for place, item in enumerate(spanning) if subset >> place & 1]
         values: list[int] = []
         for gpu in gpus:
-            on = [frees[row] for row in gone if gpu in wide[row]]
+            on = [item for item in gone if gpu in wide[item[0]]]
             lacks = (
-                max(0, int(case.lacks_units[gpu]) - sum(units for units, _ in on)),
-                max(0, int(case.lacks_milli[gpu]) - sum(milli for _, milli in on)),
+                max(0, int(case.lacks_units[gpu]) - sum(item[1] for item in on)),
+                max(0, int(case.lacks_milli[gpu]) - sum(item[2] for item in on)),
             )
             value = cover(lacks, alone[gpu], best)
             if value is not None:
                 values.append(value)
         if len(values) >= case.want.gpus:
-            total = spent + sum(sorted(values)[: case.want.gpus])
+            total = sum(item[3] for item in gone) + sum(sorted(values)[: case.want.gpus])
             best = total if best is None or total < best else best
     if best is None:
         return None
     rows = rows_of(best, items)
     return Plan(_gpus_after(case, gpus, rows), rows, int(case.cost[list(rows)].sum()))
-
-
-def _node_items(case: _Case, chosen: Bool) -> list[Item]:
-    """Return the candidates on a node, each once; of a guarded function, the cheapest alone."""
-    at = np.flatnonzero(chosen)
-    _, first = np.unique(case.slices.row[at], return_index=True)
-    once = np.zeros(len(case.slices.row), np.bool_)
-    once[at[first]] = True
-    return _items(case, once)
 
 
 def _gpus_after(case: _Case, gpus: list[int], rows: tuple[int, ...]) -> tuple[GpuId, ...]:
