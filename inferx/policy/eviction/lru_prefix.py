@@ -18,7 +18,6 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.policy import (
-    I32,
     I64,
     Bool,
     ClusterView,
@@ -31,13 +30,13 @@ from inferx.policy import (
     Want,
     plain,
 )
+from inferx.policy.eviction.prefixes import NEVER, first_room, kth_room
 from inferx.policy.eviction.slot_books import Free, SlotBooks, slices_of, slots_of
 
 __all__ = ["LruPrefix", "bundle"]
 
 _NO_STANDBY = Defer("no standby")
 _NO_VICTIMS = Defer("no victims suffice")
-_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,19 @@ class LruPrefix:
         walk = _walk(want, view, nodes)
         free, usable = self.books.free(view), view.eligible(want)
         on = view.pods.node[walk]
-        first = _first_fits(want, view, walk, free, usable)
+        first = _first_fits(want, view, walk, free)
         # When each node has room by these accounts, and is asked because a pod of it was met.
-        turns = np.full(len(view.nodes.specs), _NEVER, np.int64)
+        turns = np.full(len(view.nodes.specs), NEVER, np.int64)
         np.minimum.at(turns, on, np.arange(len(on)))
-        turns = np.maximum(turns, _kth(first[usable], view.gpus.node[usable], want.gpus, turns))
-        while (turn := int(turns.min())) < _NEVER:
+        kth = kth_room(first[usable], view.gpus.node[usable], want.gpus, len(turns))
+        turns = np.maximum(turns, kth)
+        while (turn := int(turns.min())) < NEVER:
             node = int(turns.argmin())
             plan = self._at(want, view, walk[: turn + 1][on[: turn + 1] == node], free, usable)
             if plan is not None:
                 return plan
             later = np.flatnonzero(on[turn + 1 :] == node)
-            turns[node] = turn + 1 + later[0] if len(later) else _NEVER
+            turns[node] = turn + 1 + later[0] if len(later) else NEVER
         return _NO_VICTIMS
 
     def _at(
@@ -118,43 +118,18 @@ def _walk(want: Want, view: ClusterView, nodes: list[int]) -> I64:
     return rows[count < (functions.ready - floor)[function]]
 
 
-def _first_fits(want: Want, view: ClusterView, walk: I64, free: Free, usable: Bool) -> I64:
-    """Return at which pod of the walk each GPU has room for a slice; -1 if before. Shape (gpus,).
-
-    What has been given back only grows: from then on it has room.
-    """
+def _first_fits(want: Want, view: ClusterView, walk: I64, free: Free) -> I64:
+    """Return at which pod of the walk each GPU has room for a slice. Shape (gpus,)."""
     row, gpu, multi = slices_of(view, walk)
     turn = np.arange(len(walk))
     if len(row) > len(walk):
         turn = np.repeat(turn, (view.pods.gpu[walk] >= 0).sum(axis=1))
-    # In few bits the stable sort is by digits, in one pass.
-    order = np.argsort(gpu.astype(np.uint16 if len(usable) < 1 << 16 else np.int64), kind="stable")
-    gpu, turn = gpu[order], turn[order]
-    start = np.flatnonzero(np.diff(gpu, prepend=-1))
-    sizes = np.diff(start, append=len(gpu))
-    gives = (slots_of(view.pods.hbm_bytes[row]), np.ones(len(row), np.int64), multi)
-    room = np.ones(len(gpu), np.bool_)
-    before = np.ones(len(usable), np.bool_)
-    for lacks, given in zip(free.lacks(want), gives, strict=True):
-        each: I64 = given[order].astype(np.int64)
-        total: I64 = np.cumsum(each, dtype=np.int64)
-        total -= np.repeat(total[start] - each[start], sizes)
-        room &= total >= lacks[gpu]
-        before &= lacks <= 0
-    first = np.full(len(usable), _NEVER, np.int64)
-    np.minimum.at(first, gpu[room], turn[room])
-    first[before] = -1
-    return first
-
-
-def _kth(first: I64, node: I32, k: int, like: I64) -> I64:
-    """Return when the k-th GPU of each node has room. Shape of `like`, (nodes,)."""
-    order = np.lexsort((first, node))
-    start = np.flatnonzero(np.diff(node[order], prepend=-1))
-    enough = np.diff(start, append=len(node)) >= k
-    kth = np.full_like(like, _NEVER)
-    kth[node[order[start[enough]]]] = first[order[start[enough] + k - 1]]
-    return kth
+    gives = (
+        slots_of(view.pods.hbm_bytes[row]),
+        np.ones(len(row), np.int64),
+        multi.astype(np.int64),
+    )
+    return first_room(gpu, turn, gives, free.lacks(want))
 
 
 def _helps(view: ClusterView, row: int, gpus: tuple[GpuId, ...]) -> bool:
