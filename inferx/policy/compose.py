@@ -11,6 +11,7 @@ from numpy.random import Generator
 from inferx.core.whynot import filter_counts
 from inferx.policy import (
     F64,
+    I64,
     Bool,
     Candidate,
     ClusterView,
@@ -28,6 +29,8 @@ from inferx.policy import (
     Tier,
     Want,
 )
+from inferx.policy.eviction.host_memory import tiers_of
+from inferx.policy.eviction.walks import walks
 
 __all__ = [
     "BestFit",
@@ -174,65 +177,39 @@ class RankedEviction:
             if single.any():
                 fits = rows[single]
                 row = int(fits[cost[fits].argmin()])
-                gpu = GpuId(int(pods.gpu[row, 0]))
-                return Evict((gpu,), ((PodId(int(pods.id[row])), self.to),))
-        return self._several(
-            want, view, rows[np.argsort(cost[rows], kind="stable")], cost, eligible
-        )
+                victims = self._sent(want, view, [row])
+                if victims is not None:
+                    return Evict((GpuId(int(pods.gpu[row, 0])),), victims)
+        return self._several(want, view, rows[np.argsort(cost[rows], kind="stable")], cost)
 
-    def _several(
-        self, want: Want, view: ClusterView, rows: np.ndarray, cost: F64, eligible: Bool
-    ) -> Evict | Defer:
-        pods = view.pods
-        on: dict[int, list[int]] = {}
-        for row in rows.tolist():
-            on.setdefault(int(pods.node[row]), []).append(row)
-        best: tuple[float, Evict] | None = None
-        for node in sorted(on):
-            plan = self._on_node(want, view, on[node], eligible)
-            if plan is None:
-                continue
-            victims = {int(pod) for pod, _ in plan.victims}
-            price = float(sum(cost[row] for row in on[node] if int(pods.id[row]) in victims))
+    def _sent(
+        self, want: Want, view: ClusterView, rows: list[int]
+    ) -> tuple[tuple[PodId, Tier], ...] | None:
+        """Return where each victim goes: to the disk where the newcomer needs the host memory.
+
+        `rows` are the victims', the cheapest first. None where it lacks host memory even so.
+        """
+        if not rows:
+            return ()
+        sent = tiers_of(want, view, int(view.pods.node[rows[0]]), rows[::-1])
+        if sent is None:
+            return None
+        tiers = dict(sent) if self.to is Tier.DRAM else dict.fromkeys(dict(sent), self.to)
+        ids = [PodId(int(view.pods.id[row])) for row in rows]
+        return tuple((pod, tiers[pod]) for pod in ids)
+
+    def _several(self, want: Want, view: ClusterView, rows: I64, cost: F64) -> Evict | Defer:
+        """Return the node whose cheapest victims, taken in turn, cost least; ties to the lowest."""
+        best: tuple[float, list[int], list[int]] | None = None
+        for targets, kept in walks(want, view, rows):
+            price = float(sum(cost[row] for row in kept))
             if best is None or price < best[0]:
-                best = (price, plan)
-        return _NO_VICTIM if best is None else best[1]
-
-    def _on_node(
-        self, want: Want, view: ClusterView, rows: list[int], eligible: Bool
-    ) -> Evict | None:
-        pods = view.pods
-        chosen: list[PodId] = []
-        with view.trial() as trial:
-            ok = trial.fits(want) & eligible
-            for row in rows:
-                trial.release(PodId(int(pods.id[row])))
-                chosen.append(PodId(int(pods.id[row])))
-                ok = trial.fits(want) & eligible
-                ok &= view.gpus.node == int(pods.node[row])
-                if int(ok.sum()) >= want.gpus:
-                    break
-            else:
-                return None
-        targets = np.flatnonzero(ok)[: want.gpus]
-        kept = self._needed(want, view, chosen, targets)
-        return Evict(
-            tuple(GpuId(int(gpu)) for gpu in targets), tuple((pod, self.to) for pod in kept)
-        )
-
-    def _needed(
-        self, want: Want, view: ClusterView, chosen: list[PodId], targets: np.ndarray
-    ) -> list[PodId]:
-        """Leave out, dearest first, each victim without which the plan still works."""
-        needed = list(chosen)
-        for pod in reversed(chosen):
-            rest = [other for other in needed if other != pod]
-            with view.trial() as trial:
-                for other in rest:
-                    trial.release(other)
-                if trial.fits(want)[targets].all():
-                    needed = rest
-        return needed
+                best = (price, targets, kept)
+        if best is None:
+            return _NO_VICTIM
+        victims = self._sent(want, view, best[2])
+        assert victims is not None, "the walk made room for the want"
+        return Evict(tuple(GpuId(gpu) for gpu in best[1]), victims)
 
 
 @dataclass(frozen=True, slots=True)

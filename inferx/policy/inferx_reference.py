@@ -37,18 +37,13 @@ from numpy.random import Generator
 from inferx.policy import (
     FOREVER_NS,
     I32,
-    I64,
-    MIB,
     NS_PER_S,
     ClusterView,
     Defer,
     Demote,
-    Evict,
     FunctionId,
-    GpuId,
     NodeId,
     Place,
-    PodId,
     PodState,
     PolicyBundle,
     Promote,
@@ -56,91 +51,25 @@ from inferx.policy import (
     Want,
 )
 from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding
+from inferx.policy.eviction.lru_prefix import LruPrefix
+from inferx.policy.eviction.slot_books import SlotBooks
 
 __all__ = [
     "EagerStandby",
-    "LruPrefix",
     "NameOrderedFirstFit",
     "WaitQueueRatio",
     "bundle",
 ]
 
-SLOT_BYTES = 256 * MIB
 _NO_STANDBY = Defer("no standby")
 _NO_ROOM = Defer("no GPU fits")
-_NO_VICTIMS = Defer("no victims suffice")
-
-
-def _slots(size_bytes: int) -> int:
-    return -(-size_bytes // SLOT_BYTES)
-
-
-@dataclass(slots=True)
-class _Free:
-    """Free slots, contexts and multi-GPU tokens of each GPU, as the reference counts them."""
-
-    slots: I64
-    contexts: I64
-    tokens: I64
-
-    def add(self, gpus: Sequence[int], slots: int, *, multi: bool) -> None:
-        for gpu in gpus:
-            self.slots[gpu] += slots
-            self.contexts[gpu] += 1
-            self.tokens[gpu] += multi
-
-    def first_fit(self, want: Want, gpus: Sequence[int]) -> tuple[GpuId, ...] | None:
-        need = _slots(want.hbm_bytes)
-        multi = want.gpus > 1
-        found = [
-            GpuId(gpu)
-            for gpu in gpus
-            if self.slots[gpu] >= need
-            and self.contexts[gpu] >= 1
-            and (not multi or self.tokens[gpu] >= 1)
-        ]
-        return tuple(found[: want.gpus]) if len(found) >= want.gpus else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Books:
-    """How the reference keeps its accounts, shared by placement and eviction."""
-
-    contexts_per_gpu: int
-
-    def free(self, view: ClusterView) -> _Free:
-        pods, gpus = view.pods, view.gpus
-        slots: I64 = gpus.hbm_bytes_total // SLOT_BYTES
-        contexts = np.full(len(slots), self.contexts_per_gpu, np.int64)
-        tokens = np.ones(len(slots), np.int64)
-        free = _Free(slots, contexts, tokens)
-        holds = ~np.isin(pods.state, (int(PodState.STANDBY), int(PodState.GONE)))
-        for row in np.flatnonzero(holds & (pods.gpu[:, 0] >= 0)).tolist():
-            on = [int(gpu) for gpu in pods.gpu[row] if gpu >= 0]
-            for gpu in on:
-                free.slots[gpu] -= _slots(int(pods.hbm_bytes[row]))
-                free.contexts[gpu] -= 1
-                free.tokens[gpu] -= len(on) > 1
-        return free
-
-    def nodes(self, want: Want, view: ClusterView) -> list[int]:
-        """Candidate nodes by name: those that hold a suspended pod, or the one wanted."""
-        pods = view.pods
-        if want.node >= 0:
-            there = [int(want.node)]
-        else:
-            mine = pods.standby & (pods.function == want.function)
-            there = sorted({int(node) for node in pods.node[mine]})
-        open_now = view.nodes.schedulable
-        specs = view.nodes.specs
-        return sorted((n for n in there if open_now[n]), key=lambda n: specs[n].name)
 
 
 @dataclass(frozen=True, slots=True)
 class NameOrderedFirstFit:
     """The first node by name, the first GPUs by number."""
 
-    books: _Books
+    books: SlotBooks
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
         """Return the first fit among nodes with a suspended pod."""
@@ -157,61 +86,6 @@ class NameOrderedFirstFit:
             if found is not None:
                 return Place(found)
         return _NO_ROOM
-
-
-@dataclass(frozen=True, slots=True)
-class LruPrefix:
-    """Kills a prefix of the global list of idle pods, least recently used first."""
-
-    books: _Books
-    trim: bool
-
-    def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
-        """Return the first node on which the walk makes room, with all victims found there."""
-        if want.node >= 0:
-            return _NO_VICTIMS
-        nodes = self.books.nodes(want, view)
-        if not nodes:
-            return _NO_STANDBY
-        pods, functions = view.pods, view.functions
-        rows = np.flatnonzero(pods.idle & (pods.function != want.function))
-        rows = rows[np.lexsort((pods.id[rows], pods.idle_since_ns[rows]))]
-        candidates = set(nodes)
-        free = self.books.free(view)
-        usable = view.eligible(want)
-        resumed = functions.ready.astype(np.int64)
-        gathered: dict[int, list[int]] = {node: [] for node in nodes}
-        for row in rows.tolist():
-            node, function = int(pods.node[row]), int(pods.function[row])
-            if node not in candidates:
-                continue
-            if resumed[function] <= functions.specs[function].min_replica:
-                continue
-            resumed[function] -= 1
-            on = [int(gpu) for gpu in pods.gpu[row] if gpu >= 0]
-            free.add(on, _slots(int(pods.hbm_bytes[row])), multi=len(on) > 1)
-            gathered[node].append(row)
-            here = np.flatnonzero((view.gpus.node == node) & usable).tolist()
-            found = free.first_fit(want, here)
-            if found is not None and self._really_fits(want, view, found, gathered[node]):
-                kept = [r for r in gathered[node] if not self.trim or _helps(view, r, found)]
-                victims = tuple((PodId(int(pods.id[r])), Tier.ABSENT) for r in kept)
-                return Evict(found, victims)
-        return _NO_VICTIMS
-
-    def _really_fits(
-        self, want: Want, view: ClusterView, gpus: tuple[GpuId, ...], rows: list[int]
-    ) -> bool:
-        """Hold the reference's accounts against the kernel's, which know claims and compute."""
-        with view.trial() as trial:
-            for row in rows:
-                trial.release(PodId(int(view.pods.id[row])))
-            fits = trial.fits(want)
-        return bool(fits[list(gpus)].all())
-
-
-def _helps(view: ClusterView, row: int, gpus: tuple[GpuId, ...]) -> bool:
-    return bool(np.isin(view.pods.gpu[row], gpus).any())
 
 
 _STARTING = np.zeros(len(PodState), np.bool_)
@@ -299,7 +173,7 @@ def bundle(contexts_per_gpu: int = 1, *, trim: bool = False) -> PolicyBundle:
     """
     if not 1 <= contexts_per_gpu <= 1_000:
         raise ValueError(f"contexts_per_gpu is {contexts_per_gpu}; expected 1 to 1000")
-    books = _Books(contexts_per_gpu)
+    books = SlotBooks(contexts_per_gpu)
     return PolicyBundle(
         name="inferx-reference",
         admission=AdmitAll(),

@@ -32,3 +32,13 @@ def test_the_pod_idle_longest_leaves_for_host_memory():
         want(c, 2), ClusterView(c, snapshots=True), stream(1, "t")
     )
     assert plan == Evict((GpuId(1),), ((PodId(1), Tier.DRAM),))
+
+
+def test_a_victim_goes_to_the_disk_where_the_newcomer_needs_the_host_memory():
+    c = cluster([function("A", 60), function("B", 60)], nodes=1, gpus=1)
+    add(c, 0, 0, [0])
+    c.node_host_open[0] = 31 << 30  # A's GPU state is 30 GiB, B needs 2.
+    plan = load_bundle("plain").eviction.evict(
+        want(c, 1), ClusterView(c, snapshots=True), stream(1, "t")
+    )
+    assert plan == Evict((GpuId(0),), ((PodId(0), Tier.NVME),))
