@@ -189,11 +189,12 @@ class CheapestRoom:
         rows, at = rows[ok], at[ok]
         if not len(rows):
             return None
-        cost = self.worth.cost(view)[rows]
+        cost: F64 = self.worth.cost(view)[rows]
         hbm, milli = pods.hbm_bytes[rows], pods.milli_gpu[rows]
         share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
         order = np.lexsort((cost / np.maximum(share, 1e-3), at))
-        rows, at, cost, hbm, milli = (x[order] for x in (rows, at, cost, hbm, milli))
+        rows, at, cost = rows[order], at[order], cost[order]
+        hbm, milli = hbm[order], milli[order]
         need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
         need_milli = want.milli_gpu - gpus.milli_free[at]
         first = np.concatenate(([True], at[1:] != at[:-1]))
