@@ -99,13 +99,14 @@ class _Affine:
         self.xx *= _FORGET
         self.xy *= _FORGET
 
-    def at(self, x: float) -> float:
+    def line(self) -> tuple[float, float]:
+        """Return the fixed part and the slope; neither is negative."""
         spread = self.n * self.xx - self.x * self.x
         slope = max(0.0, (self.n * self.xy - self.x * self.y) / spread) if spread > 1e-9 else 0.0
         fixed = (self.y - slope * self.x) / self.n
         if fixed < 0.0:
             fixed, slope = 0.0, self.xy / self.xx
-        return fixed + slope * x
+        return fixed, slope
 
 
 @dataclass(slots=True)
@@ -114,11 +115,13 @@ class StartEstimate:
 
     Attributes:
         version: Grows with every observation, so that derived tables know when they are stale.
+        versions: The version at which each fit last changed.
     """
 
     groups: tuple[NodeSpec, ...]
     """One representative node a group."""
     version: int = 0
+    versions: dict[tuple[Tier, int], int] = field(default_factory=dict[tuple[Tier, int], int])
     _fits: dict[tuple[Tier, int], _Affine] = field(default_factory=dict[tuple[Tier, int], _Affine])
 
     def __post_init__(self) -> None:
@@ -138,6 +141,7 @@ class StartEstimate:
                 for x in (1.0, 64.0):
                     fit.add(x, fixed + x * GIB / speed, weight=0.5)
                 self._fits[tier, group] = fit
+                self.versions[tier, group] = 0
 
     def learn(self, source: Tier, group: int, function: FunctionSpec, duration_ns: int) -> None:
         """Learn from one finished start."""
@@ -145,7 +149,15 @@ class StartEstimate:
         fit.forget()
         fit.add(moved_bytes(function, source) / GIB, duration_ns / NS_PER_S, weight=1.0)
         self.version += 1
+        self.versions[source, group] = self.version
 
     def start_ns(self, source: Tier, group: int, function: FunctionSpec) -> int:
         """Return the expected time to ready from `source` on a node of `group`."""
-        return int(self._fits[source, group].at(moved_bytes(function, source) / GIB) * NS_PER_S)
+        fixed, slope = self._fits[source, group].line()
+        return int((fixed + slope * (moved_bytes(function, source) / GIB)) * NS_PER_S)
+
+    def starts_ns(self, source: Tier, group: int, moved_gib: F64) -> I64:
+        """Return the same of many functions, which would move so many GiB. Shape (functions,)."""
+        fixed, slope = self._fits[source, group].line()
+        many: I64 = ((fixed + slope * moved_gib) * NS_PER_S).astype(np.int64)
+        return many

@@ -44,6 +44,7 @@ class NodeTable:
     """Row n is node n; every array has shape (nodes,) unless it says otherwise."""
 
     __slots__ = (
+        "group",
         "host_bytes_free",
         "host_bytes_total",
         "nvme_bytes_free",
@@ -57,6 +58,8 @@ class NodeTable:
     def __init__(self, cluster: Cluster) -> None:
         self.specs: tuple[NodeSpec, ...] = cluster.nodes
         """The nodes as described."""
+        self.group: I32 = _locked(cluster.node_group)
+        """Nodes of one group are alike; see `ClusterView.starts_ns`."""
         self.host_bytes_free: I64 = _locked(cluster.node_host_open)
         """Host memory neither charged nor promised."""
         self.host_bytes_total: I64 = _locked(cluster.node_host_total)

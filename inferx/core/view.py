@@ -10,9 +10,11 @@ from typing import Self
 import numpy as np
 
 from inferx.core.cluster import Cluster
+from inferx.core.estimate import moved_bytes
 from inferx.core.lifecycle import PodState
 from inferx.core.tables import FunctionTable, GpuTable, NodeTable, PodTable
 from inferx.core.types import (
+    F64,
     I32,
     I64,
     Bool,
@@ -24,7 +26,7 @@ from inferx.core.types import (
     Tier,
     Want,
 )
-from inferx.core.units import MILLI_PER_GPU
+from inferx.core.units import GIB, MILLI_PER_GPU
 
 __all__ = ["ClusterView", "Trial"]
 
@@ -36,8 +38,11 @@ class ClusterView:
         "_c",
         "_hbm_total",
         "_host_total",
+        "_moved_gib",
         "_snapshots",
         "_start_table",
+        "_start_version",
+        "_start_versions",
         "functions",
         "gpus",
         "nodes",
@@ -49,7 +54,14 @@ class ClusterView:
         self._snapshots = snapshots
         self._hbm_total = max(1, int(cluster.gpu_hbm_total.sum()))
         self._host_total = max(1, int(cluster.node_host_total.sum()))
-        self._start_table: dict[FunctionId, tuple[int, I64]] = {}
+        tiers, specs = (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM), cluster.functions
+        self._moved_gib: F64 = np.array(
+            [[moved_bytes(spec, tier) / GIB for spec in specs] for tier in tiers]
+        )
+        shape = (len(tiers), len(cluster.groups), len(specs))
+        self._start_table: I64 = np.zeros(shape, np.int64)
+        self._start_version = -1
+        self._start_versions: dict[tuple[Tier, int], int] = {}
         self.gpus = GpuTable(cluster)
         self.nodes = NodeTable(cluster)
         self.functions = FunctionTable(cluster)
@@ -131,28 +143,34 @@ class ClusterView:
     def node_restore_ns(self, function: FunctionId) -> I64:
         """Estimated start-up time on each node, from the warmest tier there. Shape (nodes,)."""
         c = self._c
-        return self._starts(function)[self._node_tier(function), c.node_group]
+        starts: I64 = self._starts()[self._node_tier(function), c.node_group, function]
+        return starts
 
     def start_ns(self, function: FunctionId, source: Tier, node: NodeId) -> int:
         """Estimated start-up time from one tier on one node."""
-        return int(self._starts(function)[int(source), int(self._c.node_group[node])])
+        return int(self._starts()[int(source), int(self._c.node_group[node]), function])
 
-    def _starts(self, function: FunctionId) -> I64:
-        """Shape (tiers below HBM, groups): the best of each tier and those colder than it."""
-        c = self._c
-        kept = self._start_table.get(function)
-        if kept is not None and kept[0] == c.starts.version:
-            return kept[1]
-        spec = c.functions[function]
-        table = np.array(
-            [
-                [c.starts.start_ns(tier, group, spec) for group in range(len(c.groups))]
-                for tier in (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM)
-            ],
-            np.int64,
-        )
-        self._start_table[function] = (c.starts.version, table)
+    def starts_ns(self, source: Tier) -> I64:
+        """Estimated start-up time of every function from one tier below HBM.
+
+        Returns:
+            Shape (groups of nodes, functions); `nodes.group` says which row is a node's.
+        """
+        table: I64 = self._starts()[int(source)]
+        table.flags.writeable = False
         return table
+
+    def _starts(self) -> I64:
+        """Shape (tiers below HBM, groups, functions); only what was learned anew is computed."""
+        starts = self._c.starts
+        if self._start_version != starts.version:
+            self._start_version = starts.version
+            for (tier, group), version in starts.versions.items():
+                if self._start_versions.get((tier, group)) != version:
+                    self._start_versions[tier, group] = version
+                    moved = self._moved_gib[int(tier)]
+                    self._start_table[int(tier), group] = starts.starts_ns(tier, group, moved)
+        return self._start_table.view()
 
     def arrivals_per_s(self, function: FunctionId) -> float:
         """Learned arrival rate of one function now."""

@@ -1,19 +1,19 @@
-"""Ours: every choice is the one with the least expected waiting.
+"""Ours: everything is bought and sold in one currency, the seconds that requests wait.
 
-- Place where the pod is ready soonest: the warmest tier, the GPU with the fewest starts before it,
-  the least contended node, then best fit.
-- Wait for room only where that pays: if a node that is full of idle pods holds the state much
-  nearer than any free GPU does, evict there instead of starting cold elsewhere.
-- Evict the pods whose loss is expected to cost the least: the probability that the function is
-  asked for again soon, times how long its way back takes from where it will lie. One victim that
-  suffices is preferred. Victims are swapped to host memory, not killed, while it has room.
-- Requests come in spells. A pod that has just served stays for the pause that a visitor makes; one
-  that is on its way to host memory is waited for, if that is sooner than a second pod from disk.
-- Keep what is asked for: while GPUs are scarce a pod stays on its GPU only if its function is
-  expected back soon, the sooner the scarcer they are; while they are not, as long as nobody needs
-  the room. Suspended pods stay in host memory by the same rule.
-- Host memory belongs to the functions asked for most: those that lie on disk are brought into it
-  before they are asked for again, and those asked for least make room.
+docs/default.md derives it. A function that is asked for `r` times a second and takes `t` seconds to
+start makes those who come meanwhile wait `t + r t^2 / 2` in all. From that follow:
+
+- *The worth of a state* is what it saves of it each second: in GPU memory against host memory, in
+  host memory against the disk.
+- *The price of a byte* is the worth of what must leave for it: nothing while there is room. So an
+  idle pod stays until somebody else's need is worth more, and host memory is filled with whatever
+  may be asked for.
+- *Where a pod starts* is where waiting costs least, the start itself and the victims' absence
+  together: the free GPU or the one behind a victim, whichever is cheaper.
+- *How a victim leaves*: a pod is killed, not suspended, when its state lies ready in host memory or
+  will be back from disk before it is likely to be asked for: nobody then waits for its bytes.
+- *What moves without a request*: copies into host memory, as long as what one saves is worth the
+  bytes on the links.
 
 A pod that has been wanted for longer than `patience_s` gets room by draining the least busy pods.
 """
@@ -27,13 +27,14 @@ from numpy.random import Generator
 from inferx.policy import (
     F64,
     FOREVER_NS,
+    I32,
+    I64,
     NS_PER_S,
     Bool,
     ClusterView,
     Defer,
     Demote,
     Evict,
-    EvictionPolicy,
     Explanation,
     FunctionId,
     GpuId,
@@ -43,45 +44,57 @@ from inferx.policy import (
     PodState,
     PolicyBundle,
     Promote,
-    Retain,
     Tier,
     Want,
 )
-from inferx.policy.basics import AdmitAll, LeastOutstanding, OnDemand
+from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, OnDemand
 from inferx.policy.compose import BestFit, RankedEviction, Scored
 
-__all__ = [
-    "HoldWhileAsked",
-    "LeastRegret",
-    "PlaceOrEvict",
-    "PopularFirst",
-    "SoonestReady",
-    "SwapOut",
-    "bundle",
-]
+__all__ = ["CheapestRoom", "HostMemoryMarket", "PlaceOrEvict", "SoonestReady", "Worth", "bundle"]
 
-HORIZON_S = 300.0
-"""How far ahead an eviction is regretted: about as long as an evicted pod would have stayed."""
-RESERVE = 0.15
-"""Share of host memory that suspended pods leave to live ones."""
-WORTH = 3.0
-"""Evicting for a nearer start must be expected to be this many times sooner."""
 BESIDE = 0.1
 """Share of a start that each other one under way on its node adds to it."""
-MOST_S = 366 * 86_400.0
-"""The longest time that a setting may be."""
-RETURN = 1.5
-"""Resumes that a pod takes which must first arrive in host memory: half of that way is left."""
-
+COPY_AGAIN = 0.3
+"""What one more copy in host memory is worth, of the one before: the chance that it is needed."""
+MOVES = 24
+"""Copies looked at a period: what keeps the decision under a millisecond on a large cluster."""
+RARELY_PER_S = 1.0 / 86_400
+"""Rate of a function that nobody has asked for yet: once a day."""
+LOOK_AGAIN_NS = 60 * NS_PER_S
+"""Rates change slowly: where nothing else changed, the market is looked at again so often."""
+RESERVE = 0.05
+"""Share of host memory that copies leave to live pods."""
+YEAR_S = 366 * 86_400.0
+SWAP = 2.0
+"""A copy displaces another only if it is worth this many times more: moves cost, too."""
 
 _STARTING = np.zeros(len(PodState), np.bool_)
 _STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
 
 
-def _busy_starts(view: ClusterView) -> np.ndarray:
-    """Starts under way on each node, for they share its links. Shape (nodes,)."""
+def waiting_s(rate: F64, start_s: F64) -> F64:
+    """Return how long those who come during one start wait in all, the first one included."""
+    total: F64 = start_s * (1.0 + 0.5 * rate * start_s)
+    return total
+
+
+def _starts_s(view: ClusterView, source: Tier) -> F64:
+    """Start-up time of every function from a tier, the best group's. Shape (functions,)."""
+    best: F64 = view.starts_ns(source).min(axis=0) / NS_PER_S
+    return best
+
+
+def _far_s(view: ClusterView) -> F64:
+    """Start-up time of every function without a copy in host memory. Shape (functions,)."""
+    far: F64 = np.minimum(_starts_s(view, Tier.NVME), _starts_s(view, Tier.REMOTE))
+    return far
+
+
+def _copies(view: ClusterView) -> I64:
+    """Suspended pods of each function, those on their way there included. Shape (functions,)."""
     pods = view.pods
-    return np.bincount(pods.node[_STARTING[pods.state]], minlength=len(view.nodes.specs))
+    there = pods.standby | ((pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0))
+    return np.bincount(pods.function[there], minlength=len(view.functions.specs))
 
 
 def _ready_s(function: FunctionId, view: ClusterView) -> F64:
@@ -91,40 +104,16 @@ def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     """
     pods, node = view.pods, view.gpus.node
     alone = view.node_restore_ns(function) / NS_PER_S
-    starting = np.flatnonzero(_STARTING[pods.state])
+    starting = np.flatnonzero(_STARTING[pods.state] & (pods.gpu[:, 0] >= 0))
     if not len(starting):
         return alone[node]
-    ready: F64 = (alone * (1.0 + BESIDE * _busy_starts(view)))[node]
+    beside = np.bincount(pods.node[starting], minlength=len(alone))
+    ready: F64 = (alone * (1.0 + BESIDE * beside))[node]
     # Few GPUs have a start under way: the queues are added there alone.
     gpu = pods.gpu[starting].ravel()
     gpu = gpu[gpu >= 0]
     np.add.at(ready, gpu, alone[node[gpu]])
     return ready
-
-
-def _ready_on_s(gpu: GpuId, alone: F64, view: ClusterView) -> float:
-    """Expected seconds to ready on one GPU, as `_ready_s` has them."""
-    pods, node = view.pods, int(view.gpus.node[gpu])
-    starting = _STARTING[pods.state]
-    beside = int((pods.node[starting] == node).sum())
-    queue = int((pods.gpu[starting] == gpu).sum())
-    return float(alone[node]) * (1.0 + BESIDE * beside) + queue * float(alone[node])
-
-
-def _returns(want: Want, view: ClusterView) -> bool:
-    """Tell whether a pod of the function on its way to host memory is back before a new one is."""
-    if not view.functions.standby[want.function]:
-        return False  # That counts those on their way there.
-    pods = view.pods
-    leaving = pods.node[(pods.function == want.function) & (pods.state == PodState.SUSPENDING)]
-    if not len(leaving):
-        return False
-    back = min(view.start_ns(want.function, Tier.DRAM, NodeId(n)) for n in leaving.tolist())
-    elsewhere = view.restore_ns(want.function)[view.eligible(want)]
-    return not len(elsewhere) or RETURN * back <= float(elsewhere.min())
-
-
-_RETURNING = Defer("a pod returns sooner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,75 +135,138 @@ class SoonestReady:
 
 
 @dataclass(frozen=True, slots=True)
-class LeastRegret:
-    """Expected seconds of waiting that evicting a pod costs."""
+class Worth:
+    """What pods are worth where they are, in seconds of waiting.
+
+    Attributes:
+        outlook_s: How long the loser of a place would have kept it.
+    """
+
+    outlook_s: float
+
+    def losses_s(self, view: ClusterView) -> tuple[F64, F64]:
+        """Return what each pod's leaving its GPU costs if it is killed, and if it is suspended.
+
+        A suspended one costs whoever waits for its room the way of its bytes as well; that way is
+        as long as the way back. Shape (rows of view.pods,) each.
+        """
+        rate = view.functions.arrivals_per_s
+        near, far = _starts_s(view, Tier.DRAM), _far_s(view)
+        returns = rate * waiting_s(rate, near)
+        suspended = self.outlook_s * returns + near
+        # A killed pod without a copy comes from disk until one was made; that takes about twice
+        # as long as it takes to read it.
+        exposed_s = np.where(_copies(view) > 0, 0.0, np.minimum(2.0 * far, self.outlook_s))
+        killed = self.outlook_s * returns
+        killed += exposed_s * rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
+        function = np.maximum(view.pods.function, 0)
+        return killed[function], suspended[function]
 
     def cost(self, view: ClusterView) -> F64:
-        """Return P(asked for within the horizon) x seconds to come back. Shape (rows,)."""
+        """Return what each pod's leaving costs, the cheaper way. Shape (rows of view.pods,)."""
+        killed, suspended = self.losses_s(view)
         pods = view.pods
-        asked = -np.expm1(-view.functions.arrivals_per_s * HORIZON_S)
-        function = np.maximum(pods.function, 0)
-        # What comes back from host memory moves its GPU state once more: bytes stand for time.
-        back = 1.0 + pods.hbm_bytes / (8 << 30)
-        cost: F64 = asked[function] * back
         # Of equal pods, the one idle longest goes.
-        cost -= 1e-9 * (view.now_ns - pods.idle_since_ns) / NS_PER_S
+        idle_s = (view.now_ns - pods.idle_since_ns) / NS_PER_S
+        cost: F64 = np.minimum(killed, suspended) - 1e-9 * idle_s
         return cost
 
 
 @dataclass(frozen=True, slots=True)
-class SwapOut:
-    """Sends victims to host memory where it has room, else to disk."""
+class CheapestRoom:
+    """Takes the GPU where the start and the victims' absence together cost the least waiting."""
 
-    ranked: RankedEviction
+    worth: Worth
+
+    def cheapest(self, want: Want, view: ClusterView) -> tuple[float, int, I64] | None:
+        """Return the least cost, its GPU and its victims' rows; None where no idle pods suffice.
+
+        For a pod of one GPU, among victims of one GPU. On each GPU victims go by their worth a
+        share of the GPU, until there is room; or the one that suffices alone, if that is cheaper.
+        """
+        pods, gpus = view.pods, view.gpus
+        rows = np.flatnonzero(pods.idle & (pods.gpu[:, 0] >= 0) & (pods.gpu[:, 1] < 0))
+        at = pods.gpu[rows, 0]
+        ok = view.eligible(want)[at]
+        rows, at = rows[ok], at[ok]
+        if not len(rows):
+            return None
+        cost: F64 = self.worth.cost(view)[rows]
+        hbm, milli = pods.hbm_bytes[rows], pods.milli_gpu[rows]
+        share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
+        order = np.lexsort((cost / np.maximum(share, 1e-3), at))
+        rows, at, cost = rows[order], at[order], cost[order]
+        hbm, milli = hbm[order], milli[order]
+        need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
+        need_milli = want.milli_gpu - gpus.milli_free[at]
+        first = np.concatenate(([True], at[1:] != at[:-1]))
+        begin = np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))
+
+        def running(amount: F64 | I64 | I32) -> F64:
+            total = np.cumsum(amount, dtype=np.float64)
+            since: F64 = total - (total[begin] - amount[begin])
+            return since
+
+        together = running(cost)
+        enough = (running(hbm) >= need_hbm) & (running(milli) >= need_milli)
+        alone = (hbm >= need_hbm) & (milli >= need_milli)
+        price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
+        waiting = max(1, int(view.functions.queued[want.function]))
+        price += waiting * _ready_s(want.function, view)[at]
+        best = int(price.argmin())
+        if price[best] == np.inf:
+            return None
+        lone = bool(alone[best]) and cost[best] <= together[best]
+        victims = rows[best : best + 1] if lone else rows[begin[best] : best + 1]
+        return float(price[best]), int(at[best]), victims
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
-        """Return the ranked plan with a tier for each victim that has room for it."""
-        if _returns(want, view):
-            return _RETURNING
-        plan = self.ranked.evict(want, view, rng)
-        if isinstance(plan, Defer):
-            return plan
-        room = view.nodes.host_bytes_free.astype(np.int64).copy()
-        total = view.nodes.host_bytes_total
+        """Return the cheapest plan with how each victim leaves, or defer if none suffices."""
+        found = self.cheapest(want, view) if want.gpus == 1 else None
+        if found is None:
+            plan = RankedEviction(self.worth, Tier.DRAM).evict(want, view, rng)
+            if isinstance(plan, Defer):
+                return plan
+            named = {int(pod) for pod, _ in plan.victims}
+            victims = np.flatnonzero(np.isin(view.pods.id, sorted(named)))
+            gpus = plan.gpus
+        else:
+            _, gpu, victims = found
+            gpus = (GpuId(gpu),)
+        killed, suspended = self.worth.losses_s(view)
         pods = view.pods
-        rows = {int(pod): row for row, pod in enumerate(pods.id.tolist()) if pod >= 0}
-        victims: list[tuple[PodId, Tier]] = []
-        for pod, _ in plan.victims:
-            row = rows[pod]
-            node = int(pods.node[row])
-            size = view.spec(FunctionId(int(pods.function[row]))).device_bytes
-            fits = room[node] - size >= RESERVE * total[node]
-            room[node] -= size if fits else 0
-            victims.append((pod, Tier.DRAM if fits else Tier.NVME))
-        return Evict(plan.gpus, tuple(victims))
+        return Evict(
+            gpus,
+            tuple(
+                (
+                    PodId(int(pods.id[row])),
+                    Tier.NVME if killed[row] <= suspended[row] else Tier.DRAM,
+                )
+                for row in victims.tolist()
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrEvict:
-    """Places by score, unless evicting where the state lies is much sooner than any free GPU."""
+    """Places by score, unless evicting where the state lies costs less than any free GPU."""
 
     scored: Scored
-    eviction: EvictionPolicy
+    room: CheapestRoom
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
-        """Return the soonest free GPUs, or defer to what beats them: an eviction, or a return."""
-        if _returns(want, view):
-            return _RETURNING
+        """Return the soonest free GPUs, or defer to an eviction that beats them."""
         free = self.scored.place(want, view, rng)
-        if isinstance(free, Defer) or want.node >= 0:
+        if isinstance(free, Defer) or want.node >= 0 or want.gpus > 1:
             return free
-        alone = view.node_restore_ns(want.function) / NS_PER_S
-        here = _ready_on_s(free.gpus[0], alone, view)
-        if here <= WORTH * (1.0 + float(alone.min())):
-            return free  # Nobody can be ready much sooner, whoever leaves.
-        ready = _ready_s(want.function, view)
-        if here <= WORTH * (1.0 + float(ready[view.eligible(want)].min())):
+        waiting = max(1, int(view.functions.queued[want.function]))
+        here = waiting * float(_ready_s(want.function, view)[free.gpus[0]])
+        # Nobody can be ready sooner than the nearest node alone.
+        if here <= waiting * float(view.node_restore_ns(want.function).min()) / NS_PER_S:
             return free
-        plan = self.eviction.evict(want, view, rng)
-        gpus = plan.gpus if isinstance(plan, Evict) else ()
-        if gpus and here > WORTH * (1.0 + float(ready[gpus[0]])):
-            return Defer("sooner behind a victim")
+        found = self.room.cheapest(want, view)
+        if found is not None and found[0] < here:
+            return Defer("cheaper behind a victim")
         return free
 
     def explain(self, want: Want, view: ClusterView) -> Explanation:
@@ -222,148 +274,154 @@ class PlaceOrEvict:
         return self.scored.explain(want, view)
 
 
-@dataclass(frozen=True, slots=True)
-class HoldWhileAsked:
-    """Holds a pod for a few of its function's gaps; for longer while nobody needs the room."""
+@dataclass(slots=True)
+class HostMemoryMarket:
+    """Fills host memory with the copies that are worth their bytes; the least worth make room.
 
-    gaps: float
-    pause_s: float
-    least_s: float
-    most_s: float
-    headroom: float
-
-    def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
-        """Return the hold, and host memory or disk as what comes after it."""
-        rate = view.arrivals_per_s(function)
-        worth_s = self.gaps / rate if rate > 0 else self.most_s
-        if at is Tier.HBM:
-            # The fewer GPUs are free, the sooner a function must be expected back to be held: a
-            # start then finds room at once instead of waiting for a victim to leave.
-            plenty = max(0.0, view.gpu_free_share - self.headroom) / self.headroom
-            room_s = self.most_s * plenty**2
-            if plenty >= 1.0 or worth_s <= room_s:
-                hold_s = room_s
-            else:
-                hold_s = worth_s if worth_s <= self.least_s else 0.0
-            hold_s = max(hold_s, self.pause_s)
-            below = Tier.DRAM if view.host_free_share > RESERVE else Tier.NVME
-            return Retain(int(hold_s * NS_PER_S), below)
-        if view.host_free_share > 2 * RESERVE:
-            # While host memory is plentiful a suspended pod costs nothing that anybody wants.
-            return Retain(FOREVER_NS, Tier.NVME)
-        hold_s = min(10.0 * max(worth_s, self.most_s), 86_400.0)
-        return Retain(int(hold_s * NS_PER_S), Tier.NVME)
-
-
-@dataclass(frozen=True, slots=True)
-class PopularFirst:
-    """Keeps the functions that are asked for most in host memory.
-
-    What a suspended pod saves, the way from disk instead of from memory, grows with its bytes as
-    does the room that it takes: the value of a byte is the rate of arrivals, and that ranks.
+    Attributes:
+        lanes: Copies under way on a node at once, at most.
+        outlook_s: How long a copy is expected to stay.
+        waits: Chance that somebody waits for the link that a copy comes over.
     """
 
-    moves: int
+    lanes: int
+    outlook_s: float
+    waits: float
+    _settled: tuple[int, bytes, bytes] | None = None
+    """When nothing was worth moving, and what memory and copies were then."""
 
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
-        """Return demotions where memory runs short, and the few most valuable promotions."""
-        functions, nodes, pods = view.functions, view.nodes, view.pods
-        rate = functions.arrivals_per_s
-        need = functions.host_bytes + functions.device_bytes
-        reserve = RESERVE * nodes.host_bytes_total
-        spare = nodes.host_bytes_free - reserve
-        rows = np.flatnonzero(pods.standby)
-        rows = rows[np.argsort(rate[pods.function[rows]], kind="stable")]
-        moves: list[Promote | Demote] = []
-        for row in rows.tolist():
-            node = int(pods.node[row])
-            if spare[node] < 0:
-                moves.append(Demote(FunctionId(int(pods.function[row])), NodeId(node), Tier.DRAM))
-                spare[node] += int(pods.host_bytes[row])
-        away = np.flatnonzero(functions.ready + functions.starting + functions.standby == 0)
-        away = away[rate[away] > 0]
-        order = away[np.argsort(-rate[away], kind="stable")][: 4 * self.moves]
-        quiet = (_busy_starts(view) == 0) & nodes.schedulable
-        left = self.moves
-        for f in order.tolist():
-            if not left or not quiet.any():
-                break
-            function = FunctionId(f)
-            tiers = view.node_tier(function)
-            ok = quiet & (tiers >= int(Tier.REMOTE)) & (spare >= need[f] + reserve)
-            if not ok.any():
-                moves += self._displace(f, view, rate, rows, quiet & (tiers >= int(Tier.NVME)))
-                left -= 1
-                continue
-            node = int(np.lexsort((-spare, -tiers, ~ok))[0])
-            spare[node] -= need[f]
-            quiet[node] = False
-            left -= 1
-            moves.append(Promote(function, NodeId(node), Tier.DRAM))
+        """Return demotions where memory runs short, and the promotions worth their bytes."""
+        now = view.now_ns // LOOK_AGAIN_NS
+        held = view.nodes.host_bytes_free.tobytes(), view.functions.standby.tobytes()
+        if self._settled == (now, *held):
+            return ()
+        moves = self._trade(view)
+        self._settled = None if moves else (now, *held)
         return moves
 
-    def _displace(
-        self, function: int, view: ClusterView, rate: F64, rows: np.ndarray, where: Bool
+    def _trade(self, view: ClusterView) -> list[Promote | Demote]:
+        functions, nodes, pods = view.functions, view.nodes, view.pods
+        rate = np.maximum(functions.arrivals_per_s, RARELY_PER_S)
+        near, far = _starts_s(view, Tier.DRAM), _far_s(view)
+        saved = rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
+        need = functions.host_bytes + functions.device_bytes
+        density = saved / np.maximum(need, 1)
+        copies = _copies(view)
+        # Of several copies of a function, the last one is what a byte is sold for.
+        density *= COPY_AGAIN ** np.maximum(copies - 1.0, 0.0)
+        spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
+        rows = np.flatnonzero(pods.standby)
+        rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
+        moves: list[Promote | Demote] = []
+        if (spare < 0).any():
+            for row in rows.tolist():
+                node = int(pods.node[row])
+                if spare[node] < 0:
+                    gone = FunctionId(int(pods.function[row]))
+                    moves.append(Demote(gone, NodeId(node), Tier.DRAM))
+                    spare[node] += int(pods.host_bytes[row])
+        coming = (pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0)
+        lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
+        lanes[~nodes.schedulable] = 0
+        benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
+        # Seconds that others wait for the bytes on the link: about as long as reading them takes.
+        worth_it = (benefit > self.waits * far) & (copies < len(spare))
+        largest = spare.max(where=lanes > 0, initial=0)
+        # Most passes find memory full: then only those without any copy are looked at.
+        f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
+        order = f[np.argsort(-(benefit / np.maximum(need, 1))[f], kind="stable")]
+        displaced = False
+        for f in order[:MOVES].tolist():
+            function = FunctionId(f)
+            tiers = view.node_tier(function)
+            ok = (lanes > 0) & (tiers >= int(Tier.REMOTE))
+            mine = pods.function == f
+            ok[pods.node[mine & (pods.standby | coming)]] = False
+            fits = ok & (spare >= need[f])
+            if fits.any():
+                node = int(np.lexsort((-spare, -tiers, ~fits))[0])
+                spare[node] -= need[f]
+                lanes[node] -= 1
+                moves.append(Promote(function, NodeId(node), Tier.DRAM))
+            elif not copies[f] and not displaced:
+                displaced = True
+                moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
+        return moves
+
+    def _displaced(
+        self, function: int, view: ClusterView, density: F64, rows: I64, where: Bool, lack: F64
     ) -> list[Demote]:
-        """Make room for a function that is asked for much more than one that is there."""
+        """Make room for a function that has no copy and is worth much more than those that have.
+
+        On the first node where enough leave; none where some already do, for it may be for this.
+        """
         pods = view.pods
+        where = where.copy()
+        where[pods.node[pods.state == PodState.TERMINATING]] = False
+        lack = lack.copy()
+        leaving: dict[int, list[Demote]] = {}
         for row in rows.tolist():
             there, node = int(pods.function[row]), int(pods.node[row])
-            if rate[function] < 2.0 * rate[there]:
-                return []
+            if density[function] < SWAP * density[there]:
+                break
             if where[node]:
-                return [Demote(FunctionId(there), NodeId(node), Tier.DRAM)]
+                move = Demote(FunctionId(there), NodeId(node), Tier.DRAM)
+                leaving.setdefault(node, []).append(move)
+                lack[node] -= pods.host_bytes[row]
+                if lack[node] <= 0:
+                    return leaving[node]
         return []
 
 
 def bundle(
-    gaps: float = 2.0,
-    pause_s: float = 10.0,
-    least_s: float = 60.0,
-    most_s: float = 300.0,
-    headroom: float = 0.15,
+    outlook_s: float = 60.0,
+    host_outlook_s: float = 86_400.0,
+    lanes: int = 8,
+    waits: float = 0.05,
     patience_s: float = 60.0,
-    moves: int = 4,
+    period_s: float = 2.0,
 ) -> PolicyBundle:
     """Return the bundle.
 
     Args:
-        gaps: How many mean gaps of its function an idle pod is worth holding for.
-        pause_s: Every idle pod is held that long: a spell's next request mostly comes sooner.
-        least_s: A hold that short is granted however scarce GPUs are.
-        most_s: The longest hold while twice the headroom is free.
-        headroom: Share of the GPUs below which only `least_s` is granted.
+        outlook_s: How long a pod that is evicted would have stayed.
+        host_outlook_s: How long a copy in host memory is expected to stay.
+        lanes: Copies into the host memory of a node at once.
+        waits: Chance that somebody waits for the link that a copy comes over.
         patience_s: How long a pod may be wanted before busy ones are drained for it.
-        moves: Promotions a control period.
+        period_s: How often copies are bought and sold.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
-    if not gaps > 0:
-        raise ValueError(f"gaps is {gaps:g}; expected above 0")
-    if not 0 <= pause_s <= MOST_S:
-        raise ValueError(f"pause_s is {pause_s:g}; expected seconds, 0 to a year")
-    if not 0 <= least_s <= most_s <= MOST_S:
-        told = f"least_s is {least_s:g}, most_s {most_s:g}"
-        raise ValueError(f"{told}; expected 0 <= least_s <= most_s, at most a year")
-    if not 0 < headroom < 1:
-        raise ValueError(f"headroom is {headroom:g}; expected above 0, below 1")
-    if not 0 <= patience_s <= 1e9:
-        raise ValueError(f"patience_s is {patience_s:g}; expected seconds, 0 to 1e9")
-    if not 0 <= moves <= 1_000:
-        raise ValueError(f"moves is {moves}; expected 0 to 1000")
-    eviction = SwapOut(RankedEviction(LeastRegret(), Tier.DRAM))
+    for name, value, least, most in (
+        ("outlook_s", outlook_s, 0.0, YEAR_S),
+        ("host_outlook_s", host_outlook_s, 0.0, YEAR_S),
+        ("waits", waits, 0.0, 1.0),
+        ("patience_s", patience_s, 0.0, 1e9),
+        ("period_s", period_s, 0.1, 3_600.0),
+    ):
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value:g}; expected {least:g} to {most:g}")
+    if not 0 <= lanes <= 1_000:
+        raise ValueError(f"lanes is {lanes}; expected 0 to 1000")
+    worth = Worth(outlook_s)
+    room = CheapestRoom(worth)
     scored = Scored((("soonest ready", 1.0, SoonestReady()), ("best fit", 0.05, BestFit())))
     return PolicyBundle(
         name="default",
         admission=AdmitAll(),
         routing=LeastOutstanding(),
-        placement=PlaceOrEvict(scored, eviction),
-        eviction=eviction,
-        keep_alive=HoldWhileAsked(gaps, pause_s, least_s, most_s, headroom),
-        prewarm=PopularFirst(moves),
+        placement=PlaceOrEvict(scored, room),
+        eviction=room,
+        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
+        prewarm=HostMemoryMarket(lanes, host_outlook_s, waits),
         scaling=OnDemand(),
         snapshots=True,
         mechanism="snapshot",
         whole_gpus=False,
-        control_period_ns=20 * NS_PER_S,
-        settle_ns=40 * NS_PER_S,
+        control_period_ns=int(period_s * NS_PER_S),
+        settle_ns=int(3 * period_s * NS_PER_S),
         patience_ns=int(patience_s * NS_PER_S),
     )

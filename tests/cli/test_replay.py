@@ -129,9 +129,9 @@ def test_same_seed_gives_the_same_result_whatever_else_runs(good):
 
 
 def test_setting_belongs_to_the_policy_before_it(good):
-    words = ("--policy", "default", "--set", "gaps=9", "--set", "moves=1", "--policy", "default")
+    words = ("--policy", "default", "--set", "lanes=9", "--set", "waits=1", "--policy", "default")
     rows = json.loads(good(*SMALL, *words, "--json"))["rows"]
-    assert [row["policy"] for row in rows] == ["default gaps=9 moves=1", "default"]
+    assert [row["policy"] for row in rows] == ["default lanes=9 waits=1", "default"]
 
 
 def test_baseline_joins_the_policies_if_it_is_not_among_them(good):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import small_cluster
 from hypothesis import given, settings
 from kernel_rules import walk
 from kernel_world import FUNCTIONS, NODES, World, function, node, want_of
@@ -384,3 +385,16 @@ def test_a_disk_takes_the_snapshots_that_fit_as_one_by_one(sizes, disk, data) ->
     c.lose_snapshots(NodeId(0), np.array(sorted(gone), np.int64))
     assert set(np.flatnonzero(c.nvme[0])) == there - gone
     c.check()
+
+
+def test_start_up_times_of_all_functions_are_those_of_each():
+    c = small_cluster.cluster([small_cluster.function(f"f{i}", 5 + 7 * i) for i in range(4)])
+    view = ClusterView(c, snapshots=True)
+    for learned in range(3):
+        for tier in (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM):
+            many = view.starts_ns(tier)
+            assert many.shape == (1, 4)
+            one = [view.start_ns(FunctionId(f), tier, NodeId(0)) for f in range(4)]
+            assert many[0].tolist() == one
+            assert one == [c.starts.start_ns(tier, 0, spec) for spec in c.functions]
+        c.starts.learn(Tier.NVME, 0, c.functions[learned], (3 + learned) * NS_PER_S)

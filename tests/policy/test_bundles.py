@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from kernel_rules import walk
 from small_cluster import GIB, add, cluster, function, suspend, want
 
 from inferx.core.events import LoadReported
@@ -14,16 +13,12 @@ from inferx.load import bundle_names, load_bundle
 from inferx.policy import (
     Defer,
     Evict,
-    FunctionId,
     GpuId,
     NodeId,
-    Place,
     PodId,
     PolicyBundle,
-    Promote,
     Tier,
 )
-from inferx.policy.default import HoldWhileAsked, PopularFirst, SoonestReady, _ready_on_s
 from inferx.policy.inferx_reference import EagerStandby
 from inferx.policy.scale_to_zero import KnativePodAutoscaler
 
@@ -184,113 +179,3 @@ def test_serverlessllm_prefers_the_node_that_loads_soonest():
     view = ClusterView(c, snapshots=True)
     bundle = load_bundle("serverlessllm")
     assert c.gpu_node[bundle.placement.place(want(c, 0), view, stream(1, "t")).gpus[0]] == 1
-
-
-def test_default_holds_no_longer_than_a_pause_while_gpus_run_out():
-    c = cluster([function("a", 70, 900)], nodes=1, gpus=4)
-    hold = HoldWhileAsked(gaps=2.0, pause_s=5.0, least_s=15.0, most_s=300.0, headroom=0.15)
-    view = ClusterView(c, snapshots=True)
-    assert hold.retain(0, Tier.HBM, view).hold_ns > 15 * 10**9
-    for pod in range(4):
-        add(c, pod, 0, [pod])
-    assert hold.retain(0, Tier.HBM, view).hold_ns == 5 * 10**9
-
-
-def suspending(sizes):
-    """One node; function 0's only pod is being suspended, its snapshot is on the disk."""
-    c = cluster([function(name, gib) for name, gib in sizes.items()], nodes=1, gpus=2)
-    c.nvme[:, :] = True
-    pod = add(c, 0, 0, [0])
-    c.charge_host(pod, pod.host_charged + c.functions[0].device_bytes)
-    c.enter(pod, PodState.SUSPENDING)
-    return c, pod
-
-
-def learn_starts(c, resume_s, restore_s):
-    """Let every start from host memory and from disk have taken so long."""
-    for _ in range(200):
-        c.starts.learn(Tier.DRAM, 0, c.functions[0], int(resume_s * 1e9))
-        c.starts.learn(Tier.NVME, 0, c.functions[0], int(restore_s * 1e9))
-
-
-def test_default_waits_for_a_pod_on_its_way_to_host_memory():
-    c, pod = suspending({"a": 10})
-    learn_starts(c, resume_s=1.6, restore_s=4.6)
-    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
-    waits = Defer("a pod returns sooner")
-    assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == waits
-    assert bundle.eviction.evict(want(c, 0), view, stream(1, "t")) == waits
-    c.release_gpus(pod)
-    c.enter(pod, PodState.STANDBY)
-    c.move(pod, ())
-    assert isinstance(bundle.placement.place(want(c, 0), view, stream(1, "t")), Place)
-
-
-def test_default_starts_from_disk_where_that_is_sooner_than_the_return():
-    c, _ = suspending({"a": 10})
-    learn_starts(c, resume_s=4.0, restore_s=4.6)
-    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
-    assert isinstance(bundle.placement.place(want(c, 0), view, stream(1, "t")), Place)
-
-
-def test_default_waits_for_no_pod_of_another_function():
-    c, _ = suspending({"a": 10, "b": 10})
-    learn_starts(c, resume_s=1.6, restore_s=4.6)
-    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
-    assert isinstance(bundle.placement.place(want(c, 1), view, stream(1, "t")), Place)
-
-
-def test_default_brings_the_most_asked_for_into_host_memory_first():
-    c = cluster([function("rare"), function("often")], nodes=1)
-    c.remote[:, :] = True
-    for second in range(1, 11):
-        c.arrivals.learn(1, 1, second * 10**9)
-    c.arrivals.learn(0, 1, 10**9)
-    c.arrivals.learn(0, 1, 10 * 10**9)
-    c.now_ns = 11 * 10**9
-    moves = PopularFirst(1).promote(ClusterView(c, snapshots=True), stream(1, "t"))
-    assert moves == [Promote(1, NodeId(0), Tier.DRAM)]
-
-
-def test_default_makes_those_asked_for_least_leave_when_memory_runs_short():
-    c = cluster([function("rare"), function("often")], nodes=1)
-    for second in range(1, 11):
-        c.arrivals.learn(1, 1, second * 10**9)
-    c.arrivals.learn(0, 1, 10**9)
-    c.now_ns = 11 * 10**9
-    for pod in (0, 1):
-        suspend(c, add(c, pod, pod, [pod]))
-    c.node_host_open[0] = int(0.14 * c.node_host_total[0])
-    moves = PopularFirst(1).promote(ClusterView(c, snapshots=True), stream(1, "t"))
-    assert [(m.function, m.tier) for m in moves] == [(0, Tier.DRAM)]
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_default_ranks_gpus_by_the_starts_before_theirs(seed):
-    c = walk(seed, 40).world.cluster
-    view = ClusterView(c, snapshots=True)
-    starting = (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
-    pods = [pod for pod in c.pods.values() if pod.state in starting]
-    for f in range(len(c.functions)):
-        alone = view.node_restore_ns(FunctionId(f)) / 1e9
-        ready = []
-        for gpu, node in enumerate(c.gpu_node):
-            on = sum(gpu in pod.gpus for pod in pods)
-            beside = sum(pod.node == node for pod in pods)
-            ready.append(alone[node] * (1 + on + 0.1 * beside))
-            assert _ready_on_s(gpu, alone, view) == pytest.approx(ready[-1])
-        fitting = [ready[gpu] for gpu in np.flatnonzero(view.fits(want(c, f)))]
-        best = min(fitting, default=0.0)
-        score = SoonestReady().score(want(c, f), view)
-        assert score == pytest.approx([min(1.0, best / one) for one in ready])
-
-
-def test_default_spreads_starts_over_gpus_however_long_one_takes():
-    c = cluster([function("a", 10), function("b", 10)], nodes=1, gpus=2)
-    learn_starts(c, resume_s=1.0, restore_s=90.0)
-    c.nvme[:, :] = True
-    add(c, 0, 1, [0])
-    add(c, 1, 1, [0], state=PodState.CREATING)
-    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
-    # GPU 0 is the fuller one, which is the better fit, but a start is under way there.
-    assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == Place((GpuId(1),))
