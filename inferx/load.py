@@ -23,7 +23,14 @@ from inferx.core.protocols import PolicyBundle
 from inferx.policy import packing
 from inferx.policy.packing.case import PackingRule
 
-__all__ = ["LoadError", "bundle_names", "load_bundle", "load_rule", "parse_setting"]
+__all__ = [
+    "LoadError",
+    "bundle_names",
+    "load_bundle",
+    "load_rule",
+    "parse_setting",
+    "shipped_module",
+]
 
 Setting = int | float | bool | str
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (int, float, bool, str)}
@@ -41,6 +48,21 @@ class LoadError(InferXError):
 def bundle_names() -> list[str]:
     """Return the names of the shipped bundles."""
     return sorted(_shipped())
+
+
+def shipped_module(name: str) -> str:
+    """Return which module makes the shipped bundle of that name.
+
+    Raises:
+        LoadError: There is none.
+    """
+    known = _shipped()
+    if name not in known:
+        raise LoadError(
+            f"policy {name}: unknown; expected one of {', '.join(sorted(known))},"
+            " FILE.py:NAME or MODULE:NAME"
+        )
+    return known[name].__name__
 
 
 def _shipped() -> dict[str, ModuleType]:
@@ -167,13 +189,7 @@ def _factory(spec: str) -> Callable[..., object]:
     elif colon:
         module = _from_module(spec, where)
     else:
-        known = _shipped()
-        if where not in known:
-            raise LoadError(
-                f"policy {spec}: unknown; expected one of {', '.join(sorted(known))},"
-                " FILE.py:NAME or MODULE:NAME"
-            )
-        module = known[where]
+        module = importlib.import_module(shipped_module(where))
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise LoadError(f"policy {spec}: {where} has no function {attribute!r}")

@@ -23,6 +23,7 @@ from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
 from inferx.core.errors import DescriptionError, PolicyError
 from inferx.core.watched import METHODS
+from inferx.load import shipped_module
 from inferx.sim.conformance import LIMIT_S, Finding, compare_digests, conform, digests
 from inferx.sim.contained import without_exit
 from inferx.sim.profile import Profile, load_profile
@@ -184,8 +185,7 @@ def _sources(policy: Chosen) -> list[Path]:
     if where.endswith(".py"):
         files = {where: None}
     else:
-        module = where if colon else f"inferx.policy.{where.replace('-', '_')}"
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(where if colon else shipped_module(where))
         files = {found.origin: None} if found is not None and found.origin else {}
     bundle = policy.make()
     for slot in METHODS:

@@ -97,6 +97,18 @@ def _copies(view: ClusterView) -> I64:
     return np.bincount(pods.function[there], minlength=len(view.functions.specs))
 
 
+def host_lacking(want: Want, view: ClusterView) -> I64:
+    """Host memory that each node lacks for the wanted pod; negative is to spare. Shape (nodes,).
+
+    A suspended pod of the function brings its host memory along.
+    """
+    lacking: I64 = want.host_bytes - view.nodes.host_bytes_free
+    pods = view.pods
+    there = pods.node[pods.standby & (pods.function == want.function)]
+    lacking[there] = np.minimum(lacking[there], 0)
+    return lacking
+
+
 def _ready_s(function: FunctionId, view: ClusterView) -> F64:
     """Expected seconds to ready on each GPU. Shape (gpus,).
 
@@ -208,8 +220,10 @@ class CheapestRoom:
             return since
 
         together = running(cost)
+        host, lacks = pods.host_bytes[rows], host_lacking(want, view)[gpus.node[at]]
         enough = (running(hbm) >= need_hbm) & (running(milli) >= need_milli)
-        alone = (hbm >= need_hbm) & (milli >= need_milli)
+        enough &= running(host) >= lacks
+        alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= lacks)
         price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
         price += waiting * _ready_s(want.function, view)[at]
