@@ -19,6 +19,7 @@ import numpy as np
 from inferx.core.types import F64, I32, I64, Bool
 from inferx.core.units import MILLI_PER_GPU, NS_PER_S
 from inferx.sim.occupancy import Spans, fragmentation_pct, gpu_rows, state_pct
+from inferx.sim.oracle.regret import Regret
 from inferx.sim.record import Cause, DecisionRow, Outcome, RequestColumns, RunRecord
 from inferx.sim.silence import silence_us, weighted_quantile_ns
 
@@ -125,6 +126,8 @@ class SummaryRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     link_bytes: dict[str, int]
     counters: dict[str, int]
     decisions_by_kind: dict[str, int]
+    regret: Regret | None = None
+    """Where the command asks for it."""
 
 
 def quantile_ns(sorted_ns: np.ndarray, per_mille: int) -> float | None:

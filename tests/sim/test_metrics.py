@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.metrics import Decile, SummaryRow, quantile_ns, result_sha256, summarise
 from inferx.sim.occupancy import GROUP_OF_STATE, Spans, fragmentation_pct, gpu_rows, state_pct
+from inferx.sim.oracle.regret import Regret
 from inferx.sim.record import Cause, Outcome, RequestColumns, RunRecord, SpanRow
 from inferx.sim.stats import PairedDifference
 from inferx.sim.tables import SCHEMAS
@@ -326,7 +327,7 @@ def test_every_field_of_the_summary_is_defined_in_the_docs():
     import msgspec
 
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    for kind in (SummaryRow, Decile, PairedDifference):
+    for kind in (SummaryRow, Decile, PairedDifference, Regret):
         for field in msgspec.structs.fields(kind):
             assert f"`{field.name}`" in text, f"docs/metrics.md does not define {field.name}"
     for schema in SCHEMAS.values():
