@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["watching"]
+__all__ = ["solving", "watching"]
 
 
 class _Rate(ProgressColumn):
@@ -41,3 +41,13 @@ def watching(totals: list[tuple[str, int]]) -> Generator[Callable[[int, int], No
             bar.update(task, completed=sum(taken), description=shown)
 
         yield tell
+
+
+@contextmanager
+def solving(what: str) -> Generator[Callable[[str], None]]:
+    """Show that something is being solved, for as long as it takes; yield what tells of which."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Console(stderr=True).status(what) as status:
+        yield status.update

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,19 @@ from inferx.cli.options import (
     seconds_ns,
     share,
 )
-from inferx.cli.progress import watching
+from inferx.cli.progress import solving, watching
 from inferx.core.errors import DescriptionError
 from inferx.core.types import NodeSpec
 from inferx.core.units import NS_PER_MS, NS_PER_S
 from inferx.sim.contained import without_exit
 from inferx.sim.faults import Faults, load_faults
 from inferx.sim.link import LinkModel
+from inferx.sim.oracle.regret import Bounds, bounds_of, regret_of
 from inferx.sim.output import RunWriter, summary_table
 from inferx.sim.report import write_report
 from inferx.sim.sweep import Job, sweep
 from inferx.sim.workload.read import open_trace
+from inferx.sim.workload.stored import map_trace
 from inferx.sim.workload.transform import parse_assign
 from inferx.spec.cluster import load_cluster
 from inferx.spec.document import exists
@@ -139,6 +141,11 @@ _MAX_JOBS = 1_024
     help="Leave earlier arrivals out of quantiles.",
 )
 @click.option(
+    "--regret",
+    is_flag=True,
+    help="Solve for what no policy could beat, and say how far each is from it.",
+)
+@click.option(
     "--explain/--no-explain",
     default=None,
     help="Keep why each decision came out as it did, for `inferx explain`.  [default: up to "
@@ -195,7 +202,9 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
                 _attach(writer, nodes, replications)
                 try:
                     jobs = experiment.jobs(entries, replications)
-                    _run(writer, jobs, replications, given["jobs"])
+                    warmup_ns = seconds_ns("warmup", given["warmup"])
+                    bounds = _bounds(jobs, warmup_ns) if given["regret"] else [None] * len(jobs)
+                    _run(writer, jobs, replications, given["jobs"], bounds)
                 except KeyboardInterrupt:
                     _detach_unused(writer, replications)
                     raise
@@ -226,7 +235,26 @@ def _check_warmup(warmup_s: float, replications: list[Replication]) -> None:
         )
 
 
-def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], workers: int) -> None:
+def _bounds(jobs: list[Job], warmup_ns: int) -> list[Bounds | None]:
+    """Return each job's bounds; jobs that differ in their policy alone share them."""
+    solved: dict[tuple[int, str], Bounds] = {}
+    with solving("bounds") as tell:
+        for job in jobs:
+            key = (job.seed, job.world.profile.name)
+            if key not in solved:
+                tell(f"bounds of seed {job.seed}, profile {job.world.profile.name}")
+                trace = map_trace(job.trace, tuple(f.name for f in job.world.functions), ())
+                solved[key] = bounds_of(trace, job.world, warmup_ns=warmup_ns)
+    return [solved[job.seed, job.world.profile.name] for job in jobs]
+
+
+def _run(
+    writer: RunWriter,
+    jobs: list[Job],
+    replications: list[Replication],
+    workers: int,
+    bounds: Sequence[Bounds | None],
+) -> None:
     """Run the jobs and write their records as they come."""
     requests = {replication.seed: replication.requests for replication in replications}
     totals = [(f"{job.policy}, seed {job.seed}", requests[job.seed]) for job in jobs]
@@ -234,8 +262,8 @@ def _run(writer: RunWriter, jobs: list[Job], replications: list[Replication], wo
         watching(totals) as tell,
         contextlib.closing(sweep(jobs, workers=workers, on_progress=tell)) as records,
     ):
-        for record in records:
-            writer.add(record)
+        for record, best in zip(records, bounds, strict=True):
+            writer.add(record, None if best is None else regret_of(record, best))
 
 
 def _show(writer: RunWriter, out: Path | None, *, as_json: bool) -> None:

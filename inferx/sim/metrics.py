@@ -19,7 +19,9 @@ import numpy as np
 from inferx.core.types import F64, I32, I64, Bool
 from inferx.core.units import MILLI_PER_GPU, NS_PER_S
 from inferx.sim.occupancy import Spans, fragmentation_pct, gpu_rows, state_pct
+from inferx.sim.oracle.regret import Regret
 from inferx.sim.record import Cause, DecisionRow, Outcome, RequestColumns, RunRecord
+from inferx.sim.silence import silence_us, weighted_quantile_ns
 
 __all__ = [
     "CAUSE_NAME",
@@ -28,6 +30,7 @@ __all__ = [
     "Decile",
     "Quantiles",
     "SummaryRow",
+    "Weighted",
     "quantile_ns",
     "result_sha256",
     "summarise",
@@ -57,6 +60,13 @@ class Quantiles(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     p50: float | None
     p90: float | None
+    p99: float | None
+
+
+class Weighted(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Two order statistics of weighted values, in seconds; None where nothing has a weight."""
+
+    p50: float | None
     p99: float | None
 
 
@@ -102,6 +112,7 @@ class SummaryRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cold_starts_by_cause: dict[str, int]
     cold_ttft_s: Quantiles
     warm_ttft_s: Quantiles
+    cold_weighted_ttft_s: Weighted
     tpot_s: Quantiles
     slo_ttft_s: float
     slo_met: int
@@ -115,6 +126,8 @@ class SummaryRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     link_bytes: dict[str, int]
     counters: dict[str, int]
     decisions_by_kind: dict[str, int]
+    regret: Regret | None = None
+    """Where the command asks for it."""
 
 
 def quantile_ns(sorted_ns: np.ndarray, per_mille: int) -> float | None:
@@ -137,6 +150,20 @@ def _quantiles(ns: np.ndarray) -> Quantiles:
         return None if value is None else value / NS_PER_S
 
     return Quantiles(p50=at(500), p90=at(900), p99=at(990))
+
+
+def _cold_weighted(record: RunRecord, *, done: Bool, warmup_ns: int) -> Weighted:
+    q = record.requests
+    given_up_ns = np.array([spec.queue_timeout_ns for spec in record.functions], np.int64)
+    waited_ns = np.where(done, q.first_ns - q.arrived_ns, given_up_ns[q.function])
+    late = q.arrived_ns >= warmup_ns
+    values_ns, weights = waited_ns[late], silence_us(q.function, q.arrived_ns)[late]
+
+    def at(per_mille: int) -> float | None:
+        value = weighted_quantile_ns(values_ns, weights, per_mille)
+        return None if value is None else value / NS_PER_S
+
+    return Weighted(p50=at(500), p99=at(990))
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -299,6 +326,7 @@ def summarise(record: RunRecord, *, slo_ttft_s: float = 2.0, warmup_ns: int = 0)
         },
         cold_ttft_s=_quantiles(ttft_ns[kept & cold]),
         warm_ttft_s=_quantiles(ttft_ns[kept & ~cold]),
+        cold_weighted_ttft_s=_cold_weighted(record, done=done, warmup_ns=warmup_ns),
         tpot_s=_tpot(q, kept),
         slo_ttft_s=slo_ttft_s,
         slo_met=met,

@@ -36,6 +36,7 @@ from inferx.sim.aside import make_aside, put_in_place
 from inferx.sim.manifest import Manifest, NodeFact, facts_of, git_fact, input_facts, node_facts
 from inferx.sim.manifest import versions as package_versions
 from inferx.sim.metrics import QUANTILE_METHOD, SummaryRow, summarise
+from inferx.sim.oracle.regret import Regret
 from inferx.sim.record import RunRecord
 from inferx.sim.stats import PairedDifference, compare
 from inferx.sim.tables import SCHEMAS, decisions_table, requests_table, timeline_table
@@ -194,9 +195,10 @@ class RunWriter:
         """Differences from the baseline, over the rows added so far; empty without a baseline."""
         return [] if self._baseline is None else compare(self.rows, self._baseline)
 
-    def add(self, record: RunRecord) -> SummaryRow:
+    def add(self, record: RunRecord, regret: Regret | None = None) -> SummaryRow:
         """Write one record's rows and return its summary."""
         row = summarise(record, slo_ttft_s=self._slo_ttft_s, warmup_ns=self._warmup_ns)
+        row = msgspec.structs.replace(row, regret=regret)
         if not self.rows:
             self._cluster, self._functions = node_facts(record.nodes), len(record.functions)
         assert node_facts(record.nodes) == self._cluster, "every record of a run has one cluster"

@@ -30,6 +30,7 @@ PAIRED_METRICS: Final = (
     "ttft_s.p50",
     "ttft_s.p90",
     "ttft_s.p99",
+    "cold_weighted_ttft_s.p99",
     "e2e_s.p50",
     "e2e_s.p99",
     "queue_s.p99",

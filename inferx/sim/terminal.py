@@ -57,6 +57,15 @@ _SHOWN_STACKS: Final = (
     (tuple(name for name, _ in _SHOWN[:3]), tuple(name for name, _ in _SHOWN[3:])),
     tuple((name,) for name, _ in _SHOWN),
 )
+_REGRET: Final = (
+    ("wait s\nmean", "regret.mean_wait_s"),
+    ("response s\nmean", "regret.mean_response_s"),
+    ("wait s\nbound", "regret.bound_wait_s"),
+    ("response s\nbound", "regret.bound_response_s"),
+    ("regret\n%", "regret.regret_pct"),
+    ("on demand\nbound s", "regret.on_demand_wait_s"),
+    ("on demand\nregret %", "regret.on_demand_regret_pct"),
+)
 _THOUSAND: Final = 1_000.0
 _POLICY_WIDTH: Final = 18
 
@@ -179,6 +188,31 @@ def _paired(paired: Sequence[PairedDifference], names: Sequence[str]) -> Table:
     return table
 
 
+def _regret(groups: dict[str, list[SummaryRow]]) -> list[RenderableType]:
+    """A table of distances to what nobody could beat."""
+    measured = {
+        policy: [row for row in rows if row.regret is not None] for policy, rows in groups.items()
+    }
+    found = sorted({row.regret.bound for rows in measured.values() for row in rows if row.regret})
+    if not found:
+        return []
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("\npolicy", max_width=_POLICY_WIDTH, overflow="fold")
+    for title, _ in _REGRET:
+        table.add_column(title, justify="right", no_wrap=True)
+    for policy, rows in measured.items():
+        # A policy that sometimes starts ahead of demand has no mean of the others' bounds.
+        cells = [
+            _cell(rows, name, 1.0)
+            if all(metric(row, name) is not None for row in rows)
+            else Text("-", style="dim")
+            for _, name in _REGRET
+        ]
+        table.add_row(Text(policy), *cells)
+    head = Text(f"Over what no policy could beat: {', '.join(found)}.", style="dim")
+    return [Text(""), head, table]
+
+
 def _conservation(groups: dict[str, list[SummaryRow]]) -> Text:
     parts: list[str] = []
     for policy, rows in groups.items():
@@ -204,6 +238,7 @@ def summary_table(
     return Group(
         _Fitting(partial(_main, groups), _STACKS),
         *_difference(paired),
+        *_regret(groups),
         Text(""),
         _conservation(groups),
     )

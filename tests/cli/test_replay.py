@@ -51,6 +51,21 @@ def test_table_says_where_every_request_went(good, monkeypatch):
     assert "Less default, on the same arrivals" in out
 
 
+def test_regret_says_which_bound_and_does_not_depend_on_jobs(good, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    words = (*SMALL, "--policy", "default", "--policy", "dedicated", "--seed", "1..2", "--regret")
+    out = good(*words, "--warmup", 5, "--out", tmp_path / "one")
+    assert "Over what no policy could beat: prewarm." in out
+    good(*words, "--warmup", 5, "--out", tmp_path / "two", "--jobs", 2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    for row in read_summary(tmp_path / "one").rows:
+        assert row.regret is not None
+        assert row.regret.regret_pct >= 0
+        assert row.regret.mean_wait_s >= row.regret.bound_wait_s
+        assert row.regret.requests < row.arrived
+    assert all(row["regret"] is None for row in json.loads(good(*SMALL, "--json"))["rows"])
+
+
 def test_run_directory_is_whole(good, tmp_path):
     run = tmp_path / "run"
     good(*SMALL, "--seed", "1..2", "--out", run)

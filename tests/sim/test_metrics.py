@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inferx.core.units import GIB, NS_PER_S
 from inferx.sim.metrics import Decile, SummaryRow, quantile_ns, result_sha256, summarise
 from inferx.sim.occupancy import GROUP_OF_STATE, Spans, fragmentation_pct, gpu_rows, state_pct
+from inferx.sim.oracle.regret import Regret
 from inferx.sim.record import Cause, Outcome, RequestColumns, RunRecord, SpanRow
 from inferx.sim.stats import PairedDifference
 from inferx.sim.tables import SCHEMAS
@@ -151,6 +152,26 @@ def test_an_outcome_outside_the_closed_set_breaks_conservation():
     record.requests.outcome[0] = 7
     with pytest.raises(AssertionError, match="arrived = finished"):
         summarise(record)
+
+
+def test_cold_weighted_ttft_counts_the_request_after_a_silence_and_the_refused_one_as_timed_out():
+    done, refused = Outcome.FINISHED, Outcome.REFUSED
+    busy = [(0, at, at, at, at, done, Cause.WARM, 0) for at in range(1, 51)]
+    record = tiny(
+        [
+            (0, 0, 2, 2, 2, done, Cause.COLD, 0),
+            *busy,
+            (1, 50, 57, 57, 60, done, Cause.COLD, 0),
+            (2, 51, -1, -1, -1, refused, Cause.WARM, 0),
+        ]
+    )
+    # 600 of weight waited 2 s, 50 nothing, 600 waited 7 s, and 600 the queue timeout of 30 s.
+    found = summarise(record).cold_weighted_ttft_s
+    assert (found.p50, found.p99) == (7.0, 30.0)
+    # After a warm-up the silences are those of the whole trace.
+    late = summarise(record, warmup_ns=50 * S).cold_weighted_ttft_s
+    assert (late.p50, late.p99) == (7.0, 30.0)
+    assert summarise(tiny([])).cold_weighted_ttft_s.p50 is None
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1), st.integers(1, 1000))
@@ -306,7 +327,7 @@ def test_every_field_of_the_summary_is_defined_in_the_docs():
     import msgspec
 
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    for kind in (SummaryRow, Decile, PairedDifference):
+    for kind in (SummaryRow, Decile, PairedDifference, Regret):
         for field in msgspec.structs.fields(kind):
             assert f"`{field.name}`" in text, f"docs/metrics.md does not define {field.name}"
     for schema in SCHEMAS.values():

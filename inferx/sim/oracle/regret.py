@@ -1,0 +1,153 @@
+"""How far a run is from what nobody could beat.
+
+The yardstick is the response time, arrival to end, over all requests that arrived after the
+warm-up. One that was not finished counts with its function's queue timeout and its least service:
+the bounds charge no more for it. A bound on the mean is the mean least service and a bound on the
+mean wait; two bounds on waits are known:
+
+- `prewarm` holds for every policy (`inferx.sim.oracle.prewarm`);
+- `on-demand` holds for runs in which no pod was started ahead of demand, which is read off the run
+  (`inferx.sim.oracle.keep_alive`).
+
+Where a program is not solved in its time, `prewarm` is `first-starts`: the waits that follow from
+nothing being started before the trace; and there is no `on-demand`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from inferx.core.types import F64, I64, Bool
+from inferx.core.units import NS_PER_S
+from inferx.sim.oracle.keep_alive import on_demand_wait_s
+from inferx.sim.oracle.prewarm import prewarm_wait_s
+from inferx.sim.oracle.solver import SolverError
+from inferx.sim.oracle.work import Work, work_of
+from inferx.sim.record import Outcome, RunRecord
+from inferx.sim.spans import column, states
+from inferx.sim.workload.trace import Trace
+from inferx.sim.world import World
+
+__all__ = ["Bounds", "Regret", "bounds_of", "regret_of", "started_on_demand"]
+
+_STARTING: Final = ("creating", "restoring", "resuming")
+
+
+class Regret(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A run beside its bounds; means over `requests`, in seconds. See docs/metrics.md."""
+
+    requests: int
+    mean_wait_s: float
+    mean_response_s: float
+    bound: str
+    bound_wait_s: float
+    bound_response_s: float
+    regret_pct: float | None
+    on_demand_wait_s: float | None
+    on_demand_regret_pct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What all policies of one trace, world and profile are measured by; sums in seconds."""
+
+    work: Work
+    name: str
+    wait_s: float
+    on_demand_s: float | None
+
+
+def bounds_of(
+    trace: Trace, world: World, *, warmup_ns: int = 0, time_limit_s: float = 120.0
+) -> Bounds:
+    """Solve the programs of a trace in a world. Faults are left out: a bound without is one with.
+
+    Cost: seconds, for tens of thousands of requests; at most twice the limit.
+    """
+    work = work_of(trace, world, warmup_ns=warmup_ns)
+    try:
+        name, wait_s = "prewarm", prewarm_wait_s(work, time_limit_s=time_limit_s)
+    except SolverError:
+        name, wait_s = "first-starts", math.fsum(work.first_starts_s()[work.counts].tolist())
+    try:
+        # Who starts on demand is a policy too: the greater bound of the two holds.
+        on_demand_s = max(wait_s, on_demand_wait_s(work, time_limit_s=time_limit_s))
+    except SolverError:
+        on_demand_s = None
+    return Bounds(work, name, wait_s, on_demand_s)
+
+
+def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
+    """Return a run's distance to its bounds; None where no request counts."""
+    work, q = bounds.work, record.requests
+    counts = int(work.counts.sum())
+    if not counts:
+        return None
+    done = np.asarray(q.outcome) == Outcome.FINISHED
+    given_up_s = work.timeout_s[work.function]
+    wait_s = np.where(done, (q.started_ns - q.arrived_ns) / NS_PER_S, given_up_s)
+    end_s = (q.finished_ns - q.arrived_ns) / NS_PER_S
+    response_s = np.where(done, end_s, given_up_s + work.service_s)
+
+    def mean(values: F64) -> float:
+        return math.fsum(values[work.counts].tolist()) / counts
+
+    response, service = mean(response_s), mean(work.service_s)
+    bound_wait = bounds.wait_s / counts
+    on_demand = None
+    if bounds.on_demand_s is not None and started_on_demand(record):
+        on_demand = bounds.on_demand_s / counts
+    return Regret(
+        requests=counts,
+        mean_wait_s=mean(wait_s),
+        mean_response_s=response,
+        bound=bounds.name,
+        bound_wait_s=bound_wait,
+        bound_response_s=service + bound_wait,
+        regret_pct=_over_pct(response, service + bound_wait),
+        on_demand_wait_s=on_demand,
+        on_demand_regret_pct=None
+        if on_demand is None
+        else _over_pct(response, service + on_demand),
+    )
+
+
+def _over_pct(found: float, bound: float) -> float | None:
+    return 100.0 * (found / bound - 1.0) if bound > 0 else None
+
+
+def started_on_demand(record: RunRecord) -> bool:
+    """Say whether every pod came onto its GPUs while its function had a request inside.
+
+    Inside is waiting, or in service. Of an aborted request only the arrival is sure.
+    """
+    codes, words = states(record.spans)
+    starting = np.array([word in _STARTING for word in words], np.bool_)
+    if not len(codes):
+        return True
+    mine: Bool = starting[codes] & (column(record.spans, "gpu", np.int32) >= 0)
+    functions = column(record.spans, "function", np.int32)[mine]
+    began = column(record.spans, "from_ns", np.int64)[mine]
+    left = _left_ns(record)
+    for function in np.unique(functions).tolist():
+        of = record.requests.function == function
+        arrived, ended = np.sort(record.requests.arrived_ns[of]), np.sort(left[of])
+        at = began[functions == function]
+        inside = np.searchsorted(arrived, at, "right") - np.searchsorted(ended, at, "left")
+        if (inside <= 0).any():
+            return False
+    return True
+
+
+def _left_ns(record: RunRecord) -> I64:
+    """Return when each request left, as far as it is known: the arrival at the earliest."""
+    q = record.requests
+    outcome = np.asarray(q.outcome)
+    left = np.where(outcome == Outcome.FINISHED, q.finished_ns, q.arrived_ns)
+    left[outcome == Outcome.UNFINISHED] = np.iinfo(np.int64).max
+    for request, (at_ns, _) in record.refusals.items():
+        left[request] = at_ns
+    return left
