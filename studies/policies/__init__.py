@@ -1,0 +1,1 @@
+"""Every serving bundle on every public trace, with intervals and regret."""

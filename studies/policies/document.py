@@ -1,0 +1,197 @@
+"""Writes the document from the data that the runs left."""
+
+import json
+import math
+from pathlib import Path
+
+from scipy.stats import t as student
+
+from inferx.load import shipped_module
+from studies.policies.cases import CASES, PROFILE, Case
+
+__all__ = ["DATA", "SCORE", "document", "mean_of"]
+
+DATA = Path(__file__).resolve().parents[2] / "docs" / "results" / "data"
+SCORE = ("cold_weighted_ttft_s", "p99")
+"""What policies are ranked by; refused requests count in it, at their time-out."""
+TTFT = ("ttft_s", "p99")
+WHOLE = "bundle"
+_COLUMNS = (
+    "cold-weighted p99 s",
+    "times `default`'s",
+    "TTFT p99 s",
+    "times `default`'s",
+    "wait mean s",
+    "response mean s",
+    "regret %",
+    "on-demand regret %",
+    "cold %",
+    "refused %",
+)
+
+
+def value(row: dict, path: tuple[str, ...]) -> float | None:
+    """Return one number of a row; None where it has none."""
+    found: object = row
+    for key in path:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(key)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def of(rows: list[dict], policy: str, path: tuple[str, ...]) -> dict[int, float]:
+    """Return a number of a policy by seed."""
+    by_seed = {row["seed"]: value(row, path) for row in rows if row["policy"] == policy}
+    return {seed: number for seed, number in by_seed.items() if number is not None}
+
+
+def mean_of(rows: list[dict], policy: str, path: tuple[str, ...]) -> float:
+    """Return the mean over seeds; infinite where no seed has the number."""
+    numbers = list(of(rows, policy, path).values())
+    return math.fsum(numbers) / len(numbers) if numbers else math.inf
+
+
+def times(rows: list[dict], policy: str, path: tuple[str, ...]) -> tuple[float, float, float]:
+    """Return how many times `default`'s a policy's number is, with its 95 % interval.
+
+    Paired by seed, on logarithms: the geometric mean of the ratios and Student's t.
+    """
+    theirs, ours = of(rows, policy, path), of(rows, "default", path)
+    logs = [math.log(theirs[seed] / ours[seed]) for seed in ours if seed in theirs]
+    n = len(logs)
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    mean = math.fsum(logs) / n
+    spread = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
+    half = float(student.ppf(0.975, n - 1)) * spread
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def _times(rows: list[dict], policy: str, path: tuple[str, ...]) -> str:
+    if policy == "default":
+        return "1"
+    mean, low, high = times(rows, policy, path)
+    told = f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return f"**{told}**" if low > 1 or high < 1 else told
+
+
+def _pct(number: float) -> str:
+    return "-" if math.isinf(number) else f"{number:,.0f}"
+
+
+def slot_of(policy: str) -> str:
+    """Return the folder that a shipped policy's file lies in; `bundle` for a whole one."""
+    parts = shipped_module(policy).split(".")
+    return parts[-2].replace("_", "-") if len(parts) > 3 else WHOLE
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Return the lines of one case's table, the best first."""
+    policies = sorted({row["policy"] for row in rows}, key=lambda p: mean_of(rows, p, SCORE))
+    lines = ["| policy | slot | " + " | ".join(_COLUMNS) + " |"]
+    lines.append("|---|---|" + "---:|" * len(_COLUMNS))
+    for policy in policies:
+        refused = mean_of(rows, policy, ("refused",)) / mean_of(rows, policy, ("arrived",))
+        cells = [
+            f"`{policy}`",
+            slot_of(policy),
+            f"{mean_of(rows, policy, SCORE):.1f}",
+            _times(rows, policy, SCORE),
+            f"{mean_of(rows, policy, TTFT):.1f}",
+            _times(rows, policy, TTFT),
+            f"{mean_of(rows, policy, ('regret', 'mean_wait_s')):.2f}",
+            f"{mean_of(rows, policy, ('regret', 'mean_response_s')):.2f}",
+            _pct(mean_of(rows, policy, ("regret", "regret_pct"))),
+            _pct(mean_of(rows, policy, ("regret", "on_demand_regret_pct"))),
+            f"{100 * mean_of(rows, policy, ('cold_start_ratio',)):.1f}",
+            f"{100 * refused:.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _named(policies: list[str]) -> str:
+    return ", ".join(f"`{policy}`" for policy in policies) or "none"
+
+
+def verdict(rows: list[dict], needed: dict) -> list[str]:
+    """Return what the case says of `default`, in words."""
+    others = sorted({row["policy"] for row in rows} - {"default"})
+    lines = []
+    for path, name in ((SCORE, "cold-weighted p99"), (TTFT, "p99 TTFT")):
+        intervals = {policy: times(rows, policy, path) for policy in others}
+        loses = [p for p, (_, _, high) in intervals.items() if high < 1]
+        ties = [p for p, (_, low, high) in intervals.items() if low <= 1 <= high]
+        wins = len(others) - len(loses) - len(ties)
+        lines.append(
+            f"- **{name}:** `default` is outside the interval better than {wins} of {len(others)};"
+            f" no difference: {_named(ties)}; worse than: {_named(loses)}."
+        )
+    gpus = {p: n for p, n in needed.items() if p not in ("target_s", "default")}
+    told = ", ".join(
+        f"`{policy}` {count}" if count else f"`{policy}` over 64" for policy, count in gpus.items()
+    )
+    lines.append(
+        f"- **GPUs for its cold-weighted p99 of {needed['target_s']:.1f} s:** `default`"
+        f" {needed['default']}; the four nearest: {told}."
+    )
+    return lines
+
+
+def section(case: Case, data: dict) -> list[str]:
+    """Return one case's part of the document."""
+    return [
+        f"## {case.title}",
+        "",
+        *verdict(data["rows"], data["gpus_needed"]),
+        "",
+        *table(data["rows"]),
+        "",
+        "```sh",
+        data["command"],
+        "```",
+        "",
+    ]
+
+
+def document() -> str:
+    """Return the page."""
+    kept = [
+        (case, json.loads(file.read_text()))
+        for case in CASES
+        if (file := DATA / f"policies-{case.name}.json").exists()
+    ]
+    regrets = [mean_of(data["rows"], "default", ("regret", "regret_pct")) for _, data in kept]
+    demand = [
+        mean_of(data["rows"], "default", ("regret", "on_demand_regret_pct")) for _, data in kept
+    ]
+    told = "; ".join(
+        f"{case.name} {regret:,.0f} % ({other:,.0f} %)"
+        for (case, _), regret, other in zip(kept, regrets, demand, strict=True)
+    )
+    head = f"""# The museum: every serving policy on every public trace
+
+Written by `python -m studies.policies`; simulated, not measured. Five seeds, which draw the
+functions' sizes, their popularity and the devices' times; all policies of a seed meet the same
+requests for the same functions. All start pods the same way, by the profile `{PROFILE}`, so that
+policies are compared and not mechanisms. Commit, versions, machine and date are in
+[data](data), one file a trace.
+
+- *Cold-weighted p99:* the 99th percentile of TTFT with each request weighed by how long its function
+  had been silent, up to ten minutes: a busy stream's warm requests hardly count. Refused requests
+  count, at their time-out. Policies are sorted by it. [Definitions](../metrics.md).
+- *Times `default`'s:* geometric mean over seeds of the ratio to `default`, paired by seed, with its
+  95 % interval; **bold** where the interval leaves out 1.
+- *Regret:* mean response time over a lower bound that no policy could beat, even one that knows the
+  future; *on demand*, over the tighter bound that holds for policies that start pods only for
+  requests. The bounds relax much ([which](../metrics.md#regret-regret-of-a-row)), so what is above
+  them is a distance to the bound, not all of it to be had.
+- *Slot:* policies of one slot are [`plain`](../../inferx/policy/plain.py) with that slot replaced.
+
+**`default`'s regret, prewarm bound (on-demand bound):** {told}.
+"""
+    lines = [head]
+    for case, data in kept:
+        lines += section(case, data)
+    return "\n".join(lines)
