@@ -46,6 +46,7 @@ bench: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(BIN)/python -m studies.traces
+	$(BIN)/python -m studies.gentd26
 	$(BIN)/python -m studies.density
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/inferx pack --experiment fgd --jobs 2 --out build/packed --overwrite
