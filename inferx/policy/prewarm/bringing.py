@@ -53,8 +53,8 @@ def bring_up(functions: Iterable[int], view: ClusterView, *, moves: int) -> list
                 continue
             at = view.gpus.node[gpus]
             node = int(at[view.node_restore_ns(function)[at].argmin()])
-            chosen: list[int] = list(map(int, gpus[at == node][: spec.gpus]))
-            trial.place(want, [GpuId(gpu) for gpu in chosen])
+            there = np.flatnonzero(at == node)[: spec.gpus]
+            trial.place(want, [GpuId(int(gpus[index])) for index in there])
             made.append(Promote(function, NodeId(node), Tier.HBM))
     return made
 
@@ -71,12 +71,12 @@ def pods_short(requests: F64, view: ClusterView, *, moves: int) -> list[int]:
     table = view.functions
     specs = table.specs
     whole: I32 = np.round(np.maximum(requests, 0.0)).astype(np.int32)
-    wanted = -(-whole // table.slots)
-    lacks = wanted - table.ready - table.starting
+    wanted: I32 = -(-whole // table.slots)
+    lacks: I32 = wanted - table.ready - table.starting
     rows = np.flatnonzero(lacks > 0)
     short: list[int] = []
-    order = rows[np.argsort(-requests[rows], kind="stable")]
-    for f in order[: _LOOKS * moves].tolist():
+    order: list[int] = rows[np.argsort(-requests[rows], kind="stable")].tolist()
+    for f in order[: _LOOKS * moves]:
         live = int(table.ready[f] + table.starting[f])
         short += [f] * max(0, min(int(lacks[f]), specs[f].max_replica - live))
     return short

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from small_cluster import add, cluster, function, node
+from small_cluster import add, cluster, function
 
 from inferx.core.events import LoadReported
 from inferx.core.rng import stream
 from inferx.core.types import RouterId
 from inferx.core.view import ClusterView
 from inferx.load import load_bundle
-from inferx.policy import NS_PER_S, FunctionId, GpuId, NodeId, Promote, Tier
+from inferx.policy import NS_PER_S, FunctionId, NodeId, Promote, Tier
 from inferx.policy.prewarm.boot_window import EDGES, law, odds
 from inferx.policy.prewarm.bringing import bring_up, pods_short
 from inferx.policy.prewarm.counts import PeriodCounts
@@ -26,6 +26,8 @@ from inferx.sim.driver import simulate
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import make_trace
 from inferx.sim.world import World
+from inferx.spec.cluster import load_cluster
+from inferx.spec.template import auto_functions
 
 RNG = stream(1, "t")
 
@@ -178,7 +180,8 @@ def test_extrapolate_equals_a_discrete_transform_by_hand(rows, harmonics, degree
         trend = np.polynomial.Polynomial.fit(range(n), y, degree)
         rest = [y[t] - trend(t) for t in range(n)]
         bins = {
-            k: sum(rest[t] * np.exp(-2j * np.pi * k * t / n) for t in range(n)) / n
+            k: sum(rest[t] * np.exp(-2j * np.pi * k * t / n) for t in range(n))
+            / n
             * (1 if 2 * k == n else 2)
             for k in range(1, n // 2 + 1)
         }
@@ -369,9 +372,7 @@ def test_odds_equal_sums_over_evenly_filled_bins(gaps, silence, start, hold):
     steps = 4000
     dx = hold / steps
     held = sum(beyond(silence + (i + 0.5) * dx) for i in range(0, steps, 40)) * dx * 40
-    chance, wait = odds(
-        *law(counts), np.array([0]), np.array([silence]), np.array([start]), hold
-    )
+    chance, wait = odds(*law(counts), np.array([0]), np.array([silence]), np.array([start]), hold)
     longer = beyond(silence)
     if longer <= 0:
         assert chance[0] == wait[0] == 0
@@ -386,9 +387,7 @@ def test_odds_of_memoryless_gaps_are_the_exponential_ones():
     gaps = stream(1, "gaps").exponential(100.0, 200_000)
     counts = np.histogram(gaps, EDGES)[0].astype(float)[None, :]
     silence = np.array([0.0, 30.0, 100.0, 200.0])
-    chance, wait = odds(
-        *law(counts), np.zeros(4, int), silence, np.full(4, 20.0), 60.0
-    )
+    chance, wait = odds(*law(counts), np.zeros(4, int), silence, np.full(4, 20.0), 60.0)
     assert chance == pytest.approx(1 - math.exp(-0.2), rel=0.12)
     assert wait == pytest.approx(100 * (1 - math.exp(-0.6)), rel=0.05)
 
@@ -434,11 +433,11 @@ def test_a_function_that_is_up_or_hardly_known_is_left_alone():
         ("fourier", {"degree": 0}),
         ("holt-winters", {"season": 5}),
         ("newsvendor", {"miss": 99.0}),
-        ("boot-window", {}),
+        ("boot-window", {"hold": 0.03}),
     ],
 )
 def test_prewarming_takes_cold_starts_from_a_punctual_function(name, settings):
-    """Asked every five minutes on four GPUs to itself: the plain hold of a minute always misses."""
+    """Asked every five minutes on a node to itself: the plain hold of a minute always misses."""
     arrival_ns = np.arange(60, dtype=np.int64) * 300 * NS_PER_S + 30 * NS_PER_S
     trace = make_trace(
         arrival_ns=arrival_ns,
@@ -450,8 +449,8 @@ def test_prewarming_takes_cold_starts_from_a_punctual_function(name, settings):
 
     def waits(bundle):
         world = World(
-            nodes=(node(0),),
-            functions=(msgspec.structs.replace(several(10)[0], name="f0"),),
+            nodes=load_cluster("p5.48xlarge=1"),
+            functions=auto_functions(["f0"], seed=1, template="auto:7b"),
             profile=load_profile("criu-memfd"),
             prepared="nvme",
         )
