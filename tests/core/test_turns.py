@@ -176,6 +176,17 @@ def test_each_request_is_refused_at_its_own_deadline_wherever_it_stands(policy):
     assert refused(r.step(71 * S, ())) == [5]
 
 
+def test_timers_that_an_earlier_deadline_overtook_do_not_pile_up():
+    r = router(None, queue_len=20, queue_timeout_ns=1000 * S)
+    arrive(r, 0, 0)
+    for i in range(1, 11):
+        arrive(r, i, i, deadline_ns=(21 - i) * S)
+    for second in range(1, 30):
+        r.step(second * S, ())
+    assert r.waiting() == 1
+    assert sum(at == 1000 * S for at, *_ in r._timers) <= 2
+
+
 def test_a_bad_answer_ends_a_strict_run():
     for event in ([0], [0, 1]):
         with pytest.raises(PolicyError, match="queueing policy: it raised ValueError"):

@@ -102,6 +102,20 @@ def test_weighted_fair_equals_the_textbook_with_a_tag_a_request(moves):
         assert q.started == order
 
 
+def test_a_tenant_that_was_away_has_no_more_than_its_share():
+    q = OneQueue(queueing("weighted-fair"))
+    q.arrive(tenant=1)
+    for _ in range(20):
+        q.arrive(tenant=0)
+    for _ in range(10):
+        q.end()
+    for _ in range(10):
+        q.arrive(tenant=1)
+    for _ in range(10):
+        q.end()
+    assert q.tenants()[-10:].count(1) == 5
+
+
 # -- virtual token counter ---
 @given(MOVES, st.integers(1, 4))
 def test_the_service_of_two_tenants_with_a_backlog_differs_by_no_more_than_is_proven(moves, slots):
@@ -182,6 +196,18 @@ def test_who_comes_back_is_lifted_and_keeps_no_credit():
     assert policy.counter(0, 2) == 60.0
     q.arrive(tenant=1, input_tokens=1)
     assert policy.counter(0, 1) == 60.0
+
+
+def test_the_lift_is_to_the_least_of_several():
+    policy = queueing("virtual-token-counter")
+    q = OneQueue(policy, open_=False)
+    for tenant, tokens in ((0, 9), (1, 4), (0, 1), (1, 1)):
+        q.arrive(tenant=tenant, input_tokens=tokens)
+    q.open()
+    q.end()
+    assert [policy.counter(0, t) for t in (0, 1)] == [9.0, 4.0]
+    q.arrive(tenant=2)
+    assert policy.counter(0, 2) == 4.0
 
 
 def test_without_tokens_the_order_is_that_of_age():
