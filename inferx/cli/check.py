@@ -22,7 +22,7 @@ from rich.text import Text
 from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.options import Chosen, OrderedCommand, chosen_policies
 from inferx.core.errors import DescriptionError, PolicyError
-from inferx.core.watched import METHODS
+from inferx.core.watched import filled
 from inferx.load import shipped_module
 from inferx.sim.conformance import LIMIT_S, Finding, compare_digests, conform, digests
 from inferx.sim.contained import without_exit
@@ -188,7 +188,7 @@ def _sources(policy: Chosen) -> list[Path]:
         found = importlib.util.find_spec(where if colon else shipped_module(where))
         files = {found.origin: None} if found is not None and found.origin else {}
     bundle = policy.make()
-    for slot in METHODS:
+    for slot in filled(bundle):
         made: object = getattr(bundle, slot)
         kind = type(made)
         file = inspect.getsourcefile(kind) if not kind.__module__.startswith("inferx.") else None

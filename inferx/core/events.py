@@ -50,10 +50,11 @@ class RequestArrived(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class RequestFinished(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A pod answered a request in full."""
+    """A pod answered a request in full; `output_tokens` is 0 where nobody counted them."""
 
     request: RequestId
     pod: PodId
+    output_tokens: int = 0
 
 
 class RequestFailed(msgspec.Struct, frozen=True, gc=False, tag=True):

@@ -1,4 +1,4 @@
-"""The policy seam: decisions, the seven slots, and the bundle that fills them.
+"""The policy seam: decisions, the slots, and the bundle that fills them.
 
 A policy is synchronous, must not change the view, reads time only from `view.now_ns`, and takes
 randomness only from the `rng` it is handed. A policy proposes, the kernel checks: an impossible
@@ -7,7 +7,7 @@ proposal is a `PolicyError` in a strict run and a counted `Defer` in production.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from numpy.random import Generator
 
@@ -34,12 +34,15 @@ __all__ = [
     "PolicyBundle",
     "PrewarmPolicy",
     "Promote",
+    "QueuePolicy",
+    "QueueWatcher",
     "Reject",
     "Retain",
     "RouterView",
     "RoutingPolicy",
     "ScalingPolicy",
     "Scorer",
+    "Waiting",
 ]
 
 
@@ -128,6 +131,14 @@ class LeasedPod(Protocol):
     def inflight(self) -> int: ...
 
 
+class Waiting(NamedTuple):
+    """A request that waits for a slot; it is refused at `deadline_ns`."""
+
+    request: RequestArrived
+    since_ns: int
+    deadline_ns: int
+
+
 class RouterView(Protocol):
     """What a router knows, for one call."""
 
@@ -142,7 +153,7 @@ class RouterView(Protocol):
         ...
 
 
-# -- the seven slots ---
+# -- the slots ---
 class AdmissionPolicy(Protocol):
     """Lets requests in; asked by the router for each one."""
 
@@ -205,6 +216,52 @@ class ScalingPolicy(Protocol):
         ...
 
 
+class QueuePolicy(Protocol):
+    """Says whose turn it is. The one slot that may stay empty: then it is whoever waits longest.
+
+    It orders those who wait for something that has become free, and is not asked where one waits
+    alone. Fairness between functions is bounded by the kernel: a want that has waited for the
+    bundle's patience gets its room by draining others, whatever its turn.
+    """
+
+    def next_request(self, waiting: Sequence[Waiting], view: RouterView) -> int:
+        """Return the index of the request that takes a slot; asked by the router for each slot.
+
+        Args:
+            waiting: At least two requests of one function, in the order in which they came.
+            view: What the router knows.
+        """
+        ...
+
+    def next_want(self, wants: Sequence[Want], view: ClusterView) -> int:
+        """Return the index of the want to place next, now that room came; asked for each pod.
+
+        Args:
+            wants: At least two, each of another function, the longest wait first. One that finds
+                no room is left out when the question is asked again.
+            view: The cluster.
+        """
+        ...
+
+
+class QueueWatcher(Protocol):
+    """A queue policy that keeps accounts. The router tells it, if it has these methods."""
+
+    def arrived(
+        self, request: RequestArrived, waiting: Sequence[Waiting], view: RouterView
+    ) -> None:
+        """Take in a request that was let in; `waiting` are those of its function before it."""
+        ...
+
+    def started(self, request: RequestArrived, view: RouterView) -> None:
+        """Take in that a request was given a slot."""
+        ...
+
+    def ended(self, request: RequestArrived, output_tokens: int, view: RouterView) -> None:
+        """Take in that a request left its slot; one that failed has no tokens."""
+        ...
+
+
 class Observer(Protocol):
     """Any policy that learns. Sees every event, in order, before the decisions it may change."""
 
@@ -225,6 +282,8 @@ class PolicyBundle:
         settle_ns: How long after the latest event they still are; then the control loop sleeps
             until something happens.
         patience_ns: How long a want may wait before the kernel itself drains busy pods for it.
+        observers: Policies that learn; they see every event of the scheduler.
+        queueing: Whose turn it is among those who wait; None is whoever waits longest.
     """
 
     name: str
@@ -242,6 +301,7 @@ class PolicyBundle:
     settle_ns: int
     patience_ns: int
     observers: tuple[Observer, ...] = ()
+    queueing: QueuePolicy | None = None
 
 
 # -- parts of the standard pipelines, see inferx.policy.compose ---

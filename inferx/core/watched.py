@@ -30,11 +30,12 @@ from inferx.core.protocols import (
     Reject,
     Retain,
     RouterView,
+    Waiting,
 )
 from inferx.core.types import I32, FunctionId, Tier, Want
 from inferx.core.view import ClusterView
 
-__all__ = ["METHODS", "bundle_faults", "check_bundle", "watched"]
+__all__ = ["METHODS", "WatchedQueueing", "bundle_faults", "check_bundle", "filled", "watched"]
 
 METHODS: Final = {
     "admission": ("admit",),
@@ -44,8 +45,10 @@ METHODS: Final = {
     "keep_alive": ("retain",),
     "prewarm": ("promote",),
     "scaling": ("target", "targets"),
+    "queueing": ("next_request", "next_want"),
 }
 """Slot -> the methods that its policy must have."""
+MAY_BE_EMPTY: Final = ("queueing",)
 _SEPARATOR: Final = re.compile(r"[/\\]")
 _BESIDE: Final = re.compile(r"/(?:site-packages|inferx/sim|inferx/core)/")
 MECHANISMS: Final = ("snapshot", "loader", "none")
@@ -74,8 +77,17 @@ def bundle_faults(bundle: PolicyBundle) -> Iterator[str]:
     yield from _work_faults(bundle)
 
 
+def filled(bundle: PolicyBundle) -> dict[str, tuple[str, ...]]:
+    """Return the slots that a bundle fills, and the methods that their policies must have."""
+    return {
+        slot: methods
+        for slot, methods in METHODS.items()
+        if slot not in MAY_BE_EMPTY or getattr(bundle, slot) is not None
+    }
+
+
 def _check_methods(bundle: PolicyBundle) -> None:
-    for slot, methods in METHODS.items():
+    for slot, methods in filled(bundle).items():
         for method in methods:
             if not callable(getattr(getattr(bundle, slot), method, None)):
                 kind = type(getattr(bundle, slot)).__name__
@@ -121,6 +133,7 @@ def watched(bundle: PolicyBundle) -> PolicyBundle:
         prewarm=_Prewarm(bundle.prewarm),
         scaling=_Scaling(bundle.scaling),
         observers=tuple(_Observer(observer) for observer in bundle.observers),
+        queueing=None if bundle.queueing is None else WatchedQueueing(bundle.queueing),
     )
 
 
@@ -325,6 +338,56 @@ class _Scaling:
             raise _wrong("scaling", expected, int(answer[wrong][0]))
         expected = f"None or an integer array of shape ({count},) from targets()"
         raise _wrong("scaling", expected, answer)
+
+
+class WatchedQueueing:
+    """A queue policy that can be told everything, whether it listens or not."""
+
+    __slots__ = ("_policy", "_watches")
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._watches = {
+            name: method
+            for name in ("arrived", "started", "ended")
+            if callable(method := getattr(policy, name, None))
+        }
+
+    def next_request(self, waiting: Sequence[Waiting], view: RouterView) -> int:
+        """Return whose turn it is for a slot."""
+        answer = _ask("queueing", self._policy.next_request, waiting, view)
+        return self._index("next_request()", answer, len(waiting))
+
+    def next_want(self, wants: Sequence[Want], view: ClusterView) -> int:
+        """Return whose turn it is for room."""
+        answer = _ask("queueing", self._policy.next_want, wants, view)
+        return self._index("next_want()", answer, len(wants))
+
+    def _index(self, method: str, answer: object, count: int) -> int:
+        if _is_whole(answer) and 0 <= answer < count:
+            return int(answer)
+        raise _wrong("queueing", f"an index in 0..{count - 1} from {method}", answer)
+
+    def arrived(
+        self, request: RequestArrived, waiting: Sequence[Waiting], view: RouterView
+    ) -> None:
+        """Tell of a request that was let in."""
+        self._tell("arrived", request, waiting, view)
+
+    def started(self, request: RequestArrived, view: RouterView) -> None:
+        """Tell of a request that was given a slot."""
+        self._tell("started", request, view)
+
+    def ended(self, request: RequestArrived, output_tokens: int, view: RouterView) -> None:
+        """Tell of a request that left its slot."""
+        self._tell("ended", request, output_tokens, view)
+
+    def _tell(self, name: str, *arguments: object) -> None:
+        tell = self._watches.get(name)
+        if tell is not None:
+            answer: object = _ask("queueing", tell, *arguments)
+            if isinstance(answer, Coroutine):
+                raise _wrong("queueing", f"nothing from {name}()", cast("object", answer))
 
 
 class _Observer:

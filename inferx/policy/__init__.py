@@ -24,12 +24,15 @@ from inferx.core.protocols import (
     PolicyBundle,
     PrewarmPolicy,
     Promote,
+    QueuePolicy,
+    QueueWatcher,
     Reject,
     Retain,
     RouterView,
     RoutingPolicy,
     ScalingPolicy,
     Scorer,
+    Waiting,
 )
 from inferx.core.types import (
     F64,
@@ -83,6 +86,8 @@ __all__ = [
     "PolicyBundle",
     "PrewarmPolicy",
     "Promote",
+    "QueuePolicy",
+    "QueueWatcher",
     "Reject",
     "RequestArrived",
     "Retain",
@@ -91,5 +96,6 @@ __all__ = [
     "ScalingPolicy",
     "Scorer",
     "Tier",
+    "Waiting",
     "Want",
 ]

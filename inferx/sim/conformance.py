@@ -25,7 +25,7 @@ from inferx.core.errors import InferXError, PolicyError
 from inferx.core.protocols import PolicyBundle
 from inferx.core.units import NS_PER_S
 from inferx.core.view import ClusterView
-from inferx.core.watched import METHODS, bundle_faults
+from inferx.core.watched import bundle_faults, filled
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import result_sha256, summarise
 from inferx.sim.profile import Profile
@@ -46,9 +46,18 @@ _ARGUMENTS: Final = {
     "promote": ("view", "rng"),
     "target": ("function", "view"),
     "targets": ("view",),
+    "explain": ("want", "view"),
+    "next_request": ("waiting", "view"),
+    "next_want": ("wants", "view"),
+    "arrived": ("request", "waiting", "view"),
+    "started": ("request", "view"),
+    "ended": ("request", "output_tokens", "view"),
     "observe": ("now_ns", "event"),
 }
 """What each method is called with, by position."""
+_ACCOUNTS: Final = ("arrived", "started", "ended")
+_OPTIONAL: Final = {"placement": ("explain",), "queueing": _ACCOUNTS}
+"""Slot -> the methods that its policy may have."""
 _BUDGET_S: Final = {64: 0.001, 1_024: 0.010}
 """Median decision time above which a policy is called slow, by GPUs."""
 _TIMING_S: Final = 5.0
@@ -98,7 +107,7 @@ def conform(
         for scenario in SCENARIOS
     ]
     checks += [
-        ("asked", partial(_asked, asked)),
+        ("asked", partial(_asked, asked, tuple(filled(make())))),
         ("deterministic", partial(_twice, make, profile)),
         ("no starvation", partial(_starvation, make, profile)),
     ]
@@ -126,11 +135,12 @@ def _shape(bundle: PolicyBundle) -> Finding:
 
 
 def _missing(bundle: PolicyBundle) -> Iterator[str]:
-    slots = [(slot, getattr(bundle, slot), methods) for slot, methods in METHODS.items()]
+    slots = [(slot, getattr(bundle, slot), methods) for slot, methods in filled(bundle).items()]
     if type(bundle.observers) is tuple:
         slots += [("observers", observer, ("observe",)) for observer in bundle.observers]
     for slot, policy, methods in slots:
-        for name in methods:
+        optional = [name for name in _OPTIONAL.get(slot, ()) if hasattr(policy, name)]
+        for name in (*methods, *optional):
             method = getattr(policy, name, None)
             wanted = f"{name}({', '.join(_ARGUMENTS[name])})"
             if not callable(method):
@@ -200,7 +210,9 @@ class _Probed:
         for name in methods:
             ask = getattr(policy, name, None)
             if ask is not None:
-                setattr(self, name, _through(around, slot, ask))
+                # What only takes note is no decision: neither asked nor timed as one.
+                part = f"{slot} accounts" if name in _ACCOUNTS else slot
+                setattr(self, name, _through(around, part, ask))
 
 
 def _through(around: Around, slot: str, ask: Callable[..., object]) -> Callable[..., object]:
@@ -212,8 +224,8 @@ def _through(around: Around, slot: str, ask: Callable[..., object]) -> Callable[
 
 def _probed(bundle: PolicyBundle, around: Around) -> PolicyBundle:
     slots: dict[str, Any] = {
-        slot: _Probed(slot, getattr(bundle, slot), (*methods, "explain"), around)
-        for slot, methods in METHODS.items()
+        slot: _Probed(slot, getattr(bundle, slot), (*methods, *_OPTIONAL.get(slot, ())), around)
+        for slot, methods in filled(bundle).items()
     }
     observers: Any = tuple(
         _Probed("observer", observer, ("observe",), around) for observer in bundle.observers
@@ -270,9 +282,9 @@ def _run(
     return Finding(check=check, verdict="pass", told=told + (f", {rest:,} not" if rest else ""))
 
 
-def _asked(asked: set[str]) -> Finding:
+def _asked(asked: set[str], slots: Sequence[str]) -> Finding:
     """Warn of slots that no scenario asked: nothing is known of them."""
-    never = [slot for slot in METHODS if slot not in asked]
+    never = [slot for slot in slots if slot not in asked]
     told = f"never asked, so never tried: {', '.join(never)}" if never else "every slot was asked"
     return Finding(check="asked", verdict="warn" if never else "pass", told=told)
 
@@ -360,6 +372,7 @@ def _time(gpus: int, make: Callable[[], PolicyBundle], profile: Profile) -> Find
 
     check = f"decision time, {gpus:,} GPUs"
     scenario = large(gpus)
+    slots = filled(make())
     world, trace = scenario.world(profile), scenario.trace()
     try:
         with contextlib.suppress(_EnoughError):
@@ -370,7 +383,7 @@ def _time(gpus: int, make: Callable[[], PolicyBundle], profile: Profile) -> Find
     slow = any(median > _BUDGET_S[gpus] for median in medians.values())
     told = ", ".join(
         f"{slot} {medians[slot] * 1e6:,.0f}" if slot in medians else f"{slot} never asked"
-        for slot in sorted({*METHODS, *medians})
+        for slot in sorted({*slots, *medians})
     )
     over = f"; over {_BUDGET_S[gpus] * 1e3:g} ms is slow" if slow else ""
     return Finding(check=check, verdict="warn" if slow else "pass", told=f"median µs: {told}{over}")

@@ -364,7 +364,7 @@ class Simulation:
         pod_id: PodId = self._pod[request]  # type: ignore[assignment]
         if not self._pods[pod_id].server.inflight:
             self._ledger.rests(now, pod_id)
-        ended = RequestFinished(request, pod_id)  # type: ignore[arg-type]
+        ended = RequestFinished(request, pod_id, self._output[request])  # type: ignore[arg-type]
         self._tell_router(request % self._router_count, (ended,))
         if self._exhausted:
             self._done_yet()

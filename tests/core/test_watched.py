@@ -25,6 +25,7 @@ class Says:
         return self.answer
 
     admit = route = place = explain = evict = retain = promote = target = targets = _say
+    next_request = next_want = arrived = started = ended = _say
 
 
 def test_a_policy_without_its_methods_is_named_before_anything_runs():
@@ -46,6 +47,8 @@ CALLS = (
     ("keep_alive", "retain", (0, None, None)),
     ("prewarm", "promote", (None, None)),
     ("scaling", "target", (0, None)),
+    ("queueing", "next_request", ((None, None), None)),
+    ("queueing", "next_want", ((None, None), None)),
 )
 
 
@@ -129,13 +132,28 @@ class Later:
     async def observe(self, now_ns, event):
         pass
 
+    async def started(self, request, view):
+        pass
+
+    next_request = next_want = started
+
 
 def test_an_async_policy_is_told_so_and_python_does_not_warn():
-    bundle = watched(replace(DEFAULT, placement=Later(), observers=(Later(),)))
+    later = Later()
+    bundle = watched(replace(DEFAULT, placement=later, observers=(later,), queueing=later))
     with pytest.raises(PolicyError, match="placement policy: it is async; policies are synchr"):
         bundle.placement.place(None, None, None)
     with pytest.raises(PolicyError, match="observer policy: it is async"):
         bundle.observers[0].observe(0, None)
+    with pytest.raises(PolicyError, match="queueing policy: it is async"):
+        bundle.queueing.started(None, None)
+    assert bundle.queueing.ended(None, 0, None) is None, "it does not listen"
+
+
+def test_a_queue_policy_may_be_absent_but_not_half_there():
+    check_bundle(replace(DEFAULT, queueing=None))
+    with pytest.raises(PolicyError, match="queueing policy: object has no method 'next_request'"):
+        check_bundle(replace(DEFAULT, queueing=object()))
 
 
 def test_a_bundle_that_can_be_worked_with_passes():

@@ -28,6 +28,7 @@ from inferx.policy import (
     Retain,
     RouterView,
     Tier,
+    Waiting,
     Want,
 )
 
@@ -124,6 +125,16 @@ class Adversary:
         count = len(view.functions.specs) + self._wild()
         return self.rng.integers(-1, 4, count).astype(np.int32)
 
+    def next_request(self, waiting: Sequence[Waiting], view: RouterView) -> int:
+        return int(self.rng.integers(-1 if self._wild() else 0, len(waiting)))
+
+    def next_want(self, wants: Sequence[Want], view: ClusterView) -> int:
+        return int(self.rng.integers(-1 if self._wild() else 0, len(wants)))
+
+    def ended(self, request: RequestArrived, output_tokens: int, view: RouterView) -> None:
+        if self._wild(0.02):
+            raise ValueError("queueing")
+
     def observe(self, now_ns: int, event: object) -> None:
         if self._wild(0.02):
             raise ValueError("observer")
@@ -142,6 +153,7 @@ def adversarial(seed: int, *, legal: bool) -> PolicyBundle:
         prewarm=one,
         scaling=one,
         observers=(one,),
+        queueing=one,
         snapshots=True,
         mechanism="snapshot",
         whole_gpus=False,

@@ -747,7 +747,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // NS_PER_S:4}.{ns % NS_PER_S // NS_PER_MS:03}"
 
 
-_OPTIONAL = frozenset({"input_tokens", "deadline_ns", "error"})
+_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error"})
 _SILENT = frozenset({"epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
 
 

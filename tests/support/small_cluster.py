@@ -1,5 +1,7 @@
 """A small cluster by hand, for tests of policies: nodes of H100s, functions, pods, wants."""
 
+from msgspec import structs
+
 from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import PodState
 from inferx.core.types import FunctionSpec, Links, NodeSpec
@@ -64,6 +66,14 @@ def want(c, f):
     return Want(
         FunctionId(f), spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type
     )
+
+
+def wants(c, *functions, since=None):
+    """Wants of several functions, asked for at these instants."""
+    since = since or [0] * len(functions)
+    return [
+        structs.replace(want(c, f), since_ns=at) for f, at in zip(functions, since, strict=True)
+    ]
 
 
 def suspend(c, pod):

@@ -114,6 +114,13 @@ class Asking:
         check_targets(proposal, self._c)
         return proposal
 
+    def next_want(self, wants: Sequence[Want]) -> int:
+        """Return the index of the want to place next: the longest wait, unless a policy says."""
+        queueing = self.policies.queueing
+        if queueing is None or len(wants) == 1:
+            return 0
+        return self._ask(0, queueing.next_want, wants, self.view)
+
     def moves(self) -> Iterator[Promote | Demote]:
         """Yield what to move up and down the tiers, each checked when its turn comes."""
         nothing: Sequence[Promote | Demote] = ()

@@ -15,10 +15,12 @@ from inferx.core.types import ANY_NODE, FunctionId, NodeId, Want
 from inferx.core.units import FOREVER_NS, NS_PER_S
 from inferx.core.whynot import why_not
 
-__all__ = ["Placing"]
+__all__ = ["EVERY", "Placing"]
 
 GRACE = 4
 """For so many patiences a pod that has become ready is not drained for others."""
+EVERY = 1 << 31
+"""As many pods as are wanted."""
 FAIL_BACKOFF_NS = NS_PER_S
 FAIL_BACKOFF_LIMIT = 6
 """A function whose starts fail waits 1, 2, 4, ... 64 s before the next."""
@@ -58,13 +60,35 @@ class Placing:
         return self._fails.get(function, (0, 0))[1] > self._c.now_ns
 
     # -- wants ---
-    def reach(self, function: FunctionId, target: int) -> None:
-        """Start pods for waiting requests up to `target`; without room, stand in line."""
+    def reach(self, function: FunctionId, target: int, *, at_most: int = EVERY) -> None:
+        """Start pods for waiting requests up to `target`; without room, stand in line.
+
+        After `at_most` pods the rest stand in line as well: it is others' turn.
+        """
         while self._c.live(function) < target:
-            if not self.want(function, prewarmed=False):
+            if not at_most or not self.want(function, prewarmed=False):
                 self.waiting.setdefault(function, self._c.now_ns)
                 return
+            at_most -= 1
         self.waiting.pop(function, None)
+
+    def wants(self) -> list[Want]:
+        """Return what waits in line, the longest wait first."""
+        oldest_ns = self._demand.oldest_ns
+        return [self._wanted(function, oldest_ns[function]) for function in self.waiting]
+
+    def _wanted(self, function: FunctionId, since_ns: int, node: NodeId = ANY_NODE) -> Want:
+        spec = self._c.functions[function]
+        return Want(
+            function,
+            spec.gpus,
+            spec.milli_gpu,
+            spec.hbm_bytes,
+            spec.host_bytes,
+            spec.gpu_type,
+            node,
+            since_ns,
+        )
 
     def want(
         self,
@@ -75,18 +99,8 @@ class Placing:
         bakes: bool = False,
     ) -> bool:
         """Find a place for one more pod of a function; return whether it is on its way."""
-        spec = self._c.functions[function]
         since = self._demand.oldest_ns[function] if not prewarmed else FOREVER_NS
-        want = Want(
-            function,
-            spec.gpus,
-            spec.milli_gpu,
-            spec.hbm_bytes,
-            spec.host_bytes,
-            spec.gpu_type,
-            node,
-            since,
-        )
+        want = self._wanted(function, since, node)
         placed = self._ask.place(want)
         if isinstance(placed, Place):
             why = self._ask.explain(want) if self._tell.explains else None

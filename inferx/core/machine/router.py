@@ -7,10 +7,12 @@ Laws:
 4. A warm request touches nothing but this machine. The scheduler hears of a function when its
    requests lack slots, when a lease falls idle, and once a report period.
 
-This is the hot path: O(1) a request, plain lists and slots, no arrays.
+This is the hot path: O(1) a request, plain lists and slots, no arrays. Only where a bundle has a
+queue policy does a freed slot cost a look at all who wait for it.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -37,11 +39,12 @@ from inferx.core.events import (
     RouterEvent,
 )
 from inferx.core.machine.step import Step
+from inferx.core.machine.turns import Turns
 from inferx.core.machine.waiting import FunctionQueue, LeasedPod
-from inferx.core.protocols import Admit, PolicyBundle, Reject
+from inferx.core.protocols import Admit, PolicyBundle, Reject, Waiting
 from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
-from inferx.core.units import NS_PER_S
-from inferx.core.watched import watched
+from inferx.core.units import FOREVER_NS, NS_PER_S
+from inferx.core.watched import WatchedQueueing, watched
 
 __all__ = ["Router"]
 
@@ -81,6 +84,9 @@ class Router:
         policies = watched(policies)
         self._admit = policies.admission.admit
         self._route = policies.routing.route
+        self._turns: Turns | None = None
+        if isinstance(policies.queueing, WatchedQueueing):
+            self._turns = Turns(policies.queueing, self, strict=strict, on_error=self._forgive)
         self._rng = rng
         self._report_period_ns = report_period_ns
         self._report_due = False
@@ -123,6 +129,8 @@ class Router:
                 self._arrived(event)  # type: ignore[arg-type]  # the type was compared above
             elif kind is RequestFinished:
                 self.finished += 1
+                if self._turns is not None:
+                    self._turns.ended(event)  # type: ignore[arg-type]  # the type was compared above
                 self._ended(event.pod)  # type: ignore[union-attr]  # the type was compared above
             else:
                 self._rare(event)
@@ -143,6 +151,8 @@ class Router:
         match event:
             case RequestFailed():
                 self.failed += 1
+                if self._turns is not None:
+                    self._turns.ended(event)
                 self._ended(event.pod)
             case LeaseGranted():
                 self._granted(event)
@@ -168,12 +178,12 @@ class Router:
                 f = self._f[event.function]
                 self._count(f, event.function)
                 while f.queue:
-                    self._refuse(f, f.queue.popleft()[0].request, event.reason)
+                    self._refuse(f, f.queue.popleft().request.request, event.reason)
                 f.asked = 0
             case RequestCancelled():
                 f = self._f[event.function]
                 for entry in f.queue:
-                    if entry[0].request == event.request:
+                    if entry.request.request == event.request:
                         self._count(f, event.function)
                         f.queue.remove(entry)
                         self.cancelled += 1
@@ -217,6 +227,9 @@ class Router:
             pod.free_slots -= 1
             if not pod.free_slots:
                 pods.remove(pod)
+            if self._turns is not None:
+                self._turns.arrived(event, f.queue)
+                self._turns.started(event)
             self._out.append(Dispatch(event.request, pod.id))
             return
         spec = self._specs[function]
@@ -224,9 +237,12 @@ class Router:
             self._refuse(f, event.request, "queue full")
             return
         deadline = event.deadline_ns or now + spec.queue_timeout_ns
-        f.queue.append((event, now, deadline))
-        if not f.timed:
-            f.timed = True
+        if self._turns is not None:
+            self._turns.arrived(event, f.queue)
+        f.mixed = queued > 0 and (f.mixed or deadline < f.queue[-1].deadline_ns)
+        f.queue.append(Waiting(event, now, deadline))
+        if deadline < f.due_ns:
+            f.due_ns = deadline
             self._arm(deadline, _QUEUE, function)
         lack = queued + 1
         # Ask at once, then at each doubling; in between, the repeated ask tells the level.
@@ -261,7 +277,9 @@ class Router:
         queue = f.queue
         if queue:
             # The slot passes on: neither the pod's nor the function's count changes.
-            self._out.append(Dispatch(queue.popleft()[0].request, pod_id))
+            turns = self._turns
+            request = queue.popleft().request if turns is None else turns.take(queue)
+            self._out.append(Dispatch(request.request, pod_id))
             if not queue:
                 f.asked = 0
             return
@@ -275,6 +293,9 @@ class Router:
             if not pod.timed:
                 pod.timed = True
                 self._arm(now + self._specs[pod.function].linger_ns, _LINGER, pod_id)
+
+    def _forgive(self) -> None:
+        self.policy_errors += 1
 
     def _refuse(self, f: FunctionQueue, request: RequestId, reason: str) -> None:
         self.refused += 1
@@ -295,7 +316,9 @@ class Router:
             pod.free_slots -= 1
             pod.inflight += 1
             f.inflight += 1
-            self._out.append(Dispatch(queue.popleft()[0].request, pod.id))
+            turns = self._turns
+            request = queue.popleft().request if turns is None else turns.take(queue)
+            self._out.append(Dispatch(request.request, pod.id))
         if pod.free_slots:
             f.open_pods.append(pod)
         if not queue:
@@ -331,7 +354,7 @@ class Router:
         f.asked = lack
         f.ask_sequence += 1
         self._out.append(
-            AskLease(self._id, function, lack, f.inflight, f.queue[0][1], f.ask_sequence)
+            AskLease(self._id, function, lack, f.inflight, f.queue[0].since_ns, f.ask_sequence)
         )
 
     # -- load ---
@@ -431,15 +454,25 @@ class Router:
             self._arm(due, _LINGER, pod_id)
 
     def _expire(self, function: FunctionId) -> None:
-        f = self._f[function]
-        f.timed = False
+        f, now = self._f[function], self.now_ns
+        if f.due_ns > now:
+            return  # An earlier timer was set after this one.
+        f.due_ns = FOREVER_NS
         queue = f.queue
-        if queue and queue[0][2] <= self.now_ns:
+        if queue and (f.mixed or queue[0].deadline_ns <= now):
             self._count(f, function)
-            while queue and queue[0][2] <= self.now_ns:
-                self._refuse(f, queue.popleft()[0].request, "queue timeout")
+            if f.mixed:
+                late = [one for one in queue if one.deadline_ns <= now]
+                f.queue = queue = deque(one for one in queue if one.deadline_ns > now)
+            else:
+                late = []
+                while queue and queue[0].deadline_ns <= now:
+                    late.append(queue.popleft())
+            for one in late:
+                self._refuse(f, one.request.request, "queue timeout")
             if not queue:
                 f.asked = 0
         if queue:
-            f.timed = True
-            self._arm(queue[0][2], _QUEUE, function)
+            first = min(one.deadline_ns for one in queue) if f.mixed else queue[0].deadline_ns
+            f.due_ns = first
+            self._arm(f.due_ns, _QUEUE, function)

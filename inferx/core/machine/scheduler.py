@@ -46,7 +46,7 @@ from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
 from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet, first_id
-from inferx.core.machine.placing import Placing
+from inferx.core.machine.placing import EVERY, Placing
 from inferx.core.machine.step import Step
 from inferx.core.pod import Pod
 from inferx.core.protocols import PolicyBundle
@@ -278,8 +278,8 @@ class Scheduler:
         for lease in self._demand.lose(router):
             self._returned(lease, failed=False)
 
-    def _serve(self, function: FunctionId) -> None:
-        """Lease what is free; then start what scaling wants."""
+    def _serve(self, function: FunctionId, *, at_most: int = EVERY) -> None:
+        """Lease what is free; then start what scaling wants, no more than `at_most` pods."""
         demand, placing = self._demand, self.placing
         if demand.unmet(function):
             demand.grant(function)
@@ -287,7 +287,8 @@ class Scheduler:
             placing.waiting.pop(function, None)
         elif not placing.backs_off(function):
             target = self._ask.target(function)
-            placing.reach(function, min(target, self.cluster.functions[function].max_replica))
+            target = min(target, self.cluster.functions[function].max_replica)
+            placing.reach(function, target, at_most=at_most)
 
     def _returned(self, lease_id: LeaseId, *, failed: bool) -> None:
         pod = self._demand.returned(lease_id)
@@ -327,12 +328,30 @@ class Scheduler:
         self._room_came()
 
     def _retry(self) -> None:
+        if self._ask.policies.queueing is not None:
+            self._retry_by_turns()
+            return
         failures, waiting = 0, self.placing.waiting
         for function in list(waiting):
             if failures >= RETRY_WANTS:
                 break
             self._serve(function)
             failures += function in waiting
+
+    def _retry_by_turns(self) -> None:
+        """Let those who wait try as the queue policy says: a pod each time it is their turn."""
+        failures, waiting, live = 0, self.placing.waiting, self.cluster.live
+        wants = self.placing.wants()
+        while wants and failures < RETRY_WANTS:
+            at = self._ask.next_want(wants)
+            function = wants[at].function
+            before = live(function)
+            self._serve(function, at_most=1)
+            if function not in waiting:
+                del wants[at]
+            elif live(function) <= before:
+                failures += 1
+                del wants[at]
 
     # -- staying and leaving ---
     def _retain(self, pod: Pod, at: Tier) -> None:

@@ -2,8 +2,9 @@
 
 from collections import deque
 
-from inferx.core.events import RequestArrived
+from inferx.core.protocols import Waiting
 from inferx.core.types import FunctionId, LeaseId, PodId
+from inferx.core.units import FOREVER_NS
 
 __all__ = ["FunctionQueue", "LeasedPod"]
 
@@ -45,17 +46,18 @@ class FunctionQueue:
         "asked",
         "changed_ns",
         "dirty",
+        "due_ns",
         "inflight",
         "inside_ns",
+        "mixed",
         "open_pods",
         "queue",
         "repeats",
-        "timed",
     )
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[RequestArrived, int, int]] = deque()
-        """Requests that wait: (request, arrived, deadline)."""
+        self.queue: deque[Waiting] = deque()
+        """Requests that wait, in the order in which they came."""
         self.open_pods: list[LeasedPod] = []
         """Leased pods with a free slot."""
         self.inflight = 0
@@ -66,8 +68,10 @@ class FunctionQueue:
         """How often the demand was repeated since a lease last came."""
         self.ask_timed = False
         """A timer is armed to ask again."""
-        self.timed = False
-        """A timer is armed for the head of the queue."""
+        self.due_ns = FOREVER_NS
+        """When the queue's timer fires: no later than the first deadline in it."""
+        self.mixed = False
+        """Deadlines do not come in the queue's order: some request brought its own."""
         self.dirty = False
         self.arrivals = 0
         self.inside_ns = 0
