@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from inferx.core.errors import InferXError
 from inferx.core.types import F64
 
-__all__ = ["Program", "SolverError"]
+__all__ = ["Program", "SolverError", "scipy"]
 
 _SLACK: Final = 1e-6
 """HiGHS meets constraints to 1e-7; what it reports is lowered by a share that covers it."""
@@ -17,6 +18,11 @@ _SLACK: Final = 1e-6
 
 class SolverError(InferXError):
     """A program that could not be solved in its time, or at all."""
+
+
+def scipy() -> tuple[Any, Any]:
+    """Return scipy's `optimize` and `sparse`: loaded when first used, and without types."""
+    return import_module("scipy.optimize"), import_module("scipy.sparse")
 
 
 def _floats() -> "array[float]":
@@ -82,8 +88,7 @@ class Program:
         return np.asarray(self._solve(time_limit_s).x, np.float64)
 
     def _solve(self, time_limit_s: float) -> Any:
-        from scipy import optimize, sparse  # type: ignore[import-untyped]
-
+        optimize, sparse = scipy()
         shape = (len(self._limit), len(self._cost))
         rows = sparse.csr_array((self._value, (self._row, self._column)), shape=shape)
         found = optimize.linprog(
