@@ -72,6 +72,9 @@ _STARTING = np.zeros(len(PodState), np.bool_)
 _STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
 
 
+_NO_HOST_MEMORY = Defer("no host memory")
+
+
 def waiting_s(rate: F64, start_s: F64) -> F64:
     """Return how long those who come during one start wait in all, the first one included."""
     total: F64 = start_s * (1.0 + 0.5 * rate * start_s)
@@ -97,16 +100,14 @@ def _copies(view: ClusterView) -> I64:
     return np.bincount(pods.function[there], minlength=len(view.functions.specs))
 
 
-def host_lacking(want: Want, view: ClusterView) -> I64:
-    """Host memory that each node lacks for the wanted pod; negative is to spare. Shape (nodes,).
-
-    A suspended pod of the function brings its host memory along.
-    """
-    lacking: I64 = want.host_bytes - view.nodes.host_bytes_free
+def _host_spare(want: Want, view: ClusterView) -> I64:
+    """Return what each node's host memory has beyond the want's need. Shape (nodes,)."""
     pods = view.pods
+    spare: I64 = view.nodes.host_bytes_free - want.host_bytes
+    # A suspended pod brings its own along.
     there = pods.node[pods.standby & (pods.function == want.function)]
-    lacking[there] = np.minimum(lacking[there], 0)
-    return lacking
+    spare[there] = view.nodes.host_bytes_free[there]
+    return spare
 
 
 def _ready_s(function: FunctionId, view: ClusterView) -> F64:
@@ -208,9 +209,10 @@ class CheapestRoom:
         share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
         order = np.lexsort((cost / np.maximum(share, 1e-3), at))
         rows, at, cost = rows[order], at[order], cost[order]
-        hbm, milli = hbm[order], milli[order]
+        hbm, milli, host = hbm[order], milli[order], pods.host_bytes[rows]
         need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
         need_milli = want.milli_gpu - gpus.milli_free[at]
+        need_host = (-_host_spare(want, view))[gpus.node[at]]
         first = np.concatenate(([True], at[1:] != at[:-1]))
         begin = np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))
 
@@ -220,10 +222,10 @@ class CheapestRoom:
             return since
 
         together = running(cost)
-        host, lacks = pods.host_bytes[rows], host_lacking(want, view)[gpus.node[at]]
+        # Those who are killed leave their host memory, too.
         enough = (running(hbm) >= need_hbm) & (running(milli) >= need_milli)
-        enough &= running(host) >= lacks
-        alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= lacks)
+        enough &= running(host) >= need_host
+        alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= need_host)
         price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
         price += waiting * _ready_s(want.function, view)[at]
@@ -249,16 +251,14 @@ class CheapestRoom:
             gpus = (GpuId(gpu),)
         killed, suspended = self.worth.losses_s(view)
         pods = view.pods
-        return Evict(
-            gpus,
-            tuple(
-                (
-                    PodId(int(pods.id[row])),
-                    Tier.NVME if killed[row] <= suspended[row] else Tier.DRAM,
-                )
-                for row in victims.tolist()
-            ),
-        )
+        spare = int(_host_spare(want, view)[view.gpus.node[gpus[0]]])
+        leave: list[tuple[PodId, Tier]] = []
+        for row in victims.tolist():
+            state = int(view.functions.device_bytes[pods.function[row]])
+            kept = killed[row] > suspended[row] and spare >= state
+            spare += -state if kept else int(pods.host_bytes[row])
+            leave.append((PodId(int(pods.id[row])), Tier.DRAM if kept else Tier.NVME))
+        return Evict(gpus, tuple(leave)) if spare >= 0 else _NO_HOST_MEMORY
 
 
 @dataclass(frozen=True, slots=True)

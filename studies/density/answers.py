@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from inferx.policy.default import RESERVE
 from studies.density.points import MECHANISMS, MODELS, NODES, TARGET_S
 
 BUSY_PCT = 80.0
@@ -11,11 +12,13 @@ REFUSED_PCT = 1.0
 """A point that refuses more than this answers nobody's question."""
 FEW = 30
 """A p99 over fewer cold requests is not one."""
+KEPT = 1.0 - RESERVE
+"""Share of host memory that `default` gives to suspended pods."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one node, model and mechanism reach, over loads and headrooms."""
+    """What one node, model and mechanism reach, over loads."""
 
     node: str
     model: str

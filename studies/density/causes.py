@@ -12,15 +12,14 @@ from inferx.sim.record import Cause, DecisionRow, RunRecord, SpanRow
 from studies.density.floors import lone_start_s
 from studies.density.points import TARGET_S, Point
 
-PARTS = ("start", "tier", "links", "room", "turn", "returns", "prefill")
+PARTS = ("start", "tier", "links", "room", "turn", "prefill")
 """In the order of `PART_MEANS`."""
 PART_MEANS = {
     "start": "the start itself: from host memory, on idle links",
     "tier": "more because the state lay on disk, or nowhere",
     "links": "more because other copies shared the links",
-    "room": "waiting for room on a GPU: victims on their way out",
+    "room": "waiting for room on a GPU: for somebody to be idle, and for victims to leave",
     "turn": "waiting for another start on the same GPU to end",
-    "returns": "waiting for its own pod to arrive in host memory",
     "prefill": "prefill, beside neighbours and behind earlier requests",
 }
 _STARTS = ("resuming", "restoring", "creating")
@@ -82,7 +81,7 @@ def attribute(record: RunRecord, point: Point, from_ns: int, to_ns: int) -> Attr
     """Take apart the TTFT of the cold requests that arrived in a window and finished."""
     q = record.requests
     lone = {t: int(s * NS_PER_S) for t, s in _lone(point).items()}
-    starts, leaves, decided, deferred = _Lookup(), _Lookup(), _Lookup(), _Lookup()
+    starts, leaves, decided = _Lookup(), _Lookup(), _Lookup()
     for span in sorted(record.spans, key=lambda span: span.to_ns):
         if span.state in _STARTS:
             starts.add(span.pod, span.to_ns, span)
@@ -91,8 +90,6 @@ def attribute(record: RunRecord, point: Point, from_ns: int, to_ns: int) -> Attr
     for row in record.decisions:
         if row.kind in ("place", "evict", "promote") and row.pod >= 0:
             decided.add(row.pod, row.at_ns, row)
-        elif row.kind == "defer":
-            deferred.add(row.function, row.at_ns, row)
     cold = (q.cause != Cause.WARM) & (q.finished_ns >= 0)
     cold &= (q.arrived_ns >= from_ns) & (q.arrived_ns < to_ns)
     found = np.zeros((int(cold.sum()), len(PARTS)))
@@ -106,19 +103,15 @@ def attribute(record: RunRecord, point: Point, from_ns: int, to_ns: int) -> Attr
         for victim in choice.victims:
             left = leaves.last(victim, span.from_ns)
             gone = max(gone, left.to_ns) if isinstance(left, SpanRow) else gone
-        why = deferred.last(choice.function, choice.at_ns)
-        returns = isinstance(why, DecisionRow) and why.at_ns >= arrived and "returns" in why.reason
         tier = _TIER[Cause(int(q.cause[i]))]
         moving = _after(arrived, span.from_ns, span.to_ns)
         own = min(moving, lone[tier])
-        before = _after(arrived, arrived, choice.at_ns)
         found[index] = [
             min(own, lone[Tier.DRAM]),
             max(0, own - lone[Tier.DRAM]),
             moving - own,
-            _after(arrived, choice.at_ns, gone) + (0 if returns else before),
+            _after(arrived, arrived, gone),
             _after(arrived, gone, span.from_ns),
-            before if returns else 0,
             first - max(arrived, min(span.to_ns, first)),
         ]
     return Attribution(found / NS_PER_S)

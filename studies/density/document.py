@@ -1,7 +1,7 @@
 """The document: its sentences, with every number computed from the rows."""
 
 from studies.density import tables
-from studies.density.answers import Verdict, span, sweep, verdicts
+from studies.density.answers import KEPT, Verdict, span, sweep, usable, verdicts
 from studies.density.points import (
     CROWD,
     LOADS,
@@ -11,14 +11,13 @@ from studies.density.points import (
     SPELL,
     TOKENS_IN,
     TOKENS_OUT,
-    TUNED,
     VISITORS,
 )
 
 CLOSE_S = 3.0
 """A p99 that misses the bound by a second at most."""
-KEPT = 0.85
-"""Share of host memory that `default` gives to suspended pods."""
+CALM = 0.6
+"""A load at which a node has time for everybody."""
 
 
 def document(found: dict) -> str:
@@ -37,7 +36,8 @@ def document(found: dict) -> str:
         spells=tables.spells(found),
         memory=_memory(found),
         loads=", ".join(f"{load:g}" for load in LOADS),
-        tuned=" ".join(f"--set {name}={value:g}" for name, value in TUNED.items()),
+        left=f"{100 * (1.0 - KEPT):.0f}",
+        room=_room(found),
         spell=SPELL,
         pause=PAUSE_S,
         tokens_in=TOKENS_IN,
@@ -52,7 +52,7 @@ def document(found: dict) -> str:
 def _answer(of: list[Verdict]) -> str:
     possible = [v for v in of if v.possible]
     met = [v.met["busy_pct"] for v in possible if v.met]
-    full = [f"{v.model} on {v.node} with `{v.profile}`{_tuned(v)}" for v in possible if v.holds]
+    full = [f"{v.model} on {v.node} with `{v.profile}`" for v in possible if v.holds]
     rest = [v for v in possible if not v.at_busy and not v.holds]
     near = [(v.at_busy, v.fit) for v in possible if v.at_busy and not v.holds]
     p99 = [row["cold_ttft_p99_s"] for row, _ in near]
@@ -69,7 +69,7 @@ def _answer(of: list[Verdict]) -> str:
             ),
             (
                 f"- **The claim as it stands, 80 % busy under 2 s, holds in {len(full)} of {count} combinations:**"
-                f" {', '.join(full) or 'none'}. *Tuned* needs the setting below; the others hold with `default` as it ships."
+                f" {', '.join(full) or 'none'}."
             ),
             (
                 f"- **{len(near)} more get GPUs 80 % busy, above 2 s**: {close} with a p99 under {CLOSE_S:g} s, for a start"
@@ -86,10 +86,6 @@ def _answer(of: list[Verdict]) -> str:
             ),
         )
     )
-
-
-def _tuned(v: Verdict) -> str:
-    return " (tuned)" if v.met is not None and v.met["tuned"] else ""
 
 
 def _sizes(of: list[Verdict]) -> str:
@@ -109,7 +105,7 @@ def _memory(found: dict) -> str:
     parts = []
     for profile in ("criu-pinned", "sleep"):
         rows = sweep(found, sweep="crowd", node=node, model=model, profile=profile)
-        fits = [r for r in rows if r["functions"] <= 0.85 * r["fit_in_dram"]]
+        fits = [r for r in rows if r["functions"] <= KEPT * r["fit_in_dram"]]
         beyond = [r for r in rows if r["functions"] > 1.2 * r["fit_in_dram"]]
         if fits and beyond:
             parts.append(
@@ -118,6 +114,12 @@ def _memory(found: dict) -> str:
                 f" {100 * beyond[0]['functions'] / beyond[0]['fit_in_dram']:.0f} %"
             )
     return "; ".join(parts)
+
+
+def _room(found: dict) -> str:
+    """Say how long a start waits for room while the node is far from full."""
+    rows = [row for row in sweep(found, sweep="pack") if row["load"] < CALM and usable(row)]
+    return f"{span((row['parts_s']['room'] for row in rows), 1)} s at a load under {CALM:g}"
 
 
 TEXT = """# Does packing plus snapshots fill GPUs?
@@ -131,8 +133,8 @@ cold requests under 2 s.
 
 ![Busy share against cold TTFT](density.svg)
 
-Along a line more functions are packed on the node. Solid: the policy `default` as it ships; dashed: *tuned* for cold
-starts, with `{tuned}`, which keeps more of the GPUs free. Above the green line the bound is missed; models whose lone start is over it have two points. A line ends where more than 1 % is refused: there host
+Along a line more functions are packed on the node; the policy is `default` as it ships. Above the green line the bound
+is missed; models whose lone start is over it have two points. A line ends where more than 1 % is refused: there host
 memory is so short that the node starts pods cold without end. All of it is simulated, not measured, from the shipped
 [profiles](../profiles.md), whose constants are published by others and in part assumed: read the differences, and
 calibrate on your own nodes before you buy.
@@ -144,8 +146,8 @@ A lone start from host memory on an idle node, with its prefill, is under 2 s fo
 
 The tables show that floor beside each result: *floor DRAM* is a resume from host memory, *floor disk* a restore from
 the local disk, or a cold start for `sleep`, which knows no restore. *Busy % alone* is a GPU for each model under the
-same traffic. *Busy % at p99 < 2 s* is the better of shipped and tuned. *P99 at 80 % busy* is the lowest p99 of the runs that are that busy; a dash says that no run with at most
-1 % refused is. *Of host RAM then* is what its functions need, suspended, of the node's host memory.
+same traffic. *Busy % at p99 < 2 s* is that of the busiest run under the bound. *P99 at 80 % busy* is the lowest p99 of
+the runs that are that busy; a dash says that no run with at most 1 % refused is. *Of host RAM then* is what its functions need, suspended, of the node's host memory.
 
 {reached}
 
@@ -163,22 +165,24 @@ is below its floor. The last columns say what the requests over 2 s waited for m
 
 ![Cold TTFT by part](density-causes.svg)
 
-While a node is less than about two thirds busy, nearly all of a cold start is the start itself. Then two queues grow:
-*room*, where idle pods must first be copied out, and *turn*, because starts on one GPU go one after another. Headroom
-trades *room* for a few per cent of busy time: the knob to turn where the p99 matters. Small nodes suffer most: g6e has
+`default` leaves idle pods on their GPUs until somebody needs the room. So a cold start waits for a victim to leave
+first, however calm the node is: *room* is {room} on average. A victim whose state lies in host memory is killed, which
+takes half a second; others are copied out. As the node fills, *room* grows, for nobody is idle, and so does *turn*,
+because starts on one GPU go one after another. Small nodes suffer most: g6e has
 four GPUs of three slices of a 3b model, and one visitor more than usual fills them.
 
 ## Where it breaks
 ![Host memory, bursts, short visits](density-breaks.svg)
 
-- **Host memory is the cliff.** {memory}. `default` leaves 15 % of host memory to live pods; what does
+- **Host memory is the cliff.** {memory}. `default` leaves {left} % of host memory to live pods; what does
   not fit is restored from disk, or started cold. Nodes with little host memory for their GPUs hit it first. So do
   small models on large GPUs: it takes hundreds of functions to fill such a node.
 - **Bursts.** Starts on one GPU are serial: the last of a burst waits for as many starts as its GPU gets. Where the
   lone start is short enough, the bound holds up to one start a GPU; with two it is missed. GPUs of one node share its PCIe root and DRAM, which slows large
   models before that.
 - **Link contention is small** in the runs above: a resume of a small model holds its link for a fraction of a second,
-  and most of a start is fixed time. It shows in bursts of large models, and on disk, whose bandwidth all restores share.
+  and most of a start is fixed time. It shows in bursts of large models, and on disk, whose bandwidth restores share with
+  the copies that are made in the background.
 - **Short visits.** With one request a visit half of all requests and more are cold; with 64, one in a hundred. GPUs
   are as busy: a busy GPU alone says nothing about how many people wait.
 - **A full GPU.** Past 90 % busy the queue rules: the p99 is several times the floor, and rises with each function.
@@ -187,7 +191,8 @@ Host memory, {crowd}, from more and more functions, each visited less:
 
 {crowds}
 
-Bursts: functions on an idle node, all suspended in host memory, asked for at the same instant:
+Bursts: functions on an idle node, all suspended in host memory, asked for at the same instant. Here alone pods are
+suspended a second after they fall idle; `default` would leave them on the empty GPUs:
 
 {bursts}
 

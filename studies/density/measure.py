@@ -1,14 +1,18 @@
 """Runs points; one row of numbers each."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import msgspec
 import numpy as np
 
-from inferx.core.types import FunctionSpec, NodeSpec
+from inferx.core.types import FunctionSpec, NodeSpec, Tier
 from inferx.core.units import GIB, NS_PER_S
 from inferx.load import load_bundle
+from inferx.policy import plain
+from inferx.policy.basics import FixedHold
+from inferx.policy.compose import Scored
+from inferx.policy.default import SoonestReady
 from inferx.sim.driver import simulate
 from inferx.sim.metrics import quantile_ns
 from inferx.sim.profile import load_profile
@@ -16,13 +20,24 @@ from inferx.sim.record import Cause, Outcome, RunRecord, SpanRow
 from inferx.sim.workload.trace import Trace, chunks_of
 from inferx.sim.world import World
 from studies.density.causes import attribute
-from studies.density.points import QUICK, TARGET_S, TUNED, Point, load_of, node_of, shape
+from studies.density.points import TARGET_S, Point, load_of, node_of, shape
 from studies.density.workload import bursts, visits, window_ns
 
 BURSTS = (1, 2, 4, 8, 12, 16, 24, 32)
 BURST_TIMES = 12
 BURST_APART_S = 300.0
 """Longer than a pod is held, so that each burst finds every function suspended."""
+SUSPENDS = replace(
+    plain.bundle(),
+    name="suspends",
+    placement=Scored((("soonest ready", 1.0, SoonestReady()),)),
+    keep_alive=FixedHold(NS_PER_S, Tier.DRAM),
+)
+"""What the bursts run: starts go where those of `default` go; who is idle is soon suspended.
+
+`default` itself would leave pods on idle GPUs, or kill them and wait for copies from disk: a burst
+would tell how many of these were done, and not what the node does with suspended pods.
+"""
 
 
 def run(point: Point, trace: Trace) -> RunRecord:
@@ -39,8 +54,8 @@ def run(point: Point, trace: Trace) -> RunRecord:
         prepared="nvme",
         merge_ns=0,
     )
-    settings = QUICK if point.sweep == "burst" else TUNED if point.tuned else {}
-    return simulate(world, chunks_of(trace), load_bundle(point.policy, settings), seed=point.seed)
+    bundle = SUSPENDS if point.policy == SUSPENDS.name else load_bundle(point.policy)
+    return simulate(world, chunks_of(trace), bundle, seed=point.seed)
 
 
 def measure(point: Point) -> dict:

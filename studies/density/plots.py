@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.density.answers import BUSY_PCT, FEW, sweep, usable
+from studies.density.answers import BUSY_PCT, FEW, KEPT, sweep, usable
 from studies.density.causes import PARTS
 from studies.density.points import BURSTY, CROWD, MECHANISMS, MODELS, NODES, TARGET_S
 
@@ -15,7 +15,7 @@ COLOURS = dict(zip(MODELS, plt.get_cmap("viridis")([0.0, 0.2, 0.4, 0.6, 0.8, 0.9
 PART_COLOURS = dict(
     zip(
         PARTS,
-        ("#b8c4ce", "#7a5195", "#003f5c", "#ef5675", "#ffa600", "#2f9e8f", "#d0b48c"),
+        ("#b8c4ce", "#7a5195", "#003f5c", "#ef5675", "#ffa600", "#d0b48c"),
         strict=True,
     )
 )
@@ -47,18 +47,16 @@ def _claim(found: dict) -> Figure:
             ax.axhline(TARGET_S, color="tab:green", lw=1)
             for model in MODELS:
                 rows = sweep(found, sweep="pack", node=node, model=model, profile=profile)
-                for tuned, style in ((False, "-"), (True, "--")):
-                    path = [r for r in rows if r["tuned"] is tuned and usable(r)]
-                    ax.plot(
-                        [r["busy_pct"] for r in path],
-                        [r["cold_ttft_p99_s"] for r in path],
-                        style,
-                        marker="o" if style == "-" else "",
-                        markersize=3.5,
-                        lw=1.2,
-                        color=COLOURS[model],
-                        label=model if style == "-" else None,
-                    )
+                path = [r for r in rows if usable(r)]
+                ax.plot(
+                    [r["busy_pct"] for r in path],
+                    [r["cold_ttft_p99_s"] for r in path],
+                    marker="o",
+                    markersize=3.5,
+                    lw=1.2,
+                    color=COLOURS[model],
+                    label=model,
+                )
             ax.set_yscale("log")
             ax.set_ylim(0.6, 150)
             ax.set_xlim(0, 100)
@@ -86,7 +84,7 @@ def _causes(found: dict) -> Figure:
     )
     figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.6), sharey=True)
     for ax, (node, model, profile) in zip(axes, shown, strict=True):
-        rows = sweep(found, sweep="pack", node=node, model=model, profile=profile, tuned=False)
+        rows = sweep(found, sweep="pack", node=node, model=model, profile=profile)
         rows = [r for r in rows if r["cold"] >= FEW]
         at = range(len(rows))
         base = [0.0] * len(rows)
@@ -117,7 +115,7 @@ def _breaks(found: dict) -> Figure:
             ms=3.5,
             label=profile,
         )
-    memory.axvline(85, color="grey", ls=":", lw=1)
+    memory.axvline(100 * KEPT, color="grey", ls=":", lw=1)
     memory.set_xlabel("functions, % of what fits in host memory")
     memory.set_title(f"Host memory: {CROWD[1]} on {CROWD[0]}, load {CROWD[2]:g}", fontsize=9)
     for node, model, profile in BURSTY:

@@ -26,10 +26,6 @@ VISITORS = 0.25
 """Visitors that a function has at a time, on average: it is visited a fifth of the time."""
 LOADS = (0.5, 0.75, 1.0, 1.25, 1.6)
 """GPU time that the requests need one at a time, over the GPU time there is."""
-TUNED = {"headroom": 0.35}
-"""Settings of `default` for a low cold TTFT: more of the GPUs is kept free for starts."""
-QUICK = {"most_s": 1.0, "least_s": 1.0}
-"""Settings of `default` for the bursts: a pod leaves its GPU soon, however empty the node is."""
 SPELLS = (1, 4, 16, 64)
 CROWDS = (16, 24, 32, 40, 48, 64, 96)
 """Functions on the node of the memory sweep, at one load."""
@@ -58,7 +54,6 @@ class Point:
     visitors: float = VISITORS
     spell: int = SPELL
     policy: str = "default"
-    tuned: bool = False
     seed: int = 1
 
 
@@ -111,8 +106,6 @@ def points(floor_s: dict[tuple[str, str, str], float]) -> list[Point]:
                     found += [packed(base, load) for load in LOADS[1::2]]
                     continue
                 found += [packed(base, load) for load in LOADS]
-                tuned = replace(base, tuned=True)
-                found += [packed(tuned, load) for load in LOADS[1:-1]]
     for profile in MECHANISMS:
         found += [
             packed(Point("spell", "p5.48xlarge", "3b", profile, 1, spell=spell), 0.75)
@@ -127,4 +120,4 @@ def points(floor_s: dict[tuple[str, str, str], float]) -> list[Point]:
 
 def burst_points() -> list[Point]:
     """Return the points whose functions are asked for in bursts."""
-    return [Point("burst", *which, BURST_FUNCTIONS) for which in BURSTY]
+    return [Point("burst", *which, BURST_FUNCTIONS, policy="suspends") for which in BURSTY]

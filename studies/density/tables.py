@@ -101,17 +101,15 @@ def hopeless(verdicts: Sequence[Verdict], found: dict) -> str:
 def where_it_goes(found: dict) -> str:
     """Return the mean cold TTFT by part, and the main causes of those over the bound."""
     rows = []
-    for node, model, profile, tuned in (
-        ("p5.48xlarge", "0.5b", "criu-pinned", False),
-        ("p5.48xlarge", "3b", "criu-pinned", False),
-        ("p5.48xlarge", "3b", "criu-pinned", True),
-        ("p5.48xlarge", "3b", "sleep", False),
-        ("p5en.48xlarge", "8b", "criu-pinned", False),
-        ("p5en.48xlarge", "8b", "criu-pinned", True),
-        ("g6e.12xlarge", "3b", "criu-pinned", False),
-        ("p5.48xlarge", "3b", "criu-memfd", False),
+    for node, model, profile in (
+        ("p5.48xlarge", "0.5b", "criu-pinned"),
+        ("p5.48xlarge", "3b", "criu-pinned"),
+        ("p5.48xlarge", "3b", "sleep"),
+        ("p5en.48xlarge", "8b", "criu-pinned"),
+        ("g6e.12xlarge", "3b", "criu-pinned"),
+        ("p5.48xlarge", "3b", "criu-memfd"),
     ):
-        of = sweep(found, sweep="pack", node=node, model=model, profile=profile, tuned=tuned)
+        of = sweep(found, sweep="pack", node=node, model=model, profile=profile)
         of = [r for r in of if r["cold"] >= FEW]
         near = [r for r in of if 0.7 < r["load"] < 1.3]
         for row in (near[0], near[-1]) if len(near) > 1 else near:
@@ -120,7 +118,6 @@ def where_it_goes(found: dict) -> str:
             rows.append(
                 [
                     f"{model} {profile}, {node}",
-                    "tuned" if tuned else "shipped",
                     number(row["busy_pct"], 0),
                     *(number(row["parts_s"][part], 2) for part in PARTS),
                     number(row["cold_ttft_p99_s"], 1),
@@ -130,14 +127,13 @@ def where_it_goes(found: dict) -> str:
             )
     headings = (
         "run",
-        "settings",
         "busy %",
         *PARTS,
         "p99, s",
         f"over {TARGET_S:g} s, %",
         "because of",
     )
-    return table(headings, rows, text=2)
+    return table(headings, rows)
 
 
 def parts() -> str:

@@ -84,7 +84,10 @@ def test_gpus_rank_by_the_starts_before_theirs(seed):
 
 
 def crowd(data):
-    """A random cluster of idle pods, a few GPUs fuller than others; the last function is wanted."""
+    """A random cluster of idle pods, a few GPUs fuller than others; the last function is wanted.
+
+    Host memory may be short, and a pod of the wanted function suspended there.
+    """
     sizes = data.draw(st.lists(st.sampled_from([10, 20, 30, 40]), min_size=5, max_size=7))
     c = cluster([function(f"f{i}", gib) for i, gib in enumerate(sizes)], nodes=2, gpus=2)
     pod = 0
@@ -98,7 +101,12 @@ def crowd(data):
                 pod += 1
     c.nvme[data.draw(st.integers(0, 1)), :] = True
     c.now_ns = 31 * 10**9
-    return c, len(sizes) - 1
+    wanted = len(sizes) - 1
+    gpu = data.draw(st.integers(-1, 3))
+    if gpu >= 0 and c.gpu_hbm_open[gpu] >= c.functions[wanted].hbm_bytes:
+        suspend(c, add(c, pod, wanted, [gpu]))
+    c.node_host_open[:] = [data.draw(st.sampled_from([0, 2, 6, 12, 400])) * GIB for _ in range(2)]
+    return c, wanted
 
 
 def loop_cheapest(w, view, worth):
@@ -112,12 +120,17 @@ def loop_cheapest(w, view, worth):
             for r in rows
         }
         lacks = w.hbm_bytes - gpus.hbm_bytes_free[g], w.milli_gpu - gpus.milli_free[g]
+        node = gpus.node[g]
+        returns = (pods.standby & (pods.function == w.function) & (pods.node == node)).any()
+        host = (0 if returns else w.host_bytes) - view.nodes.host_bytes_free[node]
         sets = [[r] for r in rows]
         rows.sort(key=lambda r: cost[r] / share[r])
         sets += [rows[: n + 1] for n in range(len(rows))]
         for some in sets:
             enough = (
-                pods.hbm_bytes[some].sum() >= lacks[0] and pods.milli_gpu[some].sum() >= lacks[1]
+                pods.hbm_bytes[some].sum() >= lacks[0]
+                and pods.milli_gpu[some].sum() >= lacks[1]
+                and pods.host_bytes[some].sum() >= host
             )
             price = cost[some].sum() + max(1, view.functions.queued[w.function]) * ready[g]
             if enough and (best is None or price < best - 1e-12):
@@ -133,11 +146,26 @@ def test_cheapest_room_is_what_a_loop_over_gpus_finds(data):
     found = CheapestRoom(worth).cheapest(w, view)
     loop = loop_cheapest(w, view, worth)
     assert (found is None) == (loop is None)
+    plan = CheapestRoom(worth).evict(w, view, stream(1, "t"))
+    assert isinstance(plan, Defer) or check_evict(w, plan, c) is None
     if found is not None:
         assert found[0] == pytest.approx(loop)
-        plan = CheapestRoom(worth).evict(w, view, stream(1, "t"))
         assert isinstance(plan, Evict)
-        check_evict(w, plan, c)
+
+
+def test_a_victim_is_killed_where_its_state_would_take_the_wanted_pods_host_memory():
+    c = cluster([function("a", 60, 800), function("b", 60, 800)], nodes=1, gpus=1)
+    learn_starts(c, resume_s=1.0, restore_s=20.0)
+    ask(c, 0, every_s=0.5, until_s=30.0)
+    c.nvme[:, :] = True
+    c.now_ns = 31 * 10**9
+    add(c, 0, 0, [0])
+    view, room = ClusterView(c, snapshots=True), load_bundle("default").eviction
+    for free_gib, to in ((32, Tier.DRAM), (31, Tier.NVME), (0, Tier.NVME)):
+        c.node_host_open[0] = free_gib * GIB
+        plan = room.evict(want(c, 1), view, stream(1, "t"))
+        assert plan == Evict((GpuId(0),), ((PodId(0), to),))
+        check_evict(want(c, 1), plan, c)
 
 
 def test_a_gang_finds_room_by_the_same_worth():

@@ -36,7 +36,7 @@ def test_the_parts_of_a_cold_ttft_add_up_to_it(crowded):
 
 
 def test_a_lone_start_takes_its_floor():
-    point = Point("burst", NODE, MODEL, MECHANISM, 4)
+    point = Point("burst", NODE, MODEL, MECHANISM, 4, policy="suspends")
     q = run(point, bursts(point, (1,), 3, 900.0)).requests
     floor_s = lone_start_s(NODE, MODEL, MECHANISM)[Tier.DRAM] + prefill_s(NODE, MODEL)
     ttft_s = (q.first_ns - q.arrived_ns)[4:] / 1e9
