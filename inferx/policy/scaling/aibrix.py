@@ -39,7 +39,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import FixedHold
 from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests
+from inferx.policy.scaling.room import ForRequests, within_room
 
 __all__ = ["AibrixPodAutoscaler", "bundle"]
 
@@ -96,7 +96,7 @@ class AibrixPodAutoscaler:
         wanted = np.where(advised < live, least, advised)
         wanted[(live == 0) | self.window.quiet(self.idle_s, view)] = 0
         self._targets = wanted.astype(np.int32)
-        return self._targets
+        return within_room(self._targets, view)
 
 
 def bundle(

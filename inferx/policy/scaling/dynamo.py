@@ -33,7 +33,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import FixedHold
 from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests
+from inferx.policy.scaling.room import ForRequests, within_room
 
 __all__ = ["LoadPlanner", "bundle"]
 
@@ -76,7 +76,7 @@ class LoadPlanner:
         wanted = np.where(settled, self.step(ready, utilisation), live)
         wanted[self.window.quiet(self.idle_s, view)] = 0
         self._targets = wanted.astype(np.int32)
-        return self._targets
+        return within_room(self._targets, view)
 
 
 def bundle(

@@ -34,7 +34,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import FixedHold, pods_needed
 from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests
+from inferx.policy.scaling.room import ForRequests, within_room
 
 __all__ = ["ErlangScaler", "bundle", "erlang_c", "fewest_pods"]
 
@@ -144,7 +144,7 @@ class ErlangScaler:
         wanted[served] = live[served]
         wanted[self.window.quiet(self.idle_s, view)] = 0
         self._targets = wanted
-        return self._targets
+        return within_room(self._targets, view)
 
 
 def bundle(

@@ -13,7 +13,7 @@ from one only. With no replica running, a request makes it `ceil(upscale factor)
 
 Differs: `target_ongoing` is 40 % of a pod's slots, the ratio of the two defaults, for slots differ
 between functions; bounds are the function's, so that zero is allowed where Ray's default is one;
-decisions every second instead of every 0.1 s, and delays counted in time rather than in decisions.
+decisions every 5 s instead of every 0.1 s, and delays counted in time rather than in decisions.
 Idle pods stay until the
 rule takes them, or an eviction for a waiting request.
 """
@@ -36,7 +36,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import FixedHold
 from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests
+from inferx.policy.scaling.room import ForRequests, within_room
 
 __all__ = ["RayServeAutoscaler", "bundle"]
 
@@ -121,7 +121,7 @@ class RayServeAutoscaler:
         # While none runs, the target of the wake stands.
         bounded = np.clip(wanted, low, high).astype(np.int32)
         desired[some] = np.where(running > 0, bounded, self._target[some])
-        return self.follow(view.now_ns, desired).copy()
+        return within_room(self.follow(view.now_ns, desired), view)
 
 
 def bundle(
@@ -171,7 +171,7 @@ def bundle(
         keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
         scaling=scaler,
         observers=(scaler,),
-        control_period_ns=NS_PER_S,
+        control_period_ns=5 * NS_PER_S,
         # Two falls, to one and to none, each after its delay.
         settle_ns=int((2 * down_delay_s + look_back_s + 10) * NS_PER_S),
     )

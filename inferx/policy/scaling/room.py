@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.random import Generator
 
-from inferx.policy import FOREVER_NS, ClusterView, Defer, Evict, EvictionPolicy, Want
+from inferx.policy import FOREVER_NS, I32, ClusterView, Defer, Evict, EvictionPolicy, Want
 
-__all__ = ["ForRequests"]
+__all__ = ["ForRequests", "within_room"]
 
 _NOBODY_WAITS = Defer("no request waits")
 
@@ -26,3 +27,23 @@ class ForRequests:
         if want.since_ns == FOREVER_NS:
             return _NOBODY_WAITS
         return self.policy.evict(want, view, rng)
+
+
+def within_room(targets: I32, view: ClusterView) -> I32:
+    """Return the targets, or the pods that are there where no GPU is free enough for one more.
+
+    On a full cluster every decision would otherwise ask in vain for each pod that lacks. It asks
+    about compute and memory of single GPUs alone: what passes may still find no room.
+    """
+    functions, gpus = view.functions, view.gpus
+    live: I32 = functions.ready + functions.starting
+    result = targets.copy()
+    most: dict[int, int] = {}
+    for f in np.flatnonzero(targets > live).tolist():
+        spec = functions.specs[f]
+        if spec.milli_gpu not in most:
+            open_to = gpus.schedulable & (gpus.milli_free >= spec.milli_gpu)
+            most[spec.milli_gpu] = int(gpus.hbm_bytes_free.max(where=open_to, initial=-1))
+        if most[spec.milli_gpu] < spec.hbm_bytes:
+            result[f] = live[f]
+    return result

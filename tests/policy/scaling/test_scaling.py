@@ -16,6 +16,7 @@ from inferx.load import load_bundle
 from inferx.policy import NS_PER_S, Defer, Evict, FunctionId
 from inferx.policy.scaling.erlang import erlang_c, fewest_pods
 from inferx.policy.scaling.load import LoadWindow
+from inferx.policy.scaling.room import within_room
 
 
 def report(functions, inside, *, arrivals=None, window_s=1.0):
@@ -86,6 +87,29 @@ def test_nobody_leaves_for_a_pod_that_no_request_waits_for():
         asked = want(c, 1)
         asked = type(asked)(*(getattr(asked, n) for n in asked.__struct_fields__[:-1]), 0)
         assert isinstance(eviction.evict(asked, view, rng), Evict)
+
+
+@given(
+    st.lists(st.sampled_from([1, 20, 40, 80]), min_size=1, max_size=4),
+    st.lists(st.integers(0, 3), max_size=8),
+    st.lists(st.integers(0, 3), min_size=4, max_size=4),
+)
+def test_targets_stay_within_the_room_that_a_loop_over_gpus_finds(sizes, there, targets):
+    specs = [function(f"f{f}", gib, milli=10 * gib) for f, gib in enumerate(sizes)]
+    c = cluster(specs, nodes=1, gpus=2)
+    for pod, f in enumerate(there):
+        fits = c.gpu_hbm_open >= specs[f % len(sizes)].hbm_bytes
+        fits &= c.gpu_milli_open >= specs[f % len(sizes)].milli_gpu
+        if fits.any():
+            add(c, pod, f % len(sizes), [int(fits.argmax())])
+    wanted = np.array(targets[: len(sizes)], np.int32)
+    told = within_room(wanted, ClusterView(c, snapshots=True))
+    for f, spec in enumerate(specs):
+        room = any(
+            c.gpu_hbm_open[gpu] >= spec.hbm_bytes and c.gpu_milli_open[gpu] >= spec.milli_gpu
+            for gpu in range(2)
+        )
+        assert told[f] == (wanted[f] if room else min(wanted[f], c.fn_ready[f]))
 
 
 # -- AIBrix ---
