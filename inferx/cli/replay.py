@@ -237,15 +237,16 @@ def _check_warmup(warmup_s: float, replications: list[Replication]) -> None:
 
 def _bounds(jobs: list[Job], warmup_ns: int) -> list[Bounds | None]:
     """Return each job's bounds; jobs that differ in their policy alone share them."""
-    solved: dict[tuple[int, str], Bounds] = {}
+    # A file may call its profile what another does: the object is what is shared.
+    solved: dict[tuple[int, int], Bounds] = {}
     with solving("bounds") as tell:
         for job in jobs:
-            key = (job.seed, job.world.profile.name)
+            key = (job.seed, id(job.world.profile))
             if key not in solved:
                 tell(f"bounds of seed {job.seed}, profile {job.world.profile.name}")
                 trace = map_trace(job.trace, tuple(f.name for f in job.world.functions), ())
                 solved[key] = bounds_of(trace, job.world, warmup_ns=warmup_ns)
-    return [solved[job.seed, job.world.profile.name] for job in jobs]
+    return [solved[job.seed, id(job.world.profile)] for job in jobs]
 
 
 def _run(

@@ -309,8 +309,8 @@ def test_interrupted_run_has_no_functions_of_seeds_that_never_ran(
 ):
     add = RunWriter.add
 
-    def one(self, record):
-        add(self, record)
+    def one(self, record, regret):
+        add(self, record, regret)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RunWriter, "add", one)

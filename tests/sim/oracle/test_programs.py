@@ -76,7 +76,8 @@ def test_equal_sizes_lose_nothing_to_fractions(total):
 
 def test_two_services_at_once_on_one_gpu_wait_for_each_other():
     # Two functions of a whole GPU each, asked for at 100 s, served for 10 s, started in 2. In truth
-    # one waits 12 s. The bound lacks the second start: ten seconds of service do not fit beside ten.
+    # one waits 12 s. The bound lacks the second start: ten seconds of service do not fit.
+    work = work_of([(0, 100.0), (1, 100.0)], sizes=[1, 1], total=1, timeout_s=60.0, service_s=10.0)
     assert prewarm_wait_s(work) == pytest.approx(10.0, rel=1e-4)
 
 
