@@ -19,7 +19,7 @@ A pod that has been wanted for longer than `patience_s` gets room by draining th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
@@ -65,6 +65,8 @@ LOOK_AGAIN_NS = 60 * NS_PER_S
 RESERVE = 0.05
 """Share of host memory that copies leave to live pods."""
 YEAR_S = 366 * 86_400.0
+MOST_FAILURES = 16
+"""Copies that failed in a row after which the wait no longer grows: 18 hours."""
 SWAP = 2.0
 """A copy displaces another only if it is worth this many times more: moves cost, too."""
 
@@ -88,9 +90,17 @@ def _starts_s(view: ClusterView, source: Tier) -> F64:
 
 
 def _far_s(view: ClusterView) -> F64:
-    """Start-up time of every function without a copy in host memory. Shape (functions,)."""
-    far: F64 = np.minimum(_starts_s(view, Tier.NVME), _starts_s(view, Tier.REMOTE))
-    return far
+    """Start-up time of every function without a copy in host memory. Shape (functions,).
+
+    From where its state does lie: what no start ever came from is an estimate that nobody corrects.
+    """
+    nodes = view.nodes
+    below = np.where(
+        nodes.remote_snapshots.any(axis=0),
+        _starts_s(view, Tier.REMOTE),
+        _starts_s(view, Tier.ABSENT),
+    )
+    return np.where(nodes.snapshots.any(axis=0), _starts_s(view, Tier.NVME), below)
 
 
 def _copies(view: ClusterView) -> I64:
@@ -303,6 +313,11 @@ class HostMemoryMarket:
     waits: float
     _settled: tuple[int, bytes, bytes] | None = None
     """When nothing was worth moving, and what memory and copies were then."""
+    _asked: list[int] = field(default_factory=list[int])
+    """Functions that copies were asked for last time."""
+    _failed: dict[int, int] = field(default_factory=dict[int, int])
+    """How often in a row a function's copy did not come: some mechanisms cannot make any."""
+    _not_before_ns: dict[int, int] = field(default_factory=dict[int, int])
 
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
         """Return demotions where memory runs short, and the promotions worth their bytes."""
@@ -341,6 +356,9 @@ class HostMemoryMarket:
         benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
         # Seconds that others wait for the bytes on the link: about as long as reading them takes.
         worth_it = (benefit > self.waits * far) & (copies < len(spare))
+        self._learn_failures(copies, view.now_ns)
+        for missed, until_ns in self._not_before_ns.items():
+            worth_it[missed] &= view.now_ns >= until_ns
         largest = spare.max(where=lanes > 0, initial=0)
         # Most passes find memory full: then only those without any copy are looked at.
         f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
@@ -358,10 +376,22 @@ class HostMemoryMarket:
                 spare[node] -= need[f]
                 lanes[node] -= 1
                 moves.append(Promote(function, NodeId(node), Tier.DRAM))
+                self._asked.append(f)
             elif not copies[f] and not displaced:
                 displaced = True
                 moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
         return moves
+
+    def _learn_failures(self, copies: I64, now_ns: int) -> None:
+        """Wait twice as long each time that a copy which was asked for is not there."""
+        for f in self._asked:
+            if copies[f]:
+                self._failed.pop(f, None)
+                self._not_before_ns.pop(f, None)
+            else:
+                self._failed[f] = min(self._failed.get(f, 0) + 1, MOST_FAILURES)
+                self._not_before_ns[f] = now_ns + NS_PER_S * 2 ** self._failed[f]
+        self._asked.clear()
 
     def _displaced(
         self, function: int, view: ClusterView, density: F64, rows: I64, where: Bool, lack: F64

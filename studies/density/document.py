@@ -183,7 +183,7 @@ four GPUs of three slices of a 3b model, and one visitor more than usual fills t
 - **Link contention is small** in the runs above: a resume of a small model holds its link for a fraction of a second,
   and most of a start is fixed time. It shows in bursts of large models, and on disk, whose bandwidth restores share with
   the copies that are made in the background.
-- **Short visits.** With one request a visit half of all requests and more are cold; with 64, one in a hundred. GPUs
+- **Short visits.** With one request a visit about half of all requests are cold; with 64, one in a hundred. GPUs
   are as busy: a busy GPU alone says nothing about how many people wait.
 - **A full GPU.** Past 90 % busy the queue rules: the p99 is several times the floor, and rises with each function.
 

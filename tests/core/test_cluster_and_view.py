@@ -283,7 +283,7 @@ def test_a_trial_predicts_what_really_happens_and_leaves_no_trace() -> None:
 
 
 def test_a_trial_of_suspending_and_placing_counts_host_memory() -> None:
-    world = World(load_bundle("default"), on_disk=[5])
+    world = World(load_bundle("plain"), on_disk=[5])
     world.arrive(5)
     world.run(6 * NS_PER_S)
     c, view = world.cluster, world.scheduler.view

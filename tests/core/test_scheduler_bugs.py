@@ -35,6 +35,7 @@ from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Pro
 from inferx.core.rng import stream
 from inferx.core.types import FunctionId, GpuId, NodeId, RequestId, RouterId, Tier
 from inferx.core.units import FOREVER_NS, GIB, NS_PER_MS, NS_PER_S
+from inferx.policy import plain
 from inferx.policy.basics import FixedHold, NeverEvict, NoPrewarm, OnDemand
 from inferx.policy.default import bundle as default_bundle
 
@@ -203,7 +204,7 @@ def test_a_restarted_agent_is_not_sent_what_its_dead_pods_were_told() -> None:
 def test_pods_that_wait_are_not_launched_into_a_failing_list() -> None:
     big = [function(name, hbm_bytes=70 * GIB) for name in "ab"]
     one = (node("a-0", gpus=1),)
-    eviction = default_bundle().eviction
+    eviction = plain.bundle().eviction
     w = world(calm(eviction=eviction), nodes=one, functions=big)
     w.arrive(0)
     w.run(16 * S)
@@ -530,7 +531,7 @@ def test_a_lease_that_failed_ends_its_pod() -> None:
 # -- scaling ---
 def test_targets_scale_out_and_in() -> None:
     script = Once(np.array([3], np.int32), None, None, np.array([1], np.int32))
-    bundle = calm(scaling=script, control_period_ns=5 * S)
+    bundle = calm(scaling=script, control_period_ns=5 * S, settle_ns=60 * S)
     w = world(bundle, functions=(function("f", max_replica=3),), on_disk=[0])
     w.run(6 * S)
     assert w.cluster.live(FunctionId(0)) == 3

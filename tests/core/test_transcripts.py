@@ -14,9 +14,8 @@ from kernel_world import World, function, node
 from inferx.core.events import LeaseGranted
 from inferx.core.types import Tier
 from inferx.core.units import GIB, NS_PER_MS, NS_PER_S
-from inferx.policy import PolicyBundle
-from inferx.policy.basics import FixedHold, NoPrewarm
-from inferx.policy.default import bundle as default_bundle
+from inferx.policy import PolicyBundle, plain
+from inferx.policy.basics import FixedHold
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 S = NS_PER_S
@@ -25,9 +24,7 @@ NODES = (node("a-0", gpus=1),)
 
 
 def bundle(hold_s: float = 10, then: Tier = Tier.DRAM) -> PolicyBundle:
-    return replace(
-        default_bundle(), keep_alive=FixedHold(int(hold_s * S), then), prewarm=NoPrewarm()
-    )
+    return replace(plain.bundle(), keep_alive=FixedHold(int(hold_s * S), then))
 
 
 def world(functions=ONE, nodes=NODES, **more) -> World:

@@ -29,6 +29,7 @@ from inferx.policy.default import (
     HostMemoryMarket,
     SoonestReady,
     Worth,
+    _far_s,
     _ready_s,
     waiting_s,
 )
@@ -298,3 +299,27 @@ def test_a_settled_market_is_not_looked_at_before_something_changes():
     assert ours.promote(view, stream(1, "t")) == ()
     c.node_host_open[0] += 100 * GIB
     assert ours.promote(view, stream(1, "t"))
+
+
+def test_a_copy_that_does_not_come_is_asked_for_ever_less_often():
+    c = cluster([function("a")], nodes=1)
+    c.nvme[:, :] = True
+    ours, asked = market(), []
+    for second in range(1, 1_000):
+        c.now_ns = second * 10**9
+        if ours.promote(ClusterView(c, snapshots=True), stream(1, "t")):
+            asked.append(second)
+    # Looked for each minute; missed for the sixth time it waits 64 s, then 128 s and 256 s.
+    assert asked == [1, 60, 120, 180, 240, 300, 420, 600, 900]
+
+
+def test_a_function_starts_from_where_its_state_lies():
+    c = cluster([function("disk"), function("store"), function("nowhere")], nodes=1)
+    c.nvme[:, 0] = True
+    c.remote[:, 1] = True
+    view = ClusterView(c, snapshots=True)
+    loop = [
+        view.starts_ns(tier)[0, f] / 1e9
+        for f, tier in enumerate((Tier.NVME, Tier.REMOTE, Tier.ABSENT))
+    ]
+    assert _far_s(view).tolist() == loop
