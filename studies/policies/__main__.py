@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 INFERX = (sys.executable, "-c", "from inferx.cli import main; main()")
 SEEDS = "1..5"
 CONTENDERS = 4
-LARGER = (20, 24, 28, 32, 40, 48, 64)
+LARGER = (20, 24, 32, 48, 64)
 """GPUs that contenders are given, in turn."""
 
 
