@@ -6,8 +6,8 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
-from inferx.load import shipped_module
 from studies.policies.cases import CASES, PROFILE, Case
+from studies.policies.catalogue import slot_of
 
 __all__ = ["DATA", "SCORE", "document", "mean_of"]
 
@@ -15,7 +15,6 @@ DATA = Path(__file__).resolve().parents[2] / "docs" / "results" / "data"
 SCORE = ("cold_weighted_ttft_s", "p99")
 """What policies are ranked by; refused requests count in it, at their time-out."""
 TTFT = ("ttft_s", "p99")
-WHOLE = "bundle"
 _COLUMNS = (
     "cold-weighted p99 s",
     "times `default`'s",
@@ -78,12 +77,6 @@ def _times(rows: list[dict], policy: str, path: tuple[str, ...]) -> str:
 
 def _pct(number: float) -> str:
     return "-" if math.isinf(number) else f"{number:,.0f}"
-
-
-def slot_of(policy: str) -> str:
-    """Return the folder that a shipped policy's file lies in; `bundle` for a whole one."""
-    parts = shipped_module(policy).split(".")
-    return parts[-2].replace("_", "-") if len(parts) > 3 else WHOLE
 
 
 def table(rows: list[dict]) -> list[str]:

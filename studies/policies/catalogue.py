@@ -1,0 +1,99 @@
+"""Lists the shipped policies from what their files say of themselves: writes docs/museum.md.
+
+python -m studies.policies.catalogue
+"""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+from inferx.load import bundle_names, shipped_module
+
+__all__ = ["PAGE", "WHOLE", "catalogue", "slot_of", "source_of"]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "museum.md"
+WHOLE = "whole bundles"
+_SLOTS = (
+    WHOLE,
+    "keep-alive",
+    "prewarm",
+    "scaling",
+    "routing",
+    "queueing",
+    "eviction",
+    "placement",
+)
+_DEPTH = 3
+"""Parts of the name of a module that lies in no slot's folder: `inferx.policy.NAME`."""
+
+HEAD = """# The museum of serving policies
+
+Written by `python -m studies.policies.catalogue` from the files themselves. Each is one file, named as the policy is;
+`inferx replay ... --policy NAME` finds it. A policy of one slot is [`plain`](../inferx/policy/plain.py) with that slot
+replaced, so that two of them differ in nothing else. A file cites its source, gives the published defaults as its settings,
+and lists under `Differs:` where it departs; `tests/policy` holds it to a published example, figure or theorem, and what it
+computes over arrays to a plain loop. How they compare: [the museum's table](results/policies.md); how long they take:
+[decisions](results/decisions.md). Rules that only pack: [packing.md](packing.md).
+
+Not here, because what they need cannot be had from the kernel, or could not be proved: AlpaServe and MuxServe (model
+parallelism and throughput profiles), slack-aware eviction (an idle pod has no waiting requests), ARIMA in the hybrid
+histogram, live migration of a running request.
+"""
+
+
+def slot_of(policy: str) -> str:
+    """Return the slot whose folder a policy's file lies in, or that it is a whole bundle."""
+    parts = shipped_module(policy).split(".")
+    return parts[-2].replace("_", "-") if len(parts) > _DEPTH else WHOLE
+
+
+def source_of(policy: str) -> str:
+    """Return what a policy's file cites, in one line; `ours` where it does."""
+    text = inspect.getdoc(importlib.import_module(shipped_module(policy))) or ""
+    found = re.search(r"^Source: (.+?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    if found is None:
+        return "ours"
+    cited = " ".join(found.group(1).split())
+    return _work(cited).rstrip(".")
+
+
+def _work(cited: str) -> str:
+    """Return a citation without what its rule is: up to a stop outside quotes and brackets."""
+    quoted = depth = 0
+    for at, letter in enumerate(cited):
+        quoted ^= letter in '"`'
+        depth += (letter == "(") - (letter == ")")
+        initial = letter == "." and at > 1 and cited[at - 1].isupper() and cited[at - 2] in " ("
+        stops = letter in ";:" or (letter == "." and not initial)
+        if stops and not quoted and not depth and cited[at + 1 : at + 2] in (" ", ""):
+            return cited[:at]
+    return cited
+
+
+def catalogue() -> str:
+    """Return the page."""
+    names = bundle_names()
+    lines = [HEAD]
+    for slot in _SLOTS:
+        lines += [
+            f"## {slot.capitalize()}",
+            "",
+            "| policy | what it does | source |",
+            "|---|---|---|",
+        ]
+        for name in names:
+            if slot_of(name) == slot:
+                module = shipped_module(name)
+                said = inspect.getdoc(importlib.import_module(module)) or ""
+                file = module.replace(".", "/") + ".py"
+                first = said.splitlines()[0].removesuffix(" Ours.").removeprefix("Ours: ")
+                lines.append(
+                    f"| [`{name}`](../{file}) | {first[0].upper()}{first[1:]} | {source_of(name)} |"
+                )
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(catalogue())
