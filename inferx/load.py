@@ -12,6 +12,7 @@ import math
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -58,9 +59,10 @@ def shipped_module(name: str) -> str:
     """
     known = _shipped()
     if name not in known:
+        near = get_close_matches(name, known, cutoff=0.5) or ["default", "plain", "lru"]
         raise LoadError(
-            f"policy {name}: unknown; expected one of {', '.join(sorted(known))},"
-            " FILE.py:NAME or MODULE:NAME"
+            f"policy {name}: unknown; expected one of {len(known)} names such as"
+            f" {', '.join(near)} (docs/museum.md), FILE.py:NAME or MODULE:NAME"
         )
     return known[name].__name__
 
