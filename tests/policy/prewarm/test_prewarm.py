@@ -1,6 +1,7 @@
 """The prewarmers, each against what its source says."""
 
 import math
+from itertools import pairwise
 
 import msgspec
 import numpy as np
