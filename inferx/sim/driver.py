@@ -214,9 +214,11 @@ class Simulation:
         clock = self.clock
         world = self._world
         everything = tuple(FunctionId(f) for f in range(len(world.functions)))
-        if world.prepared in ("remote", "nvme"):
+        # Where nothing can be restored, there are no snapshots.
+        prepared = world.prepared if world.profile.offers("restore") else "none"
+        if prepared in ("remote", "nvme"):
             self.scheduler.assume_remote(everything)
-        here = everything if world.prepared == "nvme" else ()
+        here = everything if prepared == "nvme" else ()
         for node in self.nodes:
             node.stock(here)
         self._tell_scheduler(tuple(NodeJoined(node.id, 0, (), here) for node in self.nodes))

@@ -26,8 +26,8 @@ from studies.policies.document import DATA, SCORE, document, mean_of
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 INFERX = (sys.executable, "-c", "from inferx.cli import main; main()")
 SEEDS = "1..5"
-CONTENDERS = 4
-LARGER = (20, 24, 32, 48, 64)
+CONTENDERS = 3
+LARGER = (20, 24, 32, 48)
 """GPUs that contenders are given, in turn."""
 
 

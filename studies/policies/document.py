@@ -123,11 +123,11 @@ def verdict(rows: list[dict], needed: dict) -> list[str]:
         )
     gpus = {p: n for p, n in needed.items() if p not in ("target_s", "default")}
     told = ", ".join(
-        f"`{policy}` {count}" if count else f"`{policy}` over 64" for policy, count in gpus.items()
+        f"`{policy}` {count}" if count else f"`{policy}` over 48" for policy, count in gpus.items()
     )
     lines.append(
         f"- **GPUs for its cold-weighted p99 of {needed['target_s']:.1f} s:** `default`"
-        f" {needed['default']}; the four nearest: {told}."
+        f" {needed['default']}; the nearest: {told}."
     )
     return lines
 

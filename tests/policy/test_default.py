@@ -323,3 +323,15 @@ def test_a_function_starts_from_where_its_state_lies():
         for f, tier in enumerate((Tier.NVME, Tier.REMOTE, Tier.ABSENT))
     ]
     assert _far_s(view).tolist() == loop
+
+
+def test_a_victim_without_a_snapshot_is_suspended_rather_than_snapshotted():
+    c = cluster([function("a", 60, 800), function("b", 60, 800)], nodes=1, gpus=1)
+    c.remote[:, :] = True
+    add(c, 0, 0, [0])
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
+    assert plan == Evict((GpuId(0),), ((PodId(0), Tier.DRAM),))
+    c.nvme[0, 0] = True
+    plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
+    assert plan == Evict((GpuId(0),), ((PodId(0), Tier.NVME),))

@@ -373,9 +373,7 @@ def test_odds_equal_sums_over_evenly_filled_bins(gaps, silence, start, hold):
     # Straight between the bins' edges: trapezia are exact.
     inside = [float(edge) for edge in EDGES if silence < edge < silence + hold]
     stops = [silence, *inside, silence + hold]
-    held = sum(
-        (beyond(x) + beyond(y)) / 2 * (y - x) for x, y in zip(stops, stops[1:], strict=False)
-    )
+    held = sum((beyond(x) + beyond(y)) / 2 * (y - x) for x, y in pairwise(stops))
     chance, wait = odds(*law(counts), np.array([0]), np.array([silence]), np.array([start]), hold)
     longer = beyond(silence)
     if longer <= 0:
