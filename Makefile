@@ -45,10 +45,13 @@ bench: $(INSTALLED)
 	$(BIN)/pytest benchmarks -q --benchmark-columns=min,median,rounds --benchmark-sort=name
 
 results: $(INSTALLED)
+	$(BIN)/python -m studies.policies
+	$(BIN)/python -m studies.policies.catalogue
 	$(BIN)/python -m studies.traces
 	$(BIN)/python -m studies.gentd26
 	$(BIN)/python -m studies.density
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/inferx pack --experiment fgd --jobs 2 --out build/packed --overwrite
 	cp build/packed/comparison.md docs/results/packing.md
 	cp build/packed/curves.csv docs/results/data/packing-curves.csv
