@@ -169,6 +169,7 @@ class FunctionTable:
         "device_bytes",
         "host_bytes",
         "inflight",
+        "min_replica",
         "queued",
         "ready",
         "slots",
@@ -189,6 +190,8 @@ class FunctionTable:
         """GPU state of a suspended pod."""
         self.host_bytes: I64 = _locked(np.array([s.host_bytes for s in specs], np.int64))
         """Host memory of a live pod."""
+        self.min_replica: I32 = _locked(np.array([s.min_replica for s in specs], np.int32))
+        """Ready pods that the function is promised."""
         self.standby_per_node: I32 = _locked(
             np.array([spec.standby_per_node for spec in specs], np.int32)
         )

@@ -154,8 +154,9 @@ class LeastRecentlyUsed:
 class RankedEviction:
     """Takes the cheapest idle pods that make room on one GPU, or on one node for several.
 
-    One victim that suffices is preferred; several are taken in the order of their cost, and those
-    that turn out not to be needed are left alone. O(pods log pods).
+    The last pods of a function that its `min_replica` promises stay. One victim that suffices is
+    preferred; several are taken in the order of their cost, and those that turn out not to be
+    needed are left alone. O(pods log pods).
     """
 
     costs: PodCost
@@ -165,7 +166,9 @@ class RankedEviction:
         """Return the cheapest plan, or defer if no idle pods suffice."""
         pods, gpus = view.pods, view.gpus
         cost = self.costs.cost(view)
-        rows = np.flatnonzero(np.isfinite(cost) & pods.idle & (pods.gpu[:, 0] >= 0))
+        table = view.functions
+        promised = (table.ready <= table.min_replica)[np.maximum(pods.function, 0)]
+        rows = np.flatnonzero(np.isfinite(cost) & pods.idle & (pods.gpu[:, 0] >= 0) & ~promised)
         if not len(rows):
             return _NO_VICTIM
         eligible = view.eligible(want)

@@ -173,7 +173,7 @@ class Worth:
         A suspended one costs whoever waits for its room the way of its bytes as well; that way is
         as long as the way back. Shape (rows of view.pods,) each.
         """
-        rate = view.functions.arrivals_per_s
+        rate = np.maximum(view.functions.arrivals_per_s, RARELY_PER_S)
         near, far = _starts_s(view, Tier.DRAM), _far_s(view)
         returns = rate * waiting_s(rate, near)
         suspended = self.outlook_s * returns + near
@@ -189,12 +189,17 @@ class Worth:
         return killed[function] + taken_s, suspended[function]
 
     def cost(self, view: ClusterView) -> F64:
-        """Return what each pod's leaving costs, the cheaper way. Shape (rows of view.pods,)."""
+        """Return what each pod's leaving costs, the cheaper way; above 0.
+
+        Infinite for those that their function is promised. Shape (rows of view.pods,).
+        """
         killed, suspended = self.losses_s(view)
-        pods = view.pods
+        pods, functions = view.pods, view.functions
         # Of equal pods, the one idle longest goes.
-        idle_s = (view.now_ns - pods.idle_since_ns) / NS_PER_S
-        cost: F64 = np.minimum(killed, suspended) - 1e-9 * idle_s
+        idle_s = np.maximum(view.now_ns - pods.idle_since_ns, 0) / NS_PER_S
+        cost: F64 = np.minimum(killed, suspended) * (1.0 - 1e-6 * idle_s / (1.0 + idle_s))
+        promised = functions.ready <= functions.min_replica
+        cost[promised[np.maximum(pods.function, 0)]] = np.inf
         return cost
 
 
@@ -215,9 +220,11 @@ class CheapestRoom:
         at = pods.gpu[rows, 0]
         ok = view.eligible(want)[at]
         rows, at = rows[ok], at[ok]
+        cost: F64 = self.worth.cost(view)[rows]
+        free = np.isfinite(cost)
+        rows, at, cost = rows[free], at[free], cost[free]
         if not len(rows):
             return None
-        cost: F64 = self.worth.cost(view)[rows]
         hbm, milli = pods.hbm_bytes[rows], pods.milli_gpu[rows]
         share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
         order = np.lexsort((cost / np.maximum(share, 1e-3), at))

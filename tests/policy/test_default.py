@@ -1,5 +1,6 @@
 """The default bundle: prices, and what is bought and sold at them, against loops and by example."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -335,3 +336,29 @@ def test_a_victim_without_a_snapshot_is_suspended_rather_than_snapshotted():
     c.nvme[0, 0] = True
     plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
     assert plan == Evict((GpuId(0),), ((PodId(0), Tier.NVME),))
+
+
+def test_no_more_victims_than_the_room_needs_where_nobody_is_asked_for():
+    c = cluster([function("a", 20, 200), function("b", 20, 200)], nodes=1, gpus=1)
+    c.nvme[:, :] = True
+    for pod in range(4):
+        add(c, pod, 0, [0], idle_since=pod)
+    c.now_ns = 6 * 86_400 * 10**9
+    view, bundle = ClusterView(c, snapshots=True), load_bundle("default")
+    plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
+    assert plan == Evict((GpuId(0),), ((PodId(0), Tier.NVME),))
+
+
+@pytest.mark.parametrize("name", ["default", "plain"])
+def test_the_last_pod_that_a_function_is_promised_stays(name):
+    promised = msgspec.structs.replace(function("a", 60, 800), min_replica=1)
+    c = cluster([promised, function("b", 60, 800)], nodes=1, gpus=2)
+    c.nvme[:, :] = True
+    add(c, 0, 0, [0])
+    view, bundle = ClusterView(c, snapshots=True), load_bundle(name)
+    add(c, 1, 1, [1], state=PodState.CREATING)
+    assert isinstance(bundle.eviction.evict(want(c, 1), view, stream(1, "t")), Defer)
+    c.enter(c.pods[PodId(1)], PodState.READY)
+    c.touch(c.pods[PodId(1)])
+    plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
+    assert [pod for pod, _ in plan.victims] == [PodId(1)]

@@ -16,11 +16,11 @@ function a histogram of its idle times, from the end of a request to the next on
 Differs: no ARIMA for functions out of bounds, which get the standard keep-alive, as the source has
 it for all that is not representative;
 idle times are of functions, not of applications; an idle time begins when a gateway has given the
-pod back, and arrivals that find a leased pod count into the first bin; a prewarm is done by the
-control loop, up to a period early, on the node from which the function starts soonest, and only
-where it fits without an eviction; pods evicted for room are not brought back before the next
-request; what leaves is suspended to host memory unless `then` says otherwise (`absent` is the
-published rule).
+last pod back, and arrivals that find a leased pod count into the first bin; a prewarm is done by
+the control loop, at most 32 a period, up to a period early, on the node from which the function
+starts soonest, and only where all of them fit without an eviction, else a period later; pods
+evicted for room are not brought back before the next request; what leaves is suspended to host
+memory unless `then` says otherwise (`absent` is the published rule).
 """
 
 from collections.abc import Sequence
@@ -37,15 +37,14 @@ from inferx.policy import (
     Bool,
     ClusterView,
     FunctionId,
-    NodeId,
     PolicyBundle,
     Promote,
     Retain,
     Tier,
-    Want,
     plain,
 )
 from inferx.policy.keep_alive.fixed_ttl import sink_tier
+from inferx.policy.prewarm.bringing import bring_up
 
 __all__ = ["HybridHistogram", "bundle"]
 
@@ -54,6 +53,8 @@ MARGIN = 0.1
 LEAST_VARIATION = 2.0
 OUT_OF_BOUNDS = 0.5
 PERIOD_NS = 30 * NS_PER_S
+MOVES = 32
+"""Pods brought back a period, at most."""
 
 
 @dataclass(slots=True)
@@ -118,6 +119,10 @@ class HybridHistogram:
         if at is not Tier.HBM:
             return Retain(FOREVER_NS, Tier.ABSENT)
         self._grow(len(view.functions.specs))
+        pods = view.pods
+        if bool((pods.leased_slots[pods.function == function] > 0).any()):
+            # Another pod serves: the function is not idle yet.
+            return Retain(self.windows_ns(function)[1], self.then)
         if self._back[function]:
             since = int(self._idle_ns[function])
             return Retain(max(0, since + int(self._tail_ns[function]) - view.now_ns), self.then)
@@ -134,13 +139,9 @@ class HybridHistogram:
         due: Bool = (self._idle_ns >= 0) & (self._head_ns > 0) & ~self._back
         due &= (idle + PERIOD_NS > self._head_ns) & (idle < self._tail_ns)
         due &= functions.ready + functions.starting == 0
-        moves: list[Promote] = []
-        for f in np.flatnonzero(due).tolist():
-            function = FunctionId(f)
-            node = _soonest(function, view)
-            self._back[f] = True
-            if node is not None:
-                moves.append(Promote(function, node, Tier.HBM))
+        moves = bring_up(np.flatnonzero(due).tolist(), view, moves=MOVES)
+        for move in moves:
+            self._back[move.function] = True
         return moves
 
     def _grow(self, functions: int) -> None:
@@ -153,16 +154,6 @@ class HybridHistogram:
             self._tail_ns = np.append(self._tail_ns, np.zeros(more, np.int64))
             self._counted = np.append(self._counted, np.zeros(more, np.int64))
             self._back = np.append(self._back, np.zeros(more, np.bool_))
-
-
-def _soonest(function: FunctionId, view: ClusterView) -> NodeId | None:
-    """Return the node that has room for a pod and starts it soonest; ties to the lowest."""
-    spec = view.spec(function)
-    want = Want(function, spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type)
-    nodes = np.unique(view.gpus.node[view.fits(want)])
-    if not len(nodes):
-        return None
-    return NodeId(int(nodes[view.node_restore_ns(function)[nodes].argmin()]))
 
 
 def bundle(bins: int = 240, bin_s: float = 60.0, then: str = "dram") -> PolicyBundle:

@@ -208,3 +208,41 @@ def test_all_functions_due_are_found_at_once(heads):
         if since >= 0 and head and head * MINUTE_NS < idle + MINUTE_NS // 2:
             due += [f] if idle < (head + 1) * MINUTE_NS else []
     assert [move.function for move in learner.promote(view, stream(1, "t"))] == due
+
+
+def test_pods_that_come_back_together_find_room_together():
+    c = cluster([function("a", 60, 800), function("b", 60, 800)], nodes=1, gpus=1)
+    learner = load_bundle("hybrid-histogram").keep_alive
+    view = ClusterView(c, snapshots=True)
+    learner.retain(FunctionId(0), Tier.HBM, view)
+    learner.retain(FunctionId(1), Tier.HBM, view)
+    learner._head_ns[:], learner._tail_ns[:] = MINUTE_NS, 60 * MINUTE_NS
+    c.now_ns = 2 * MINUTE_NS
+    back = [Promote(FunctionId(0), NodeId(0), Tier.HBM)]
+    assert list(learner.promote(view, stream(1, "t"))) == back
+    add(c, 0, 0, [0])
+    assert list(learner.promote(view, stream(1, "t"))) == []
+    # The one that found no room comes back when there is some.
+    c.release_gpus(c.pods[0])
+    assert list(learner.promote(view, stream(1, "t"))) == [
+        Promote(FunctionId(1), NodeId(0), Tier.HBM)
+    ]
+
+
+def test_a_function_is_not_idle_while_another_pod_serves():
+    life = Life()
+    life.serve()
+    life.after(30)
+    life.serve()
+    busy = add(life.c, 0, 0, [0])
+    busy.leased_slots = 1
+    life.c.touch(busy)
+    since_ns = int(life.learner._idle_ns[0])
+    life.after(30)
+    tail_ns = life.learner.windows_ns(FunctionId(0))[1]
+    assert life.learner.retain(FunctionId(0), Tier.HBM, life.view) == Retain(tail_ns, Tier.DRAM)
+    assert life.learner._idle_ns[0] == since_ns
+    busy.leased_slots = 0
+    life.c.touch(busy)
+    life.learner.retain(FunctionId(0), Tier.HBM, life.view)
+    assert life.learner._idle_ns[0] == life.c.now_ns
