@@ -29,8 +29,8 @@ from inferx.policy import (
     Tier,
     Want,
 )
-from inferx.policy.eviction.host_memory import tiers_of
-from inferx.policy.eviction.walks import walks
+from inferx.policy.parts.host_memory import tiers_of
+from inferx.policy.parts.walks import walks
 
 __all__ = [
     "BestFit",

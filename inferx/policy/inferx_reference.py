@@ -52,7 +52,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding
 from inferx.policy.eviction.lru_prefix import LruPrefix
-from inferx.policy.eviction.slot_books import SlotBooks
+from inferx.policy.parts.slot_books import SlotBooks
 
 __all__ = [
     "EagerStandby",

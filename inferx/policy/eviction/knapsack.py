@@ -25,8 +25,8 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.policy import MIB, ClusterView, Defer, Evict, PolicyBundle, Want, plain
-from inferx.policy.eviction.host_memory import roomy_nodes, tiers_of
-from inferx.policy.eviction.victims import cheapest_plan
+from inferx.policy.parts.host_memory import roomy_nodes, tiers_of
+from inferx.policy.parts.victims import cheapest_plan
 
 __all__ = ["MinimumCostVictims", "bundle"]
 

@@ -13,7 +13,7 @@ victims. A rung is stepped on only where those above make no room.
 What a victim costs is the expected time that its function waits for it, in microseconds: the
 probability that it is asked for within `horizon_s`, one for a busy pod, times the estimated start
 from where its state goes, or elsewhere on rung 3. Costs of a plan are added and the least is taken,
-see `victims`; no function is left with fewer ready pods than its `min_replica`, and a pod that has
+see `parts.victims`; no function is left with fewer ready pods than its `min_replica`, and a pod that has
 been ready for less than `grace_s` is not drained.
 
 Differs from what a ladder could be: requests in service are not moved, for the kernel drains a pod
@@ -43,10 +43,10 @@ from inferx.policy import (
     Want,
     plain,
 )
-from inferx.policy.eviction.coming_back import back_s, below
-from inferx.policy.eviction.covering import cover, items_of, rows_of
-from inferx.policy.eviction.host_memory import roomy_nodes, tiers_of
-from inferx.policy.eviction.victims import Plan, cheapest_plan
+from inferx.policy.parts.coming_back import back_s, below
+from inferx.policy.parts.covering import cover, items_of, rows_of
+from inferx.policy.parts.host_memory import roomy_nodes, tiers_of
+from inferx.policy.parts.victims import Plan, cheapest_plan
 
 __all__ = ["Ladder", "bundle"]
 

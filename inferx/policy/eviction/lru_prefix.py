@@ -30,8 +30,8 @@ from inferx.policy import (
     Want,
     plain,
 )
-from inferx.policy.eviction.prefixes import NEVER, first_room, kth_room
-from inferx.policy.eviction.slot_books import Free, SlotBooks, slices_of, slots_of
+from inferx.policy.parts.prefixes import NEVER, first_room, kth_room
+from inferx.policy.parts.slot_books import Free, SlotBooks, slices_of, slots_of
 
 __all__ = ["LruPrefix", "bundle"]
 

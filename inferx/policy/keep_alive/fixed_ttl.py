@@ -13,25 +13,13 @@ published rule, which has no such tier).
 
 from dataclasses import replace
 
-from inferx.policy import NS_PER_S, PolicyBundle, Tier, plain
+from inferx.policy import NS_PER_S, PolicyBundle, plain
 from inferx.policy.basics import FixedHold
+from inferx.policy.parts.sinks import sink_tier
 
-__all__ = ["SINKS", "bundle", "sink_tier"]
+__all__ = ["bundle"]
 
-SINKS: dict[str, Tier] = {"dram": Tier.DRAM, "nvme": Tier.NVME, "absent": Tier.ABSENT}
-"""Where a pod that leaves its GPU may go, as settings call it."""
 _MOST_S = 366 * 86_400
-
-
-def sink_tier(then: str) -> Tier:
-    """Return the tier that a setting names.
-
-    Raises:
-        ValueError: It names none.
-    """
-    if then not in SINKS:
-        raise ValueError(f"then is {then!r}; expected one of {', '.join(SINKS)}")
-    return SINKS[then]
 
 
 def bundle(hold_s: float = 600.0, then: str = "dram") -> PolicyBundle:

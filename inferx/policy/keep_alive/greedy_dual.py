@@ -39,8 +39,8 @@ from inferx.policy import (
     plain,
 )
 from inferx.policy.compose import RankedEviction
-from inferx.policy.keep_alive.fixed_ttl import sink_tier
-from inferx.policy.keep_alive.used import FOR_EVER, Departures, Uses, back_s_per_gib, in_turn
+from inferx.policy.parts.departures import FOR_EVER, Departures, Uses, back_s_per_gib, in_turn
+from inferx.policy.parts.sinks import sink_tier
 
 __all__ = ["GreedyDual", "bundle"]
 

@@ -43,8 +43,8 @@ from inferx.policy import (
     Tier,
     plain,
 )
-from inferx.policy.keep_alive.fixed_ttl import sink_tier
-from inferx.policy.prewarm.bringing import bring_up
+from inferx.policy.parts.bringing import bring_up
+from inferx.policy.parts.sinks import sink_tier
 
 __all__ = ["HybridHistogram", "bundle"]
 

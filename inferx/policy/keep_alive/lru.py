@@ -15,7 +15,7 @@ from dataclasses import replace
 from inferx.policy import FOREVER_NS, PolicyBundle, Tier, plain
 from inferx.policy.basics import FixedHold
 from inferx.policy.compose import LeastRecentlyUsed, RankedEviction
-from inferx.policy.keep_alive.fixed_ttl import sink_tier
+from inferx.policy.parts.sinks import sink_tier
 
 __all__ = ["bundle"]
 

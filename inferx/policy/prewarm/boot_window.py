@@ -20,8 +20,8 @@ from numpy.random import Generator
 
 from inferx.core.events import LoadReported
 from inferx.policy import F64, I64, NS_PER_S, ClusterView, Demote, PolicyBundle, Promote, plain
-from inferx.policy.prewarm.bringing import bring_up
-from inferx.policy.prewarm.start_times import StartTimes
+from inferx.policy.parts.bringing import bring_up
+from inferx.policy.parts.start_times import StartTimes
 
 __all__ = ["EDGES", "BootWindow", "bundle", "law", "odds"]
 

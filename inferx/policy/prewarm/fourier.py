@@ -28,8 +28,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from inferx.policy import F64, NS_PER_S, ClusterView, Demote, PolicyBundle, Promote, plain
-from inferx.policy.prewarm.bringing import bring_up, pods_short
-from inferx.policy.prewarm.counts import PeriodCounts
+from inferx.policy.parts.bringing import bring_up, pods_short
+from inferx.policy.parts.counts import PeriodCounts
 
 __all__ = ["FourierPrewarm", "bundle", "extrapolate"]
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.policy import F64, NS_PER_S, ClusterView, Demote, PolicyBundle, Promote, plain
-from inferx.policy.prewarm.bringing import bring_up, pods_short
-from inferx.policy.prewarm.counts import PeriodCounts
+from inferx.policy.parts.bringing import bring_up, pods_short
+from inferx.policy.parts.counts import PeriodCounts
 
 __all__ = ["HoltWinters", "HoltWintersPrewarm", "bundle"]
 

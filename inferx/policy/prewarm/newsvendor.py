@@ -19,8 +19,8 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.policy import F64, I32, NS_PER_S, ClusterView, Demote, PolicyBundle, Promote, plain
-from inferx.policy.prewarm.bringing import bring_up
-from inferx.policy.prewarm.start_times import StartTimes
+from inferx.policy.parts.bringing import bring_up
+from inferx.policy.parts.start_times import StartTimes
 
 __all__ = ["NewsvendorBuffer", "bundle", "fractile"]
 

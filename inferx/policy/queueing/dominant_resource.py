@@ -29,7 +29,7 @@ from inferx.policy import (
     Want,
     plain,
 )
-from inferx.policy.queueing.weights import parse_weights
+from inferx.policy.parts.weights import parse_weights
 
 __all__ = ["DominantResource", "bundle"]
 

@@ -32,8 +32,8 @@ from inferx.policy import (
     plain,
 )
 from inferx.policy.basics import FixedHold
-from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests, within_room
+from inferx.policy.parts.load_window import LoadWindow
+from inferx.policy.parts.room import ForRequests, within_room
 
 __all__ = ["LoadPlanner", "bundle"]
 

@@ -33,8 +33,8 @@ from inferx.policy import (
     plain,
 )
 from inferx.policy.basics import FixedHold, pods_needed
-from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import ForRequests, within_room
+from inferx.policy.parts.load_window import LoadWindow
+from inferx.policy.parts.room import ForRequests, within_room
 
 __all__ = ["ErlangScaler", "bundle", "erlang_c", "fewest_pods"]
 

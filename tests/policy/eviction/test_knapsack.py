@@ -13,7 +13,7 @@ from inferx.core.rng import stream
 from inferx.core.view import ClusterView
 from inferx.load import LoadError, load_bundle
 from inferx.policy import Defer, Evict, GpuId, PodId, Tier
-from inferx.policy.eviction.victims import cheapest_plan
+from inferx.policy.parts.victims import cheapest_plan
 
 HALF = GIB // 2
 

@@ -15,7 +15,7 @@ from inferx.core.types import LeaseId, RouterId
 from inferx.core.view import ClusterView
 from inferx.load import LoadError, load_bundle
 from inferx.policy import Defer, Evict, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.policy.eviction.coming_back import back_s, below
+from inferx.policy.parts.coming_back import back_s, below
 
 S = 10**9
 NO_VICTIMS = Defer("no victims suffice")

@@ -11,7 +11,7 @@ from inferx.core.rng import stream
 from inferx.core.view import ClusterView
 from inferx.load import load_bundle
 from inferx.policy import Evict, GpuId
-from inferx.policy.eviction.walks import walks
+from inferx.policy.parts.walks import walks
 
 
 def naive_walk(asked, view, rows, node):

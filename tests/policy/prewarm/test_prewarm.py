@@ -16,13 +16,13 @@ from inferx.core.types import RouterId
 from inferx.core.view import ClusterView
 from inferx.load import load_bundle
 from inferx.policy import NS_PER_S, FunctionId, NodeId, Promote, Tier
+from inferx.policy.parts.bringing import bring_up, pods_short
+from inferx.policy.parts.counts import PeriodCounts
+from inferx.policy.parts.start_times import StartTimes
 from inferx.policy.prewarm.boot_window import EDGES, law, odds
-from inferx.policy.prewarm.bringing import bring_up, pods_short
-from inferx.policy.prewarm.counts import PeriodCounts
 from inferx.policy.prewarm.fourier import extrapolate
 from inferx.policy.prewarm.holt_winters import HoltWinters
 from inferx.policy.prewarm.newsvendor import fractile
-from inferx.policy.prewarm.start_times import StartTimes
 from inferx.sim.driver import simulate
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import make_trace

@@ -17,8 +17,8 @@ from inferx.core.types import FunctionId, NodeId, RouterId
 from inferx.core.units import GIB
 from inferx.core.view import ClusterView
 from inferx.load import load_bundle
+from inferx.policy.parts.weights import parse_weights
 from inferx.policy.queueing.virtual_token_counter import bundle as counter_bundle
-from inferx.policy.queueing.weights import parse_weights
 
 
 def queueing(name, **settings):

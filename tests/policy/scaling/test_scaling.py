@@ -14,9 +14,9 @@ from inferx.core.types import RouterId
 from inferx.core.view import ClusterView
 from inferx.load import load_bundle
 from inferx.policy import NS_PER_S, Defer, Evict, FunctionId
+from inferx.policy.parts.load_window import LoadWindow
+from inferx.policy.parts.room import within_room
 from inferx.policy.scaling.erlang import erlang_c, fewest_pods
-from inferx.policy.scaling.load import LoadWindow
-from inferx.policy.scaling.room import within_room
 
 
 def report(functions, inside, *, arrivals=None, window_s=1.0):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from inferx.policy import I64, ClusterView, Want
-from inferx.policy.eviction.host_memory import suspended_on
-from inferx.policy.eviction.prefixes import NEVER, first_room, kth_room
+from inferx.policy.parts.host_memory import suspended_on
+from inferx.policy.parts.prefixes import NEVER, first_room, kth_room
 
 __all__ = ["walks"]
 

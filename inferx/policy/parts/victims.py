@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inferx.policy import F64, I64, Bool, ClusterView, GpuId, Want
-from inferx.policy.eviction.covering import Item, above, cover, items_of, rows_of
+from inferx.policy.parts.covering import Item, above, cover, items_of, rows_of
 
 __all__ = ["Plan", "cheapest_plan"]
 

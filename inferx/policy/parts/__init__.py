@@ -1,0 +1,1 @@
+"""What several policies share. No policy lies here; no part imports one."""
