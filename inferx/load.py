@@ -154,11 +154,15 @@ def load_rule(spec: str) -> PackingRule:
 
 
 def _raised_by(error: ValueError, factory: Callable[..., object]) -> bool:
-    """Tell whether the function raised it itself, in a `raise` of its own."""
+    """Tell whether it is a word on a setting: raised by the function itself, or by shipped code."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
-    return at is not None and at.tb_frame.f_code is getattr(factory, "__code__", None)
+    if at is None:
+        return False
+    module = str(at.tb_frame.f_globals.get("__name__", ""))
+    own = at.tb_frame.f_code is getattr(factory, "__code__", None)
+    return own or module.startswith(f"{shipped.__name__}.")
 
 
 def _as_annotated(spec: str, name: str, value: Setting, wanted: object) -> Setting:

@@ -13,8 +13,8 @@ victims. A rung is stepped on only where those above make no room.
 What a victim costs is the expected time that its function waits for it, in microseconds: the
 probability that it is asked for within `horizon_s`, one for a busy pod, times the estimated start
 from where its state goes, or elsewhere on rung 3. Costs of a plan are added and the least is taken,
-see `parts.victims`; no function is left with fewer ready pods than its `min_replica`, and a pod that has
-been ready for less than `grace_s` is not drained.
+see `parts.victims`; no function is left with fewer ready pods than its `min_replica`, and a pod
+that has been ready for less than `grace_s` is not drained.
 
 Differs from what a ladder could be: requests in service are not moved, for the kernel drains a pod
 before it leaves; places for pods of rung 3 are looked for, not reserved; a suspended pod that makes

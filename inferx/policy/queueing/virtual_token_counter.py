@@ -11,7 +11,8 @@ most 2 max(w_in L, w_out M), with inputs of at most L tokens and M tokens in ser
 Differs: output tokens are charged when the request ends, not as they are generated, and the bound
 is on what has been charged; M is counted over all slots, inputs and outputs, for the memory of the
 pods is not seen; ties go to the request that came first; each function is a queue of its own, and
-pods are wanted in the order of age. Where nobody counts tokens, all counters are equal and the
+pods are wanted in the order of age; several gateways that share one object keep one account, and
+the bound is of one queue alone. Where nobody counts tokens, all counters are equal and the
 order is that of age.
 """
 

@@ -12,7 +12,8 @@ Differs: every request costs 1, for its length is not known when it comes; sever
 at once, and one begins when a slot falls free; V does not follow an ideal server in real time,
 hence the bound of 1994, not that of 1993; a request that is refused or cancelled while it waits
 gives its place to its tenant's next one; each function is a queue of its own, and pods are wanted
-in the order of age.
+in the order of age; several gateways that share one object keep one clock, and the bound is of one
+queue alone.
 """
 
 from collections.abc import Mapping, Sequence
