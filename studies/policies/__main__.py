@@ -1,10 +1,11 @@
 """The museum's table: writes docs/results/policies.md.
 
-    python -m studies.policies [--jobs 2] [--only azure-code] [--document]
+    python -m studies.policies [--jobs 2] [--only azure-code] [--policy default] [--document]
 
 Needs INFERX_TRACE_DIR. Every case is one `inferx replay` of all shipped bundles over five seeds,
 with regret; then the bundles that come nearest to `default` are replayed on larger clusters, until
 they are as quick as `default` is on the case's own. Data lie in docs/results/data/policies-*.json.
+With `--policy` those alone are run, and take the place of their rows; a row tells its commit.
 """
 
 import argparse
@@ -60,11 +61,11 @@ def replay(words: Sequence[str], out: Path) -> tuple[list[dict], dict]:
     return summary["rows"], json.loads((out / "manifest.json").read_text())
 
 
-def kept(row: dict) -> dict:
-    """Return what the document needs of a row."""
+def kept(row: dict, commit: str) -> dict:
+    """Return what the document needs of a row, and the commit that made it."""
     names = ("policy", "seed", "arrived", "refused", "ttft_s", "cold_weighted_ttft_s", "regret")
     more = ("cold_start_ratio", "gpu_allocated_pct", "gpus", "result_sha256")
-    return {name: row.get(name) for name in (*names, *more)}
+    return {name: row.get(name) for name in (*names, *more)} | {"commit": commit}
 
 
 def needed(case: Case, rows: list[dict], trace: Path, jobs: int, scratch: Path) -> dict:
@@ -88,6 +89,19 @@ def needed(case: Case, rows: list[dict], trace: Path, jobs: int, scratch: Path) 
     return {"target_s": target, "default": base} | {p: found.get(p) for p in others[:CONTENDERS]}
 
 
+def refresh(case: Case, traces: Path, jobs: int, policies: Sequence[str]) -> None:
+    """Replay some policies of a case anew; their rows take the place of those that are kept."""
+    file = DATA / f"policies-{case.name}.json"
+    data = json.loads(file.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        trace = trace_of(case, traces, Path(folder))
+        words = arguments(case, str(trace), case.cluster, policies, jobs, "--regret")
+        rows, manifest = replay(words, Path(folder) / case.name)
+    stay = [row for row in data["rows"] if row["policy"] not in policies]
+    data["rows"] = stay + [kept(row, manifest["git"]["commit"]) for row in rows]
+    file.write_text(json.dumps(data, indent=1) + "\n")
+
+
 def run_case(case: Case, traces: Path, jobs: int) -> None:
     """Replay one case and keep its rows."""
     began = time.monotonic()
@@ -96,7 +110,7 @@ def run_case(case: Case, traces: Path, jobs: int) -> None:
         trace = trace_of(case, traces, scratch)
         words = arguments(case, str(trace), case.cluster, bundle_names(), jobs, "--regret")
         rows, manifest = replay(words, scratch / case.name)
-        rows = [kept(row) for row in rows]
+        rows = [kept(row, manifest["git"]["commit"]) for row in rows]
         gpus = needed(case, rows, trace, jobs, scratch)
     shown = ["inferx", *words]
     shown[2] = f"{case.name}.parquet" if case.served else f"$INFERX_TRACE_DIR/{case.trace}"
@@ -123,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", action="append", choices=[case.name for case in CASES])
+    parser.add_argument("--policy", action="append", choices=bundle_names())
     parser.add_argument("--document", action="store_true", help="from the data that are there")
     options = parser.parse_args()
     traces = os.environ.get("INFERX_TRACE_DIR")
@@ -132,7 +147,10 @@ def main() -> None:
         for case in CASES:
             if options.only is None or case.name in options.only:
                 print(case.name, flush=True)
-                run_case(case, Path(traces), options.jobs)
+                if options.policy:
+                    refresh(case, Path(traces), options.jobs, options.policy)
+                else:
+                    run_case(case, Path(traces), options.jobs)
     (RESULTS / "policies.md").write_text(document())
 
 

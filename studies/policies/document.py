@@ -132,12 +132,30 @@ def verdict(rows: list[dict], needed: dict) -> list[str]:
     return lines
 
 
+def made_at(rows: list[dict]) -> str:
+    """Return which commits made the rows: one, or the one of most and those of the others."""
+    by_commit: dict[str, list[str]] = {}
+    for row in rows:
+        made = by_commit.setdefault(row["commit"][:12], [])
+        if row["policy"] not in made:
+            made.append(row["policy"])
+    commits = sorted(by_commit, key=lambda commit: -len(by_commit[commit]))
+    others = [f"{_named(by_commit[commit])} at {commit}" for commit in commits[1:]]
+    return "; ".join([f"Made at commit {commits[0]}", *others]) + "."
+
+
 def section(case: Case, data: dict) -> list[str]:
     """Return one case's part of the document."""
+    weaker = {row["policy"] for row in data["rows"] if row["regret"]["bound"] != "prewarm"}
     return [
         f"## {case.title}",
         "",
         *verdict(data["rows"], data["gpus_needed"]),
+        *(
+            [f"- Of a weaker bound, for the program was not solved: {_named(sorted(weaker))}."]
+            * bool(weaker)
+        ),
+        f"- {made_at(data['rows'])}",
         "",
         *table(data["rows"]),
         "",
@@ -168,8 +186,9 @@ def document() -> str:
 Written by `python -m studies.policies`; simulated, not measured. Five seeds, which draw the
 functions' sizes, their popularity and the devices' times; all policies of a seed meet the same
 requests for the same functions. All start pods the same way, by the profile `{PROFILE}`, so that
-policies are compared and not mechanisms. Commit, versions, machine and date are in
-[data](data), one file a trace.
+policies are compared and not mechanisms. Commits, versions, machine and date are in
+[data](data), one file a trace. Larger clusters are made of nodes of four GPUs. Intervals are of one
+comparison each, not corrected for their number.
 
 - *Cold-weighted p99:* the 99th percentile of TTFT with each request weighed by how long its function
   had been silent, up to ten minutes: a busy stream's warm requests hardly count. Refused requests
