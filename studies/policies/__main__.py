@@ -28,7 +28,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 INFERX = (sys.executable, "-c", "from inferx.cli import main; main()")
 SEEDS = "1..5"
 CONTENDERS = 3
-LARGER = (20, 24, 32, 48)
+LARGER = (24, 32, 48)
 """GPUs that contenders are given, in turn."""
 
 
