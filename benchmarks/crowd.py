@@ -33,6 +33,7 @@ class Crowd:
         nodes = load_cluster(f"p5.48xlarge={gpus // 8}")
         self.cluster = c = Cluster(nodes, specs)
         self._rng = stream(seed, "crowd")
+        self._load = stream(seed, "load")
         self._next = 0
         for node in range(len(nodes)):
             c.set_schedulable(NodeId(node), yes=True)
@@ -45,9 +46,6 @@ class Crowd:
         for gpu in range(c.gpu_count):
             while gpu % 20 and self._starts(gpu):
                 pass
-        for at in range(1, _REPORTS):
-            for f in np.flatnonzero(self._rng.random(functions) < 0.1):
-                c.arrivals.learn(int(f), 1, at * NS_PER_S)
         c.fn_queued[:] = self._rng.random(functions) < 0.1
         self.view = ClusterView(c, snapshots=snapshots)
 
@@ -97,17 +95,23 @@ class Crowd:
             c.move(pod, ())
 
     def teach(self, bundle: PolicyBundle) -> None:
-        """Show those who learn two minutes of load: a tenth of the functions each second."""
-        rng = stream(1, "load")
-        functions = len(self.cluster.functions)
-        for at in range(1, _REPORTS):
-            some = np.flatnonzero(rng.random(functions) < 0.1)
-            ids = tuple(FunctionId(int(f)) for f in some)
-            ones = (1,) * len(ids)
-            load = LoadReported(
-                RouterId(0), NS_PER_S, ids, ones, (900,) * len(ids), (0,) * len(ids)
-            )
-            asked = LeaseAsked(RouterId(0), ids[0], 1, 0, at * NS_PER_S, at)
-            for observer in bundle.observers:
-                observer.observe(at * NS_PER_S, load)
-                observer.observe(at * NS_PER_S, asked)
+        """Show those who learn two minutes of load."""
+        self._load = stream(1, "load")
+        self.cluster.now_ns -= _REPORTS * NS_PER_S
+        for _ in range(_REPORTS):
+            self.second(bundle)
+
+    def second(self, bundle: PolicyBundle) -> None:
+        """Let a second pass, in which a tenth of the functions are asked for."""
+        c = self.cluster
+        c.now_ns += NS_PER_S
+        some = np.flatnonzero(self._load.random(len(c.functions)) < 0.1)
+        ids = tuple(FunctionId(int(f)) for f in some)
+        ones = (1,) * len(ids)
+        load = LoadReported(RouterId(0), NS_PER_S, ids, ones, (900,) * len(ids), (0,) * len(ids))
+        asked = LeaseAsked(RouterId(0), ids[0], 1, 0, c.now_ns, c.now_ns)
+        for f in ids:
+            c.arrivals.learn(f, 1, c.now_ns)
+        for observer in bundle.observers:
+            observer.observe(c.now_ns, load)
+            observer.observe(c.now_ns, asked)
