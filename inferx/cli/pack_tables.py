@@ -90,8 +90,7 @@ def _beside_optimum(rows: Sequence[PackRow]) -> Table:
     """Return one line a workload and policy: what it placed in the end, and the most that fits."""
     headings = ["placed", "% of all", "optimum", "% of all", "regret %"]
     table = _grid(
-        "Thousandths of a GPU placed in the end, and in an optimal packing of the same requests, "
-        "mean over seeds",
+        "Thousandths of GPUs placed in the end, and at most; mean over seeds",
         ["workload", "policy", "seeds", *headings],
     )
     groups: dict[tuple[str, str], list[PackRow]] = {}
