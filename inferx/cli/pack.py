@@ -12,31 +12,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import msgspec
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from inferx import __version__
 from inferx.cli.options import canonical_words, parse_seeds
+from inferx.cli.pack_tables import show_packing
 from inferx.core.errors import DescriptionError
 from inferx.load import load_rule
 from inferx.policy.packing import rules
 from inferx.policy.packing.published import PUBLISHED
 from inferx.sim.manifest import git_fact
-from inferx.sim.packing.curves import METRICS
+from inferx.sim.oracle.packing import PAIRS_LIMIT
 from inferx.sim.packing.experiment import (
     FGD_WORKLOADS,
-    SHOWN,
-    TITLES,
-    Compared,
     compare,
     document,
     read_published,
-    short_names,
 )
-from inferx.sim.packing.output import refuse_early, rows_of, write_pack
+from inferx.sim.packing.output import refuse_early, write_pack
 from inferx.sim.packing.runs import PackJob, PackPolicy, PackRun, run_jobs
 
 __all__ = ["pack"]
@@ -71,6 +66,12 @@ _MAX_JOBS: Final = 1_024
     "shuffled, then cloned at random up to 130 % of the GPUs.",
 )
 @click.option("--seed", default="42", show_default=True, metavar="SEEDS", help="3, 1..5 or 1,4,7.")
+@click.option(
+    "--optimum",
+    is_flag=True,
+    help="Also the most that could be placed of the same requests; for small lists: requests of "
+    f"GPUs times GPUs at most {PAIRS_LIMIT:,}.",
+)
 @click.option(
     "--experiment",
     type=click.Choice(["fgd"]),
@@ -117,7 +118,11 @@ def pack(ctx: click.Context, /, **given: Any) -> None:
     out: Path | None = given["out"]
     if out is not None:
         refuse_early(out, overwrite=given["overwrite"])
-    jobs = [PackJob(path, nodes, orders, seed, policies) for path in pods for seed in seeds]
+    jobs = [
+        PackJob(path, nodes, orders, seed, policies, given["optimum"])
+        for path in pods
+        for seed in seeds
+    ]
     began = time.monotonic()
     runs = _run(jobs, given["jobs"])
     wall_s = time.monotonic() - began
@@ -138,7 +143,7 @@ def pack(ctx: click.Context, /, **given: Any) -> None:
             },
             overwrite=given["overwrite"],
         )
-    _show(runs, compared, out, as_json=given["as_json"])
+    show_packing(runs, compared, out, as_json=given["as_json"])
 
 
 def _below_traces(path: Path) -> str:
@@ -232,68 +237,3 @@ def _watching(total: int) -> Generator[Callable[[int, str], None]]:
             bar.update(task, completed=done, description=what)
 
         yield tell
-
-
-def _show(
-    runs: Sequence[PackRun], compared: list[Compared] | None, out: Path | None, *, as_json: bool
-) -> None:
-    if as_json:
-        told: dict[str, object] = {"runs": rows_of(runs)}
-        if compared is not None:
-            told["compared"] = [
-                {
-                    "workload": one.workload,
-                    "policy": one.policy,
-                    "metric": one.metric,
-                    "seeds": one.seeds,
-                    "max_difference_percent": one.most,
-                }
-                for one in compared
-            ]
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
-        return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for metric in METRICS:
-        console.print(_table(runs, metric) if compared is None else _beside(compared, metric))
-    if out is not None:
-        console.print(f"{out / 'curves.csv'}", highlight=False, soft_wrap=True)
-
-
-def _grid(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
-    for heading in headings:
-        text = heading in {"workload", "policy"}
-        table.add_column(heading, justify="left" if text else "right", no_wrap=True)
-    return table
-
-
-def _table(runs: Sequence[PackRun], metric: str) -> Table:
-    """Return one line a workload and policy."""
-    loads = SHOWN[metric]
-    table = _grid(TITLES[metric], ["workload", "policy", "seeds", *map(str, loads)])
-    groups: dict[tuple[str, str], list[PackRun]] = {}
-    for run in runs:
-        groups.setdefault((run.workload, run.policy), []).append(run)
-    middle = np.mean if metric == "alloc" else np.median
-    shown = short_names([run.workload for run in runs])
-    for (workload, policy), some in groups.items():
-        curve = middle(np.array([run.curves.of(metric) for run in some]), axis=0)
-        cells = ["-" if np.isnan(curve[load]) else f"{curve[load]:.2f}" for load in loads]
-        table.add_row(shown[workload], policy, str(len(some)), *cells)
-    return table
-
-
-def _beside(compared: Sequence[Compared], metric: str) -> Table:
-    """Return one line a workload and policy: ours, below it the published, if it differs."""
-    loads = SHOWN[metric]
-    headings = ["workload", "policy", "seeds", *map(str, loads), "max diff."]
-    table = _grid(TITLES[metric] + "; published below", headings)
-    shown = short_names([one.workload for one in compared])
-    for one in compared:
-        if one.metric == metric:
-            ours = [f"{one.ours[load]:.2f}" for load in loads]
-            theirs = [f"{one.theirs[load]:.2f}" for load in loads]
-            workload = shown[one.workload]
-            table.add_row(workload, one.policy, str(one.seeds), *ours, f"{one.most:.2f}")
-            table.add_row("", "published", "", *theirs, "", style="dim")
-    return table

@@ -84,6 +84,62 @@ def test_orders_decide_who_comes_and_who_wins_ties(lists, good):
     assert rows(lists / "o")[0]["25"] == "25.00"
 
 
+@pytest.fixture
+def tight(tmp_path):
+    """Two GPUs, and pods that best fit puts where a later one would have gone."""
+    (tmp_path / "tight.csv").write_text(
+        "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n"
+        + "".join(f"p{i},0,0,1,{milli}\n" for i, milli in enumerate((500, 300, 700, 500)))
+    )
+    (tmp_path / "two.csv").write_text("sn,cpu_milli,memory_mib,gpu,model\nn0,9000,9000,2,A\n")
+    orders = write_orders(
+        tmp_path / "orders.npz", tight__1__pods=[0, 1, 2, 3], tight__1__node_rank=[0]
+    )
+    return ("pack", tmp_path / "tight.csv", "--nodes", tmp_path / "two.csv", "--orders", orders,
+            "--seed", 1, "--policy", "best-fit")  # fmt: skip
+
+
+def test_optimum_stands_beside_each_rule(tight, good):
+    # 500 + 300 and 700, and no room for another 500; at best 500 + 500 and 300 + 700.
+    policies = ("--policy", "clean-best-fit")
+    for row in json.loads(good(*tight, *policies, "--optimum", "--json"))["runs"]:
+        assert (row["placed_milli"], row["placed_percent"]) == (1500, 75.0)
+        assert (row["optimum_milli"], row["optimum_percent"]) == (2000, 100.0)
+        assert row["regret_percent"] == 25.0
+    lines = good(*tight, *policies, "--optimum").splitlines()[-2:]
+    assert [line.split() for line in lines] == [
+        ["tight", policy, "1", "1500", "75.00", "2000", "100.00", "25.00"]
+        for policy in ("best-fit", "clean-best-fit")
+    ]
+
+
+def test_without_optimum_nothing_tells_of_one(tight, good):
+    assert "optim" not in good(*tight)
+    row = json.loads(good(*tight, "--json"))["runs"][0]
+    assert "regret_percent" not in row
+    assert row["placed_milli"] == 1500
+
+
+def test_optimum_of_pods_without_gpus_is_nothing_and_nobody_falls_short(tight, good):
+    pods = tight[1]
+    pods.write_text("name,cpu_milli,memory_mib,num_gpu,gpu_milli\na,1,1,0,0\nb,1,1,0,0\n")
+    words = (*tight[:4], *tight[6:])  # Without the orders, which name more rows.
+    row = json.loads(good(*words, "--optimum", "--json"))["runs"][0]
+    assert (row["placed"], row["optimum_milli"], row["regret_percent"]) == (2, 0, 0.0)
+
+
+def test_optimum_of_a_long_list_is_one_line(tight, call, tmp_path):
+    (tmp_path / "two.csv").write_text(
+        "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{i},9,9,8,A\n" for i in range(18))
+    )
+    words = (*tight[:4], *tight[6:], "--optimum", "--out", tmp_path / "out")
+    status, out, err = call(*words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "requests of GPUs at 144 GPUs" in err
+    assert "expected at most 4,000" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_own_orders_are_the_same_each_time_and_for_any_number_of_jobs(lists, good):
     (lists / "more.csv").write_text(
         PODS.replace(",gpu_spec", "")

@@ -1,7 +1,7 @@
 """The least misses of a cache of equal slots: throw out what is wanted again last.
 
 Exact where every function takes the same room and every start costs the same; the sized and priced
-problem is bounded by `keep_alive`.
+problem is bounded by `sized_cache`, and by `keep_alive` for pods that serve over time.
 
 Source: Belady, A study of replacement algorithms for a virtual-storage computer, IBM Systems
 Journal 5(2), 1966 (MIN).
@@ -13,7 +13,7 @@ import numpy as np
 
 from inferx.core.types import I64
 
-__all__ = ["least_misses"]
+__all__ = ["least_misses", "next_use"]
 
 
 def least_misses(keys: I64, slots: int) -> int:
@@ -22,7 +22,7 @@ def least_misses(keys: I64, slots: int) -> int:
     Every use enters the cache. Cost: O(uses log slots).
     """
     assert slots > 0, "a use needs a slot"
-    following = _next_use(keys)
+    following = next_use(keys)
     inside: dict[int, int] = {}
     """Key -> its next use."""
     farthest: list[tuple[int, int]] = []
@@ -42,7 +42,7 @@ def least_misses(keys: I64, slots: int) -> int:
     return misses
 
 
-def _next_use(keys: I64) -> I64:
+def next_use(keys: I64) -> I64:
     """Return each use's next of the same key; of the last, a number beyond all, of its own."""
     uses = len(keys)
     following = uses + np.arange(uses, dtype=np.int64)

@@ -4,7 +4,8 @@ A request asks for slices of equal size on different GPUs of one node, and for h
 is not placed waits; the order of arrival is forgotten, so no rule that keeps it does better.
 
 Source: the assignment form of the multiple knapsack problem (Martello and Toth, Knapsack Problems,
-1990, chapter 6), with GPUs as knapsacks, solved by HiGHS's branch and bound.
+1990, chapter 6), with GPUs as knapsacks and equal requests as one kind, solved by HiGHS's
+branch and bound.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from inferx.core.types import I64, Bool
 from inferx.core.units import MILLI_PER_GPU
-from inferx.sim.oracle.solver import SolverError, scipy
+from inferx.sim.oracle.solver import SolverError, scipy, silent
 
 __all__ = ["PAIRS_LIMIT", "Requests", "most_milli_placed"]
 
@@ -60,46 +61,80 @@ def most_milli_placed(
         raise ValueError(f"{pairs:,} pairs of request and GPU; expected at most {PAIRS_LIMIT:,}")
     if not pairs:
         return 0
-    nodes, gpus = len(node_gpus), len(gpu_node)
+    kinds, times = _kinds(requests)
+    count, nodes, gpus = len(times), len(node_gpus), len(gpu_node)
     optimize, sparse = scipy()
-    # Columns: each request on each node, then each request on each GPU.
-    one_node = sparse.hstack(
+    # Columns: how many of each kind on each node, then slices of each kind on each GPU.
+    per_gpu = count * gpus
+    at_most = sparse.hstack(
         [
             sparse.kron(sparse.eye(count), np.ones((1, nodes))),
-            sparse.csr_array((count, pairs)),
+            sparse.csr_array((count, per_gpu)),
         ]
     )
     gpus_of_node = (gpu_node == np.arange(nodes)[:, None]).astype(float)
-    # On a node, as many of its GPUs as slices.
+    # On a node, as many slices as its requests have.
     slices = sparse.hstack(
         [
-            -sparse.kron(sparse.diags(requests.gpus.astype(float)), sparse.eye(nodes)),
+            -sparse.kron(sparse.diags(kinds.gpus.astype(float)), sparse.eye(nodes)),
             sparse.kron(sparse.eye(count), gpus_of_node),
         ]
+    )
+    # On a GPU, one slice of each of its node's requests. That is enough: slices that are dealt out
+    # in turn, one GPU full after another, never give a request two of the same GPU.
+    several = sparse.diags((kinds.gpus > 1).astype(float))
+    different = sparse.hstack(
+        [-sparse.kron(several, gpus_of_node.T), sparse.kron(several, sparse.eye(gpus))]
     )
     compute = sparse.hstack(
         [
             sparse.csr_array((gpus, count * nodes)),
-            sparse.kron(requests.milli.astype(float)[None, :], sparse.eye(gpus)),
+            sparse.kron(kinds.milli.astype(float)[None, :], sparse.eye(gpus)),
         ]
     )
     rules = [
-        optimize.LinearConstraint(one_node, -np.inf, 1),
+        optimize.LinearConstraint(at_most, -np.inf, times),
         optimize.LinearConstraint(slices, 0, 0),
+        optimize.LinearConstraint(different, -np.inf, 0),
         optimize.LinearConstraint(compute, -np.inf, MILLI_PER_GPU),
     ]
     for resource in range(node_host.shape[1]):
-        host = sparse.kron(requests.host[:, resource].astype(float)[None, :], sparse.eye(nodes))
-        padded = sparse.hstack([host, sparse.csr_array((nodes, pairs))])
+        host = sparse.kron(kinds.host[:, resource].astype(float)[None, :], sparse.eye(nodes))
+        padded = sparse.hstack([host, sparse.csr_array((nodes, per_gpu))])
         rules.append(optimize.LinearConstraint(padded, -np.inf, node_host[:, resource]))
-    worth = np.repeat(requests.gpus * requests.milli, nodes).astype(float)
-    found = optimize.milp(
-        np.concatenate([-worth, np.zeros(pairs)]),
-        integrality=np.ones(len(worth) + pairs),
-        bounds=optimize.Bounds(0, np.concatenate([requests.allowed.ravel(), np.ones(pairs)])),
-        constraints=rules,
-        options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
-    )
+    worth = np.repeat(kinds.gpus * kinds.milli, nodes).astype(float)
+    most = np.concatenate([(kinds.allowed * times[:, None]).ravel(), np.repeat(times, gpus)])
+    with silent():
+        found = optimize.milp(
+            np.concatenate([-worth, np.zeros(per_gpu)]),
+            integrality=np.ones(len(worth) + per_gpu),
+            bounds=optimize.Bounds(0, most),
+            constraints=rules,
+            options={"time_limit": time_limit_s, "mip_rel_gap": 0.0},
+        )
     if found.status != 0:
         raise SolverError(f"packing of {pairs:,} pairs of request and GPU: {found.message}")
     return round(-float(found.fun))
+
+
+def _kinds(requests: Requests) -> tuple[Requests, I64]:
+    """Return requests that differ, and how often each comes: equal ones are one integer variable.
+
+    Told apart, they would be tried in every order.
+    """
+    columns = [
+        requests.gpus[:, None],
+        requests.milli[:, None],
+        requests.host,
+        requests.allowed.astype(np.int64),
+    ]
+    _, first, times = np.unique(
+        np.concatenate(columns, axis=1), axis=0, return_index=True, return_counts=True
+    )
+    kinds = Requests(
+        gpus=requests.gpus[first],
+        milli=requests.milli[first],
+        host=requests.host[first],
+        allowed=requests.allowed[first],
+    )
+    return kinds, times.astype(np.int64)

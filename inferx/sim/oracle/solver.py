@@ -1,6 +1,11 @@
 """Sparse linear programs, built a row at a time and solved by HiGHS (through scipy)."""
 
+import ctypes
+import os
+import sys
 from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
@@ -10,7 +15,7 @@ import numpy as np
 from inferx.core.errors import InferXError
 from inferx.core.types import F64
 
-__all__ = ["Program", "SolverError", "scipy"]
+__all__ = ["Program", "SolverError", "scipy", "silent"]
 
 _SLACK: Final = 1e-6
 """HiGHS meets constraints to 1e-7; what it reports is lowered by a share that covers it."""
@@ -23,6 +28,27 @@ class SolverError(InferXError):
 def scipy() -> tuple[Any, Any]:
     """Return scipy's `optimize` and `sparse`: loaded when first used, and without types."""
     return import_module("scipy.optimize"), import_module("scipy.sparse")
+
+
+@contextmanager
+def silent() -> Generator[None]:
+    """Keep what C code prints off the process's standard output.
+
+    HiGHS's branch and bound prints a line of its own whenever it mends a solution, whatever it is
+    told, and JSON on standard output would end in it.
+    """
+    sys.stdout.flush()
+    libc = ctypes.CDLL(None)
+    libc.fflush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _floats() -> "array[float]":

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from inferx.core.errors import InferXError
+from inferx.core.units import MILLI_PER_GPU
 from inferx.sim.aside import make_aside, put_in_place
 from inferx.sim.manifest import facts_of, git_fact, versions
 from inferx.sim.packing.curves import LOADS, METRICS
@@ -32,10 +33,11 @@ class PackOutputError(InferXError):
     """A directory that cannot be written as asked."""
 
 
-class PackRow(msgspec.Struct, frozen=True, kw_only=True):
+class PackRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run. None where no arrival came at that load.
 
-    Percent are of all GPUs (`alloc`), and of what is idle of them (`frag_ratio`).
+    Percent are of all GPUs (`alloc`, `placed`, `optimum`), of what is idle of them (`frag_ratio`),
+    and of the optimum (`regret`). What belongs to the optimum is there if that was asked for.
     """
 
     workload: str
@@ -43,10 +45,15 @@ class PackRow(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     arrivals: int
     placed: int
+    placed_milli: int
+    placed_percent: float
     alloc_percent_at_100: float | None
     alloc_percent_at_130: float | None
     frag_ratio_percent_at_100: float | None
     frag_ratio_percent_at_130: float | None
+    optimum_milli: int | None = None
+    optimum_percent: float | None = None
+    regret_percent: float | None = None
 
 
 def rows_of(runs: Sequence[PackRun]) -> list[PackRow]:
@@ -63,13 +70,27 @@ def rows_of(runs: Sequence[PackRun]) -> list[PackRow]:
             seed=run.seed,
             arrivals=run.arrivals,
             placed=run.placed,
+            placed_milli=run.placed_milli,
+            placed_percent=_percent(run.placed_milli, run.gpus * MILLI_PER_GPU),
             alloc_percent_at_100=at(run, "alloc", 100),
             alloc_percent_at_130=at(run, "alloc", 130),
             frag_ratio_percent_at_100=at(run, "frag_ratio", 100),
             frag_ratio_percent_at_130=at(run, "frag_ratio", 130),
+            optimum_milli=run.optimum_milli,
+            optimum_percent=None
+            if run.optimum_milli is None
+            else _percent(run.optimum_milli, run.gpus * MILLI_PER_GPU),
+            regret_percent=None
+            if run.optimum_milli is None
+            else _percent(run.optimum_milli - run.placed_milli, run.optimum_milli),
         )
         for run in runs
     ]
+
+
+def _percent(part: int, whole: int) -> float:
+    """Return 0 of nothing: where nothing can be placed, nobody falls short."""
+    return 100 * part / whole if whole else 0.0
 
 
 def curves_csv(runs: Sequence[PackRun]) -> str:

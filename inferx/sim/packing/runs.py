@@ -24,6 +24,7 @@ from inferx.policy.packing.shapes import NodeState
 from inferx.sim.packing.columns import ColumnChooser
 from inferx.sim.packing.curves import Curves
 from inferx.sim.packing.lists import NodeList, PodList, read_nodes, read_pods
+from inferx.sim.packing.optimum import optimum_milli
 from inferx.sim.packing.orders import OrderFile, draw_order
 from inferx.sim.packing.replay import Chooser, PublishedChooser, pack
 
@@ -44,22 +45,26 @@ class PackPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PackJob:
-    """One workload under one seed, under each of the policies."""
+    """One workload under one seed, under each of the policies; beside them an optimum, or not."""
 
     pods: Path
     nodes: Path
     orders: Path | None
     seed: int
     policies: tuple[PackPolicy, ...]
+    optimum: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackRun:
     """One policy's result.
 
     Attributes:
         arrivals: Pods that arrived.
         placed: Pods that found a place.
+        placed_milli: Thousandths of a GPU that they took.
+        gpus: Of the cluster.
+        optimum_milli: The most that could be placed of all that arrived; None if nobody asked.
     """
 
     workload: str
@@ -68,6 +73,9 @@ class PackRun:
     curves: Curves
     arrivals: int
     placed: int
+    placed_milli: int
+    gpus: int
+    optimum_milli: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,8 @@ def _run(job: PackJob) -> Iterator[PackRun]:
     rows: list[int] = order.pods.tolist()
     arrivals = [known.pods.shapes[row] for row in rows]
     rank = order.rank.tolist()
+    # First, for it refuses long lists.
+    optimum = optimum_milli(arrivals, known.nodes.states) if job.optimum else None
     for policy in job.policies:
 
         def at_work(nodes: list[NodeState], policy: PackPolicy = policy) -> Chooser:
@@ -138,5 +148,15 @@ def _run(job: PackJob) -> Iterator[PackRun]:
             return ColumnChooser(policy.make(), nodes, known.measure.typical, rng)
 
         done = pack(arrivals, known.nodes.states, rank, at_work, known.measure)
-        placed = sum(node >= 0 for node in done.nodes)
-        yield PackRun(known.pods.name, policy.name, job.seed, done.curves, len(arrivals), placed)
+        taken = [p.gpus * p.milli for p, at in zip(arrivals, done.nodes, strict=True) if at >= 0]
+        yield PackRun(
+            workload=known.pods.name,
+            policy=policy.name,
+            seed=job.seed,
+            curves=done.curves,
+            arrivals=len(arrivals),
+            placed=len(taken),
+            placed_milli=sum(taken),
+            gpus=known.nodes.gpu_count,
+            optimum_milli=optimum,
+        )

@@ -1,11 +1,13 @@
+import os
 from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inferx.sim.oracle.packing import Requests, most_milli_placed
+from inferx.sim.oracle.solver import silent
 
 
 def tried(asks, node_gpus, node_host):
@@ -43,7 +45,12 @@ ASKS = st.lists(
 )
 
 
+EITHER = (True, True)
+
+
 @settings(max_examples=40)
+@example([(2, 500, 0, EITHER), (1, 1000, 0, EITHER)], 0, 2, 1)  # Not both slices on one GPU.
+@example([(2, 350, 1, EITHER)] * 3 + [(1, 600, 1, EITHER)] * 2, 1, 2, 4)
 @given(ASKS, st.integers(0, 2), st.integers(1, 2), st.integers(1, 9))
 def test_the_optimum_is_the_best_of_all_that_could_be_done(asks, first, second, host):
     requests = Requests(
@@ -56,6 +63,28 @@ def test_the_optimum_is_the_best_of_all_that_could_be_done(asks, first, second, 
         requests, node_gpus=np.array([first, second]), node_host=np.array([[host], [host]])
     )
     assert found == tried(asks, [first, second], [host, host])
+
+
+def test_many_equal_requests_fill_every_gpu():
+    milli = np.repeat([350, 300, 270], 40)
+    requests = Requests(
+        gpus=np.ones(120, np.int64),
+        milli=milli,
+        host=np.zeros((120, 0), np.int64),
+        allowed=np.ones((120, 1), np.bool_),
+    )
+    most = most_milli_placed(
+        requests, node_gpus=np.array([20]), node_host=np.zeros((1, 0), np.int64)
+    )
+    assert most == 20 * (2 * 350 + 300)
+
+
+def test_nothing_but_ours_is_printed(capfd):
+    print("before")
+    with silent():
+        os.write(1, b"a solver's own line")
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
 
 
 def test_what_is_not_small_is_refused():

@@ -40,6 +40,7 @@ def run(workload: str, seed: int, policies: tuple[str, ...]):
         orders=folder / "orders.npz",
         seed=seed,
         policies=tuple(PackPolicy(name, None) for name in policies),
+        optimum=False,
     )
     return [one for some in run_jobs([job]) for one in some]
 
