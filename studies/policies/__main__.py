@@ -33,12 +33,13 @@ LARGER = (24, 32, 48)
 
 
 def trace_of(case: Case, traces: Path, scratch: Path) -> Path:
-    """Return the file to replay; a generated one is made first."""
-    if not case.served:
+    """Return the file to replay; one that is cut or generated is made first."""
+    if not case.made:
         return traces / case.trace
     made = scratch / f"{case.name}.parquet"
     if not made.exists():
-        command = [*INFERX, "trace", "servegen", str(traces / case.trace), *case.served]
+        what, *options = case.made
+        command = [*INFERX, "trace", what, str(traces / case.trace), *options]
         subprocess.run([*command, "-o", str(made)], check=True, stdout=subprocess.DEVNULL)
     return made
 
@@ -113,10 +114,11 @@ def run_case(case: Case, traces: Path, jobs: int) -> None:
         rows = [kept(row, manifest["git"]["commit"]) for row in rows]
         gpus = needed(case, rows, trace, jobs, scratch)
     shown = ["inferx", *words]
-    shown[2] = f"{case.name}.parquet" if case.served else f"$INFERX_TRACE_DIR/{case.trace}"
+    shown[2] = f"{case.name}.parquet" if case.made else f"$INFERX_TRACE_DIR/{case.trace}"
     command = " ".join(word if "$" in word else shlex.quote(word) for word in shown)
-    if case.served:
-        make = " ".join(["inferx trace servegen", f"$INFERX_TRACE_DIR/{case.trace}", *case.served])
+    if case.made:
+        what, *options = case.made
+        make = " ".join(["inferx trace", what, f"$INFERX_TRACE_DIR/{case.trace}", *options])
         command = f"{make} -o {case.name}.parquet\n{command}"
     data = {
         "command": command,

@@ -21,7 +21,7 @@ class Case:
         cluster: The cluster of the table.
         options: How its requests become functions.
         node: A node of four GPUs, of which larger clusters are made.
-        served: Arguments of `inferx trace servegen` that make the trace from a folder.
+        made: Words of `inferx trace` that make what is replayed out of it: the command, its options.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Case:
     cluster: str
     options: tuple[str, ...]
     node: str
-    served: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
     def larger(self, gpus: int, folder: Path) -> Path:
         """Write a cluster of so many GPUs, in nodes of four, and return its file."""
@@ -42,11 +42,12 @@ class Case:
 CASES = (
     Case(
         "gentd26",
-        "Alibaba GenAI 2026: 86 image models, 23 days, on 16 L40S",
+        "Alibaba GenAI 2026, image models: the eighth to the tenth of its 23 days, on 16 L40S",
         "gentd26/lora_request_trace.csv",
         "g6e.12xlarge=4",
         ("--functions", "auto:diffusion"),
         _L40S,
+        ("transform", "--cut", "604800:864000"),
     ),
     Case(
         "azure-conv",
@@ -80,6 +81,6 @@ CASES = (
         "p5.48xlarge=2",
         ("--functions", "auto"),
         _HALF,
-        ("--cut", "79200:82800", "--scale", "0.25", "--seed", "1"),
+        ("servegen", "--cut", "79200:82800", "--scale", "0.25", "--seed", "1"),
     ),
 )
