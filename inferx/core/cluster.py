@@ -58,9 +58,6 @@ class Cluster:
         self.node_host_open: I64 = self.node_host_total.copy()
         self.node_nvme_total: I64 = np.array([n.nvme_bytes for n in nodes], np.int64)
         self.node_nvme_free: I64 = self.node_nvme_total.copy()
-        self.hbm_open = int(self.gpu_hbm_open.sum())
-        self.milli_open = int(self.gpu_milli_open.sum())
-        self.host_open = int(self.node_host_open.sum())
         self.node_schedulable: Bool = np.zeros(len(nodes), np.bool_)
         self.node_alive: Bool = np.zeros(len(nodes), np.bool_)
         platforms = sorted({node.platform for node in nodes})
@@ -201,19 +198,15 @@ class Cluster:
         assert not pod.claims
         assert not pod.holds_gpu
         self._shift(pod, 1, charged=False)
-        self._open_host(pod.node, -self._claimed_host(pod))
+        self.node_host_open[pod.node] -= self._claimed_host(pod)
         pod.claims = True
 
     def unclaim(self, pod: Pod) -> None:
         """Withdraw the promise."""
         assert pod.claims
         self._shift(pod, -1, charged=False)
-        self._open_host(pod.node, self._claimed_host(pod))
+        self.node_host_open[pod.node] += self._claimed_host(pod)
         pod.claims = False
-
-    def _open_host(self, node: NodeId, amount: int) -> None:
-        self.node_host_open[node] += amount
-        self.host_open += amount
 
     def _claimed_host(self, pod: Pod) -> int:
         return max(0, self.functions[pod.function].host_bytes - pod.host_charged)
@@ -224,8 +217,6 @@ class Cluster:
         for gpu in pod.gpus:
             self.gpu_milli_open[gpu] -= milli
             self.gpu_hbm_open[gpu] -= hbm
-            self.hbm_open -= hbm
-            self.milli_open -= milli
             if charged:
                 self.gpu_milli_charged[gpu] += milli
                 self.gpu_hbm_charged[gpu] += hbm
@@ -235,7 +226,7 @@ class Cluster:
         """Set what a pod is charged of its node's host memory to `amount` bytes."""
         delta = amount - pod.host_charged
         self.node_host_charged[pod.node] += delta
-        self._open_host(pod.node, -delta)
+        self.node_host_open[pod.node] -= delta
         pod.host_charged = amount
         self.columns.host_bytes[pod.row] = amount
         assert self.node_host_charged[pod.node] <= self.node_host_total[pod.node], "host memory"
@@ -307,9 +298,6 @@ class Cluster:
         host_open = self.node_host_total - host - host_claimed
         assert np.array_equal(milli_open, self.gpu_milli_open), "INV-1: open milli"
         assert np.array_equal(hbm_open, self.gpu_hbm_open), "INV-1: open HBM"
-        assert self.hbm_open == self.gpu_hbm_open.sum()
-        assert self.milli_open == self.gpu_milli_open.sum()
-        assert self.host_open == self.node_host_open.sum()
         assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
         assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"
         assert np.array_equal(host, self.node_host_charged), "INV-1: charged host memory"

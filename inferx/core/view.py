@@ -26,7 +26,7 @@ from inferx.core.types import (
     Tier,
     Want,
 )
-from inferx.core.units import GIB, MILLI_PER_GPU
+from inferx.core.units import GIB
 
 __all__ = ["ClusterView", "Trial"]
 
@@ -36,8 +36,6 @@ class ClusterView:
 
     __slots__ = (
         "_c",
-        "_hbm_total",
-        "_host_total",
         "_moved_gib",
         "_snapshots",
         "_start_table",
@@ -52,8 +50,6 @@ class ClusterView:
         """Look at `cluster`; `snapshots` says whether starts may use them."""
         self._c = cluster
         self._snapshots = snapshots
-        self._hbm_total = max(1, int(cluster.gpu_hbm_total.sum()))
-        self._host_total = max(1, int(cluster.node_host_total.sum()))
         tiers, specs = (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM), cluster.functions
         self._moved_gib: F64 = np.array(
             [[moved_bytes(spec, tier) / GIB for spec in specs] for tier in tiers]
@@ -70,18 +66,6 @@ class ClusterView:
     def now_ns(self) -> int:
         """The present instant."""
         return self._c.now_ns
-
-    @property
-    def gpu_free_share(self) -> float:
-        """Share of all GPUs that is neither charged nor promised: memory or compute, the less."""
-        c = self._c
-        milli = c.milli_open / (MILLI_PER_GPU * max(1, c.gpu_count))
-        return min(c.hbm_open / self._hbm_total, milli)
-
-    @property
-    def host_free_share(self) -> float:
-        """Share of all host memory that is neither charged nor promised."""
-        return self._c.host_open / self._host_total
 
     @property
     def pods(self) -> PodTable:
