@@ -374,15 +374,17 @@ class HostMemoryMarket:
         f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
         order = f[np.argsort(-(benefit / np.maximum(need, 1))[f], kind="stable")]
         displaced = False
+        there = np.flatnonzero(pods.standby | coming)
+        whose, where = pods.function[there], pods.node[there]
         for f in order[:MOVES].tolist():
             function = FunctionId(f)
             tiers = view.node_tier(function)
             ok = (lanes > 0) & (tiers >= int(Tier.REMOTE))
-            mine = pods.function == f
-            ok[pods.node[mine & (pods.standby | coming)]] = False
+            ok[where[whose == f]] = False
             fits = ok & (spare >= need[f])
             if fits.any():
-                node = int(np.lexsort((-spare, -tiers, ~fits))[0])
+                nearest = fits & (tiers == tiers.max(where=fits, initial=0))
+                node = int(np.where(nearest, spare, -np.inf).argmax())
                 spare[node] -= need[f]
                 lanes[node] -= 1
                 moves.append(Promote(function, NodeId(node), Tier.DRAM))
