@@ -193,6 +193,7 @@ comparison each, not corrected for their number.
 - *Cold-weighted p99:* the 99th percentile of TTFT with each request weighed by how long its function
   had been silent, up to ten minutes: a busy stream's warm requests hardly count. Refused requests
   count, at their time-out. Policies are sorted by it. [Definitions](../metrics.md).
+- *TTFT p99* is over finished requests: a policy that refuses most looks quick (see its last column).
 - *Times `default`'s:* geometric mean over seeds of the ratio to `default`, paired by seed, with its
   95 % interval; **bold** where the interval leaves out 1.
 - *Regret:* mean response time over a lower bound that no policy could beat, even one that knows the
