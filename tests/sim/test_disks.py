@@ -155,9 +155,7 @@ def test_lost_node_comes_back_with_an_empty_disk():
 def test_mechanism_without_snapshots_leaves_nothing_on_the_disk():
     scenario = next(one for one in SCENARIOS if one.name == "nothing prepared")
     run, record = simulated(scenario, profile=load_profile("safetensors"), prepared="remote")
-    assert run.scheduler.cluster.nvme.any(), (
-        "the scheduler, told to use snapshots, believes in them"
-    )
+    assert not run.scheduler.cluster.remote.any(), "nothing was prepared that nothing restores"
     assert not any(span.state == "snapshot" for span in record.spans)
 
 
