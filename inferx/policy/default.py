@@ -18,8 +18,7 @@ start makes those who come meanwhile wait `t + r t^2 / 2` in all. From that foll
 A pod that has been wanted for longer than `patience_s` gets room by draining the least busy pods.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -30,87 +29,30 @@ from inferx.policy import (
     I32,
     I64,
     NS_PER_S,
-    Bool,
     ClusterView,
     Defer,
-    Demote,
     Evict,
     Explanation,
-    FunctionId,
     GpuId,
-    NodeId,
     Place,
     PodId,
-    PodState,
     PolicyBundle,
-    Promote,
     Tier,
     Want,
 )
 from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, OnDemand
 from inferx.policy.compose import BestFit, RankedEviction, Scored
+from inferx.policy.parts.host_market import HostMemoryMarket
+from inferx.policy.parts.waiting import RARELY_PER_S, copies_of, far_s, ready_s, starts_s, waiting_s
 
-__all__ = ["CheapestRoom", "HostMemoryMarket", "PlaceOrEvict", "SoonestReady", "Worth", "bundle"]
+__all__ = ["CheapestRoom", "PlaceOrEvict", "SoonestReady", "Worth", "bundle"]
 
-BESIDE = 0.1
-"""Share of a start that each other one under way on its node adds to it."""
-COPY_AGAIN = 0.3
-"""What one more copy in host memory is worth, of the one before: the chance that it is needed."""
-MOVES = 24
-"""Copies looked at a period: what keeps the decision under a millisecond on a large cluster."""
-RARELY_PER_S = 1.0 / 86_400
-"""Rate of a function that nobody has asked for yet: once a day."""
-LOOK_AGAIN_NS = 60 * NS_PER_S
-"""Rates change slowly: where nothing else changed, the market is looked at again so often."""
-RESERVE = 0.05
-"""Share of host memory that copies leave to live pods."""
-YEAR_S = 366 * 86_400.0
-MOST_FAILURES = 16
-"""Copies that failed in a row after which the wait no longer grows: 18 hours."""
-SWAP = 2.0
-"""A copy displaces another only if it is worth this many times more: moves cost, too."""
-
-_STARTING = np.zeros(len(PodState), np.bool_)
-_STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
-
+_YEAR_S = 366 * 86_400.0
 
 _NO_HOST_MEMORY = Defer("no host memory")
 
 
-def waiting_s(rate: F64, start_s: F64) -> F64:
-    """Return how long those who come during one start wait in all, the first one included."""
-    total: F64 = start_s * (1.0 + 0.5 * rate * start_s)
-    return total
-
-
-def _starts_s(view: ClusterView, source: Tier) -> F64:
-    """Start-up time of every function from a tier, the best group's. Shape (functions,)."""
-    best: F64 = view.starts_ns(source).min(axis=0) / NS_PER_S
-    return best
-
-
-def _far_s(view: ClusterView) -> F64:
-    """Start-up time of every function without a copy in host memory. Shape (functions,).
-
-    From where its state does lie: what no start ever came from is an estimate that nobody corrects.
-    """
-    nodes = view.nodes
-    below = np.where(
-        nodes.remote_snapshots.any(axis=0),
-        _starts_s(view, Tier.REMOTE),
-        _starts_s(view, Tier.ABSENT),
-    )
-    return np.where(nodes.snapshots.any(axis=0), _starts_s(view, Tier.NVME), below)
-
-
-def _copies(view: ClusterView) -> I64:
-    """Suspended pods of each function, those on their way there included. Shape (functions,)."""
-    pods = view.pods
-    there = pods.standby | ((pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0))
-    return np.bincount(pods.function[there], minlength=len(view.functions.specs))
-
-
-def _host_spare(want: Want, view: ClusterView) -> I64:
+def host_spare(want: Want, view: ClusterView) -> I64:
     """Return what each node's host memory has beyond the want's need. Shape (nodes,)."""
     pods = view.pods
     spare: I64 = view.nodes.host_bytes_free - want.host_bytes
@@ -118,25 +60,6 @@ def _host_spare(want: Want, view: ClusterView) -> I64:
     there = pods.node[pods.standby & (pods.function == want.function)]
     spare[there] = view.nodes.host_bytes_free[there]
     return spare
-
-
-def _ready_s(function: FunctionId, view: ClusterView) -> F64:
-    """Expected seconds to ready on each GPU. Shape (gpus,).
-
-    Starts on one GPU go one after another; those on other GPUs of its node share its links.
-    """
-    pods, node = view.pods, view.gpus.node
-    alone = view.node_restore_ns(function) / NS_PER_S
-    starting = np.flatnonzero(_STARTING[pods.state] & (pods.gpu[:, 0] >= 0))
-    if not len(starting):
-        return alone[node]
-    beside = np.bincount(pods.node[starting], minlength=len(alone))
-    ready: F64 = (alone * (1.0 + BESIDE * beside))[node]
-    # Few GPUs have a start under way: the queues are added there alone.
-    gpu = pods.gpu[starting].ravel()
-    gpu = gpu[gpu >= 0]
-    np.add.at(ready, gpu, alone[node[gpu]])
-    return ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +72,7 @@ class SoonestReady:
         A ratio, for what counts is how many times later: on a scale of seconds all GPUs would look
         alike to a start that takes a minute, and it would queue behind others on the fullest.
         """
-        ready = np.maximum(_ready_s(want.function, view), 1e-9)
+        ready = np.maximum(ready_s(want.function, view), 1e-9)
         best = float(ready.min(where=view.fits(want), initial=np.inf))
         if best == np.inf:
             return np.zeros(len(ready))
@@ -174,12 +97,12 @@ class Worth:
         as long as the way back. Shape (rows of view.pods,) each.
         """
         rate = np.maximum(view.functions.arrivals_per_s, RARELY_PER_S)
-        near, far = _starts_s(view, Tier.DRAM), _far_s(view)
+        near, far = starts_s(view, Tier.DRAM), far_s(view)
         returns = rate * waiting_s(rate, near)
         suspended = self.outlook_s * returns + near
         # A killed pod without a copy comes from disk until one was made; that takes about twice
         # as long as it takes to read it.
-        exposed_s = np.where(_copies(view) > 0, 0.0, np.minimum(2.0 * far, self.outlook_s))
+        exposed_s = np.where(copies_of(view) > 0, 0.0, np.minimum(2.0 * far, self.outlook_s))
         killed = self.outlook_s * returns
         killed += exposed_s * rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
         pods = view.pods
@@ -232,7 +155,7 @@ class CheapestRoom:
         hbm, milli, host = hbm[order], milli[order], pods.host_bytes[rows]
         need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
         need_milli = want.milli_gpu - gpus.milli_free[at]
-        need_host = (-_host_spare(want, view))[gpus.node[at]]
+        need_host = (-host_spare(want, view))[gpus.node[at]]
         first = np.concatenate(([True], at[1:] != at[:-1]))
         begin = np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))
 
@@ -248,7 +171,7 @@ class CheapestRoom:
         alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= need_host)
         price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
-        price += waiting * _ready_s(want.function, view)[at]
+        price += waiting * ready_s(want.function, view)[at]
         best = int(price.argmin())
         if price[best] == np.inf:
             return None
@@ -271,7 +194,7 @@ class CheapestRoom:
             gpus = (GpuId(gpu),)
         killed, suspended = self.worth.losses_s(view)
         pods = view.pods
-        spare = int(_host_spare(want, view)[view.gpus.node[gpus[0]]])
+        spare = int(host_spare(want, view)[view.gpus.node[gpus[0]]])
         leave: list[tuple[PodId, Tier]] = []
         for row in victims.tolist():
             state = int(view.functions.device_bytes[pods.function[row]])
@@ -294,7 +217,7 @@ class PlaceOrEvict:
         if isinstance(free, Defer) or want.node >= 0 or want.gpus > 1:
             return free
         waiting = max(1, int(view.functions.queued[want.function]))
-        here = waiting * float(_ready_s(want.function, view)[free.gpus[0]])
+        here = waiting * float(ready_s(want.function, view)[free.gpus[0]])
         # Nobody can be ready sooner than the nearest node alone.
         if here <= waiting * float(view.node_restore_ns(want.function).min()) / NS_PER_S:
             return free
@@ -306,128 +229,6 @@ class PlaceOrEvict:
     def explain(self, want: Want, view: ClusterView) -> Explanation:
         """Say how free GPUs scored."""
         return self.scored.explain(want, view)
-
-
-@dataclass(slots=True)
-class HostMemoryMarket:
-    """Fills host memory with the copies that are worth their bytes; the least worth make room.
-
-    Attributes:
-        lanes: Copies under way on a node at once, at most.
-        outlook_s: How long a copy is expected to stay.
-        waits: Chance that somebody waits for the link that a copy comes over.
-    """
-
-    lanes: int
-    outlook_s: float
-    waits: float
-    _settled: tuple[int, bytes, bytes] | None = None
-    """When nothing was worth moving, and what memory and copies were then."""
-    _asked: list[int] = field(default_factory=list[int])
-    """Functions that copies were asked for last time."""
-    _failed: dict[int, int] = field(default_factory=dict[int, int])
-    """How often in a row a function's copy did not come: some mechanisms cannot make any."""
-    _not_before_ns: dict[int, int] = field(default_factory=dict[int, int])
-
-    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
-        """Return demotions where memory runs short, and the promotions worth their bytes."""
-        now = view.now_ns // LOOK_AGAIN_NS
-        held = view.nodes.host_bytes_free.tobytes(), view.functions.standby.tobytes()
-        if self._settled == (now, *held):
-            return ()
-        moves = self._trade(view)
-        self._settled = None if moves else (now, *held)
-        return moves
-
-    def _trade(self, view: ClusterView) -> list[Promote | Demote]:
-        functions, nodes, pods = view.functions, view.nodes, view.pods
-        rate = np.maximum(functions.arrivals_per_s, RARELY_PER_S)
-        near, far = _starts_s(view, Tier.DRAM), _far_s(view)
-        saved = rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
-        need = functions.host_bytes + functions.device_bytes
-        density = saved / np.maximum(need, 1)
-        copies = _copies(view)
-        # Of several copies of a function, the last one is what a byte is sold for.
-        density *= COPY_AGAIN ** np.maximum(copies - 1.0, 0.0)
-        spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
-        rows = np.flatnonzero(pods.standby)
-        rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
-        moves: list[Promote | Demote] = []
-        if (spare < 0).any():
-            for row in rows.tolist():
-                node = int(pods.node[row])
-                if spare[node] < 0:
-                    gone = FunctionId(int(pods.function[row]))
-                    moves.append(Demote(gone, NodeId(node), Tier.DRAM))
-                    spare[node] += int(pods.host_bytes[row])
-        coming = (pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0)
-        lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
-        lanes[~nodes.schedulable] = 0
-        benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
-        # Seconds that others wait for the bytes on the link: about as long as reading them takes.
-        worth_it = (benefit > self.waits * far) & (copies < len(spare))
-        self._learn_failures(copies, view.now_ns)
-        for missed, until_ns in self._not_before_ns.items():
-            worth_it[missed] &= view.now_ns >= until_ns
-        largest = spare.max(where=lanes > 0, initial=0)
-        # Most passes find memory full: then only those without any copy are looked at.
-        f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
-        order = f[np.argsort(-(benefit / np.maximum(need, 1))[f], kind="stable")]
-        displaced = False
-        there = np.flatnonzero(pods.standby | coming)
-        whose, where = pods.function[there], pods.node[there]
-        for f in order[:MOVES].tolist():
-            function = FunctionId(f)
-            tiers = view.node_tier(function)
-            ok = (lanes > 0) & (tiers >= int(Tier.REMOTE))
-            ok[where[whose == f]] = False
-            fits = ok & (spare >= need[f])
-            if fits.any():
-                nearest = fits & (tiers == tiers.max(where=fits, initial=0))
-                node = int(np.where(nearest, spare, -np.inf).argmax())
-                spare[node] -= need[f]
-                lanes[node] -= 1
-                moves.append(Promote(function, NodeId(node), Tier.DRAM))
-                self._asked.append(f)
-            elif not copies[f] and not displaced:
-                displaced = True
-                moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
-        return moves
-
-    def _learn_failures(self, copies: I64, now_ns: int) -> None:
-        """Wait twice as long each time that a copy which was asked for is not there."""
-        for f in self._asked:
-            if copies[f]:
-                self._failed.pop(f, None)
-                self._not_before_ns.pop(f, None)
-            else:
-                self._failed[f] = min(self._failed.get(f, 0) + 1, MOST_FAILURES)
-                self._not_before_ns[f] = now_ns + NS_PER_S * 2 ** self._failed[f]
-        self._asked.clear()
-
-    def _displaced(
-        self, function: int, view: ClusterView, density: F64, rows: I64, where: Bool, lack: F64
-    ) -> list[Demote]:
-        """Make room for a function that has no copy and is worth much more than those that have.
-
-        On the first node where enough leave; none where some already do, for it may be for this.
-        """
-        pods = view.pods
-        where = where.copy()
-        where[pods.node[pods.state == PodState.TERMINATING]] = False
-        lack = lack.copy()
-        leaving: dict[int, list[Demote]] = {}
-        for row in rows.tolist():
-            there, node = int(pods.function[row]), int(pods.node[row])
-            if density[function] < SWAP * density[there]:
-                break
-            if where[node]:
-                move = Demote(FunctionId(there), NodeId(node), Tier.DRAM)
-                leaving.setdefault(node, []).append(move)
-                lack[node] -= pods.host_bytes[row]
-                if lack[node] <= 0:
-                    return leaving[node]
-        return []
 
 
 def bundle(
@@ -452,8 +253,8 @@ def bundle(
         ValueError: A setting is out of its range.
     """
     for name, value, least, most in (
-        ("outlook_s", outlook_s, 0.0, YEAR_S),
-        ("host_outlook_s", host_outlook_s, 0.0, YEAR_S),
+        ("outlook_s", outlook_s, 0.0, _YEAR_S),
+        ("host_outlook_s", host_outlook_s, 0.0, _YEAR_S),
         ("waits", waits, 0.0, 1.0),
         ("patience_s", patience_s, 0.0, 1e9),
         ("period_s", period_s, 0.1, 3_600.0),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inferx.policy.default import RESERVE
+from inferx.policy.parts.host_market import RESERVE
 from studies.density.points import MECHANISMS, MODELS, NODES, TARGET_S
 
 BUSY_PCT = 80.0

@@ -210,7 +210,9 @@ comparison each, not corrected for their number.
   a minute on average, `default` comes within a few percent of what no policy could beat; where it
   takes half a second, one start of six seconds in three requests is several times the bound. Much of
   that distance is not to be had: the bounds know the future, let fractions of pods stay, give every
-  start the links to itself and the fastest jitter, and forget which GPU is whose.
+  start the links to itself and the fastest jitter, and forget which GPU is whose. They also serve
+  each request alone: that those who share a pod slow each other is most of the regret on ServeGen and
+  Mooncake, where `default`'s mean wait is a small part of its response time.
 - *A policy that turns requests away* can have a lower p99 over those that it serves: `dedicated`.
 - *Overload.* Where more is asked for at once than fits, `default` serves those asked for most first:
   more good requests an hour than `plain`, and a longer tail.

@@ -25,15 +25,9 @@ from inferx.policy import (
     Promote,
     Tier,
 )
-from inferx.policy.default import (
-    CheapestRoom,
-    HostMemoryMarket,
-    SoonestReady,
-    Worth,
-    _far_s,
-    _ready_s,
-    waiting_s,
-)
+from inferx.policy.default import CheapestRoom, SoonestReady, Worth
+from inferx.policy.parts.host_market import HostMemoryMarket
+from inferx.policy.parts.waiting import far_s, ready_s, waiting_s
 
 
 def learn_starts(c, *, resume_s, restore_s):
@@ -78,7 +72,7 @@ def test_gpus_rank_by_the_starts_before_theirs(seed):
             on = sum(gpu in pod.gpus for pod in pods)
             beside = sum(pod.node == node for pod in pods)
             ready.append(alone[node] * (1 + on + 0.1 * beside))
-        assert _ready_s(FunctionId(f), view) == pytest.approx(ready)
+        assert ready_s(FunctionId(f), view) == pytest.approx(ready)
         fitting = [ready[gpu] for gpu in np.flatnonzero(view.fits(want(c, f)))]
         best = min(fitting, default=0.0)
         score = SoonestReady().score(want(c, f), view)
@@ -114,7 +108,7 @@ def crowd(data):
 def loop_cheapest(w, view, worth):
     """Every GPU's victims by worth a share until there is room, or one alone; the least price."""
     pods, gpus, cost = view.pods, view.gpus, worth.cost(view)
-    ready, best = _ready_s(w.function, view), None
+    ready, best = ready_s(w.function, view), None
     for g in range(len(gpus.node)):
         rows = [r for r in np.flatnonzero(pods.idle) if pods.gpu[r, 0] == g]
         share = {
@@ -323,7 +317,7 @@ def test_a_function_starts_from_where_its_state_lies():
         view.starts_ns(tier)[0, f] / 1e9
         for f, tier in enumerate((Tier.NVME, Tier.REMOTE, Tier.ABSENT))
     ]
-    assert _far_s(view).tolist() == loop
+    assert far_s(view).tolist() == loop
 
 
 def test_a_victim_without_a_snapshot_is_suspended_rather_than_snapshotted():

@@ -1,0 +1,159 @@
+"""Copies in host memory, bought and sold at what they save and cost in waiting. Ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+
+from inferx.policy import (
+    F64,
+    I64,
+    NS_PER_S,
+    Bool,
+    ClusterView,
+    Demote,
+    FunctionId,
+    NodeId,
+    PodState,
+    Promote,
+    Tier,
+)
+from inferx.policy.parts.waiting import RARELY_PER_S, copies_of, far_s, starts_s, waiting_s
+
+__all__ = ["RESERVE", "HostMemoryMarket"]
+
+COPY_AGAIN = 0.3
+"""What one more copy in host memory is worth, of the one before: the chance that it is needed."""
+MOVES = 24
+"""Copies looked at a period: what keeps the decision under a millisecond on a large cluster."""
+LOOK_AGAIN_NS = 60 * NS_PER_S
+"""Rates change slowly: where nothing else changed, the market is looked at again so often."""
+RESERVE = 0.05
+"""Share of host memory that copies leave to live pods."""
+MOST_FAILURES = 16
+"""Copies that failed in a row after which the wait no longer grows: 18 hours."""
+SWAP = 2.0
+"""A copy displaces another only if it is worth this many times more: moves cost, too."""
+
+
+@dataclass(slots=True)
+class HostMemoryMarket:
+    """Fills host memory with the copies that are worth their bytes; the least worth make room.
+
+    Attributes:
+        lanes: Copies under way on a node at once, at most.
+        outlook_s: How long a copy is expected to stay.
+        waits: Chance that somebody waits for the link that a copy comes over.
+    """
+
+    lanes: int
+    outlook_s: float
+    waits: float
+    _settled: tuple[int, bytes, bytes] | None = None
+    """When nothing was worth moving, and what memory and copies were then."""
+    _asked: list[int] = field(default_factory=list[int])
+    """Functions that copies were asked for last time."""
+    _failed: dict[int, int] = field(default_factory=dict[int, int])
+    """How often in a row a function's copy did not come: some mechanisms cannot make any."""
+    _not_before_ns: dict[int, int] = field(default_factory=dict[int, int])
+
+    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
+        """Return demotions where memory runs short, and the promotions worth their bytes."""
+        now = view.now_ns // LOOK_AGAIN_NS
+        held = view.nodes.host_bytes_free.tobytes(), view.functions.standby.tobytes()
+        if self._settled == (now, *held):
+            return ()
+        moves = self._trade(view)
+        self._settled = None if moves else (now, *held)
+        return moves
+
+    def _trade(self, view: ClusterView) -> list[Promote | Demote]:
+        functions, nodes, pods = view.functions, view.nodes, view.pods
+        rate = np.maximum(functions.arrivals_per_s, RARELY_PER_S)
+        near, far = starts_s(view, Tier.DRAM), far_s(view)
+        saved = rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
+        need = functions.host_bytes + functions.device_bytes
+        density = saved / np.maximum(need, 1)
+        copies = copies_of(view)
+        # Of several copies of a function, the last one is what a byte is sold for.
+        density *= COPY_AGAIN ** np.maximum(copies - 1.0, 0.0)
+        spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
+        rows = np.flatnonzero(pods.standby)
+        rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
+        moves: list[Promote | Demote] = []
+        if (spare < 0).any():
+            for row in rows.tolist():
+                node = int(pods.node[row])
+                if spare[node] < 0:
+                    gone = FunctionId(int(pods.function[row]))
+                    moves.append(Demote(gone, NodeId(node), Tier.DRAM))
+                    spare[node] += int(pods.host_bytes[row])
+        coming = (pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0)
+        lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
+        lanes[~nodes.schedulable] = 0
+        benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
+        # Seconds that others wait for the bytes on the link: about as long as reading them takes.
+        worth_it = (benefit > self.waits * far) & (copies < len(spare))
+        self._learn_failures(copies, view.now_ns)
+        for missed, until_ns in self._not_before_ns.items():
+            worth_it[missed] &= view.now_ns >= until_ns
+        largest = spare.max(where=lanes > 0, initial=0)
+        # Most passes find memory full: then only those without any copy are looked at.
+        f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
+        order = f[np.argsort(-(benefit / np.maximum(need, 1))[f], kind="stable")]
+        displaced = False
+        there = np.flatnonzero(pods.standby | coming)
+        whose, where = pods.function[there], pods.node[there]
+        for f in order[:MOVES].tolist():
+            function = FunctionId(f)
+            tiers = view.node_tier(function)
+            ok = (lanes > 0) & (tiers >= int(Tier.REMOTE))
+            ok[where[whose == f]] = False
+            fits = ok & (spare >= need[f])
+            if fits.any():
+                nearest = fits & (tiers == tiers.max(where=fits, initial=0))
+                node = int(np.where(nearest, spare, -np.inf).argmax())
+                spare[node] -= need[f]
+                lanes[node] -= 1
+                moves.append(Promote(function, NodeId(node), Tier.DRAM))
+                self._asked.append(f)
+            elif not copies[f] and not displaced:
+                displaced = True
+                moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
+        return moves
+
+    def _learn_failures(self, copies: I64, now_ns: int) -> None:
+        """Wait twice as long each time that a copy which was asked for is not there."""
+        for f in self._asked:
+            if copies[f]:
+                self._failed.pop(f, None)
+                self._not_before_ns.pop(f, None)
+            else:
+                self._failed[f] = min(self._failed.get(f, 0) + 1, MOST_FAILURES)
+                self._not_before_ns[f] = now_ns + NS_PER_S * 2 ** self._failed[f]
+        self._asked.clear()
+
+    def _displaced(
+        self, function: int, view: ClusterView, density: F64, rows: I64, where: Bool, lack: F64
+    ) -> list[Demote]:
+        """Make room for a function that has no copy and is worth much more than those that have.
+
+        On the first node where enough leave; none where some already do, for it may be for this.
+        """
+        pods = view.pods
+        where = where.copy()
+        where[pods.node[pods.state == PodState.TERMINATING]] = False
+        lack = lack.copy()
+        leaving: dict[int, list[Demote]] = {}
+        for row in rows.tolist():
+            there, node = int(pods.function[row]), int(pods.node[row])
+            if density[function] < SWAP * density[there]:
+                break
+            if where[node]:
+                move = Demote(FunctionId(there), NodeId(node), Tier.DRAM)
+                leaving.setdefault(node, []).append(move)
+                lack[node] -= pods.host_bytes[row]
+                if lack[node] <= 0:
+                    return leaving[node]
+        return []
