@@ -181,6 +181,9 @@ def document() -> str:
         f"{case.name} {regret:,.0f} % ({other:,.0f} %)"
         for (case, _), regret, other in zip(kept, regrets, demand, strict=True)
     )
+    missing = [case.name for case in CASES if case not in [one for one, _ in kept]]
+    if missing:
+        told += f". Not run yet: {', '.join(missing)} (`--only`)"
     head = f"""# The museum: every serving policy on every public trace
 
 Written by `python -m studies.policies`; simulated, not measured. Five seeds, which draw the
