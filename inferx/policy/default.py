@@ -43,23 +43,22 @@ from inferx.policy import (
 from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, OnDemand
 from inferx.policy.compose import BestFit, RankedEviction, Scored
 from inferx.policy.parts.host_market import HostMemoryMarket
-from inferx.policy.parts.waiting import RARELY_PER_S, copies_of, far_s, ready_s, starts_s, waiting_s
+from inferx.policy.parts.host_memory import host_spare
+from inferx.policy.parts.waiting import (
+    RARELY_PER_S,
+    copies_of,
+    far_s,
+    ready_s,
+    saved_s,
+    starts_s,
+    waiting_s,
+)
 
 __all__ = ["CheapestRoom", "PlaceOrEvict", "SoonestReady", "Worth", "bundle"]
 
 _YEAR_S = 366 * 86_400.0
 
 _NO_HOST_MEMORY = Defer("no host memory")
-
-
-def host_spare(want: Want, view: ClusterView) -> I64:
-    """Return what each node's host memory has beyond the want's need. Shape (nodes,)."""
-    pods = view.pods
-    spare: I64 = view.nodes.host_bytes_free - want.host_bytes
-    # A suspended pod brings its own along.
-    there = pods.node[pods.standby & (pods.function == want.function)]
-    spare[there] = view.nodes.host_bytes_free[there]
-    return spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Worth:
         # as long as it takes to read it.
         exposed_s = np.where(copies_of(view) > 0, 0.0, np.minimum(2.0 * far, self.outlook_s))
         killed = self.outlook_s * returns
-        killed += exposed_s * rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
+        killed += exposed_s * saved_s(rate, near, far)
         pods = view.pods
         function = np.maximum(pods.function, 0)
         # Without a snapshot on its node's disk one is taken first, and that takes longer still.
@@ -186,8 +185,7 @@ class CheapestRoom:
             plan = RankedEviction(self.worth, Tier.DRAM).evict(want, view, rng)
             if isinstance(plan, Defer):
                 return plan
-            named = {int(pod) for pod, _ in plan.victims}
-            victims = np.flatnonzero(np.isin(view.pods.id, sorted(named)))
+            victims = np.flatnonzero(np.isin(view.pods.id, [pod for pod, _ in plan.victims]))
             gpus = plan.gpus
         else:
             _, gpu, victims = found

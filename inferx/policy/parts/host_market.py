@@ -19,7 +19,14 @@ from inferx.policy import (
     Promote,
     Tier,
 )
-from inferx.policy.parts.waiting import RARELY_PER_S, copies_of, far_s, starts_s, waiting_s
+from inferx.policy.parts.waiting import (
+    RARELY_PER_S,
+    copies_of,
+    copying,
+    far_s,
+    saved_s,
+    starts_s,
+)
 
 __all__ = ["RESERVE", "HostMemoryMarket"]
 
@@ -72,7 +79,7 @@ class HostMemoryMarket:
         functions, nodes, pods = view.functions, view.nodes, view.pods
         rate = np.maximum(functions.arrivals_per_s, RARELY_PER_S)
         near, far = starts_s(view, Tier.DRAM), far_s(view)
-        saved = rate * np.maximum(waiting_s(rate, far) - waiting_s(rate, near), 0.0)
+        saved = saved_s(rate, near, far)
         need = functions.host_bytes + functions.device_bytes
         density = saved / np.maximum(need, 1)
         copies = copies_of(view)
@@ -89,7 +96,7 @@ class HostMemoryMarket:
                     gone = FunctionId(int(pods.function[row]))
                     moves.append(Demote(gone, NodeId(node), Tier.DRAM))
                     spare[node] += int(pods.host_bytes[row])
-        coming = (pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0)
+        coming = copying(view)
         lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
         lanes[~nodes.schedulable] = 0
         benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
@@ -100,8 +107,8 @@ class HostMemoryMarket:
             worth_it[missed] &= view.now_ns >= until_ns
         largest = spare.max(where=lanes > 0, initial=0)
         # Most passes find memory full: then only those without any copy are looked at.
-        f = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
-        order = f[np.argsort(-(benefit / np.maximum(need, 1))[f], kind="stable")]
+        some = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
+        order = some[np.argsort(-(benefit / np.maximum(need, 1))[some], kind="stable")]
         displaced = False
         there = np.flatnonzero(pods.standby | coming)
         whose, where = pods.function[there], pods.node[there]

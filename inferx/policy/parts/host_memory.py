@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inferx.policy import Bool, ClusterView, FunctionId, PodId, Tier, Want
+from inferx.policy import I64, Bool, ClusterView, FunctionId, PodId, Tier, Want
 
-__all__ = ["roomy_nodes", "suspended_on", "tiers_of"]
+__all__ = ["host_spare", "roomy_nodes", "suspended_on", "tiers_of"]
 
 
 def tiers_of(
@@ -56,6 +56,13 @@ def suspended_on(want: Want, view: ClusterView) -> Bool:
     there = np.zeros(len(view.nodes.specs), np.bool_)
     there[pods.node[pods.standby & (pods.function == want.function)]] = True
     return there
+
+
+def host_spare(want: Want, view: ClusterView) -> I64:
+    """Return what each node's host memory has beyond the want's need. Shape (nodes,)."""
+    need = np.where(suspended_on(want, view), 0, want.host_bytes)
+    spare: I64 = view.nodes.host_bytes_free - need
+    return spare
 
 
 def roomy_nodes(want: Want, view: ClusterView) -> Bool:

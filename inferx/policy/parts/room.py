@@ -1,13 +1,24 @@
 """Room for autoscalers: others leave for requests, not for what a target alone wants. Ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
 
-from inferx.policy import FOREVER_NS, I32, ClusterView, Defer, Evict, EvictionPolicy, Want
+from inferx.policy import (
+    FOREVER_NS,
+    I32,
+    ClusterView,
+    Defer,
+    Evict,
+    EvictionPolicy,
+    PolicyBundle,
+    Tier,
+    Want,
+)
+from inferx.policy.basics import FixedHold
 
-__all__ = ["ForRequests", "within_room"]
+__all__ = ["ForRequests", "autoscaled", "within_room"]
 
 _NOBODY_WAITS = Defer("no request waits")
 
@@ -47,3 +58,17 @@ def within_room(targets: I32, view: ClusterView) -> I32:
         if most[spec.milli_gpu] < spec.hbm_bytes:
             result[f] = live[f]
     return result
+
+
+def autoscaled(
+    kept: PolicyBundle, name: str, *, control_period_ns: int, settle_ns: int
+) -> PolicyBundle:
+    """Return a bundle in which pods stay until scaling takes them, or a request needs the room."""
+    return replace(
+        kept,
+        name=name,
+        eviction=ForRequests(kept.eviction),
+        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
+        control_period_ns=control_period_ns,
+        settle_ns=settle_ns,
+    )

@@ -6,13 +6,23 @@ from inferx.policy import (
     F64,
     I64,
     NS_PER_S,
+    Bool,
     ClusterView,
     FunctionId,
     PodState,
     Tier,
 )
 
-__all__ = ["RARELY_PER_S", "copies_of", "far_s", "ready_s", "starts_s", "waiting_s"]
+__all__ = [
+    "RARELY_PER_S",
+    "copies_of",
+    "copying",
+    "far_s",
+    "ready_s",
+    "saved_s",
+    "starts_s",
+    "waiting_s",
+]
 
 BESIDE = 0.1
 """Share of a start that each other one under way on its node adds to it."""
@@ -49,10 +59,23 @@ def far_s(view: ClusterView) -> F64:
     return np.where(nodes.snapshots.any(axis=0), starts_s(view, Tier.NVME), below)
 
 
+def saved_s(rate: F64, near_s: F64, far_s: F64) -> F64:
+    """Return the waiting that a copy in host memory saves each second. Shape (functions,)."""
+    saved: F64 = rate * np.maximum(waiting_s(rate, far_s) - waiting_s(rate, near_s), 0.0)
+    return saved
+
+
+def copying(view: ClusterView) -> Bool:
+    """Pods on their way into host memory without a GPU. Shape (rows of view.pods,)."""
+    pods = view.pods
+    coming: Bool = (pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0)
+    return coming
+
+
 def copies_of(view: ClusterView) -> I64:
     """Suspended pods of each function, those on their way there included. Shape (functions,)."""
     pods = view.pods
-    there = pods.standby | ((pods.state == PodState.RESTORING) & (pods.gpu[:, 0] < 0))
+    there = pods.standby | copying(view)
     return np.bincount(pods.function[there], minlength=len(view.functions.specs))
 
 

@@ -28,18 +28,15 @@ import numpy as np
 
 from inferx.policy import (
     F64,
-    FOREVER_NS,
     I32,
     NS_PER_S,
     ClusterView,
     FunctionId,
     PolicyBundle,
-    Tier,
     plain,
 )
-from inferx.policy.basics import FixedHold
 from inferx.policy.parts.load_window import LoadWindow
-from inferx.policy.parts.room import ForRequests, within_room
+from inferx.policy.parts.room import autoscaled, within_room
 
 __all__ = ["AibrixPodAutoscaler", "bundle"]
 
@@ -150,14 +147,10 @@ def bundle(
         idle_s=idle_s,
         window=LoadWindow(window_s),
     )
-    kept = plain.bundle()
-    return replace(
+    kept = replace(plain.bundle(), scaling=scaler, observers=(scaler,))
+    return autoscaled(
         kept,
-        name="aibrix",
-        eviction=ForRequests(kept.eviction),
-        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
-        scaling=scaler,
-        observers=(scaler,),
+        "aibrix",
         control_period_ns=10 * NS_PER_S,
         settle_ns=int((idle_s + window_s + 20) * NS_PER_S),
     )

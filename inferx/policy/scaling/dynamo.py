@@ -22,18 +22,15 @@ import numpy as np
 
 from inferx.policy import (
     F64,
-    FOREVER_NS,
     I32,
     NS_PER_S,
     ClusterView,
     FunctionId,
     PolicyBundle,
-    Tier,
     plain,
 )
-from inferx.policy.basics import FixedHold
 from inferx.policy.parts.load_window import LoadWindow
-from inferx.policy.parts.room import ForRequests, within_room
+from inferx.policy.parts.room import autoscaled, within_room
 
 __all__ = ["LoadPlanner", "bundle"]
 
@@ -103,14 +100,10 @@ def bundle(
     if not 0 <= idle_s <= 86_400:
         raise ValueError(f"idle_s is {idle_s:g}; expected 0 to 86400")
     planner = LoadPlanner(sensitivity, consolidation, idle_s, LoadWindow(interval_s))
-    kept = plain.bundle()
-    return replace(
+    kept = replace(plain.bundle(), scaling=planner, observers=(planner,))
+    return autoscaled(
         kept,
-        name="dynamo",
-        eviction=ForRequests(kept.eviction),
-        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
-        scaling=planner,
-        observers=(planner,),
+        "dynamo",
         control_period_ns=interval_s * NS_PER_S,
         settle_ns=int((idle_s + 2 * interval_s + 10) * NS_PER_S),
     )

@@ -22,19 +22,17 @@ import numpy as np
 
 from inferx.policy import (
     F64,
-    FOREVER_NS,
     I32,
     I64,
     NS_PER_S,
     ClusterView,
     FunctionId,
     PolicyBundle,
-    Tier,
     plain,
 )
-from inferx.policy.basics import FixedHold, pods_needed
+from inferx.policy.basics import pods_needed
 from inferx.policy.parts.load_window import LoadWindow
-from inferx.policy.parts.room import ForRequests, within_room
+from inferx.policy.parts.room import autoscaled, within_room
 
 __all__ = ["ErlangScaler", "bundle", "erlang_c", "fewest_pods"]
 
@@ -178,14 +176,10 @@ def bundle(
     if not 0 <= idle_s <= 86_400:
         raise ValueError(f"idle_s is {idle_s:g}; expected 0 to 86400")
     scaler = ErlangScaler(slack_s, epsilon, variability, idle_s, LoadWindow(window_s))
-    kept = plain.bundle()
-    return replace(
+    kept = replace(plain.bundle(), scaling=scaler, observers=(scaler,))
+    return autoscaled(
         kept,
-        name="erlang",
-        eviction=ForRequests(kept.eviction),
-        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
-        scaling=scaler,
-        observers=(scaler,),
+        "erlang",
         control_period_ns=10 * NS_PER_S,
         settle_ns=int((idle_s + window_s + 20) * NS_PER_S),
     )

@@ -24,19 +24,16 @@ import numpy as np
 
 from inferx.policy import (
     F64,
-    FOREVER_NS,
     I32,
     I64,
     NS_PER_S,
     ClusterView,
     FunctionId,
     PolicyBundle,
-    Tier,
     plain,
 )
-from inferx.policy.basics import FixedHold
 from inferx.policy.parts.load_window import LoadWindow
-from inferx.policy.parts.room import ForRequests, within_room
+from inferx.policy.parts.room import autoscaled, within_room
 
 __all__ = ["RayServeAutoscaler", "bundle"]
 
@@ -163,14 +160,10 @@ def bundle(
         down_delay_s=down_delay_s,
         window=LoadWindow(look_back_s),
     )
-    kept = plain.bundle()
-    return replace(
+    kept = replace(plain.bundle(), scaling=scaler, observers=(scaler,))
+    return autoscaled(
         kept,
-        name="ray-serve",
-        eviction=ForRequests(kept.eviction),
-        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
-        scaling=scaler,
-        observers=(scaler,),
+        "ray-serve",
         control_period_ns=5 * NS_PER_S,
         # Two falls, to one and to none, each after its delay.
         settle_ns=int((2 * down_delay_s + look_back_s + 10) * NS_PER_S),
