@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from inferx.core.events import LoadReported
 from inferx.policy import (
-    F64,
     FOREVER_NS,
     I32,
     I64,
@@ -29,6 +27,7 @@ from inferx.policy import (
 )
 from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, NeverEvict, NoPrewarm
 from inferx.policy.compose import BestFit, Scored
+from inferx.policy.parts.load_window import LoadWindow
 
 __all__ = ["KnativePodAutoscaler", "bundle"]
 
@@ -44,53 +43,30 @@ class KnativePodAutoscaler:
     up: float = 1000.0
     down: float = 2.0
     grace_s: int = 30
-    _load: F64 = field(default_factory=lambda: np.zeros((0, 0)))
-    """Request-seconds in each second of the stable window. Shape (functions, stable_s)."""
-    _second: int = 0
-    _first: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Second of each function's first sample since it was last silent for a window."""
-    _last: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Second of its latest sample."""
+    window: LoadWindow = field(init=False)
+    """Concurrency over the stable window."""
     _panic_until_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     _panic_pods: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     _wanted_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     """When more than zero pods were last wanted."""
     _targets: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
 
+    def __post_init__(self) -> None:
+        """Begin with an empty window."""
+        self.window = LoadWindow(self.stable_s)
+
     def _grow(self, functions: int) -> None:
-        more = functions - len(self._load)
+        self.window.grow(functions)
+        more = functions - len(self._targets)
         if more > 0:
-            self._load = np.vstack(
-                (self._load.reshape(-1, self.stable_s), np.zeros((more, self.stable_s)))
-            )
-            self._first = np.append(self._first, np.zeros(more, np.int64))
-            self._last = np.append(self._last, np.full(more, -FOREVER_NS))
             self._panic_until_ns = np.append(self._panic_until_ns, np.full(more, -1))
             self._panic_pods = np.append(self._panic_pods, np.zeros(more, np.int32))
             self._wanted_ns = np.append(self._wanted_ns, np.full(more, -FOREVER_NS))
             self._targets = np.append(self._targets, np.zeros(more, np.int32))
 
-    def _advance(self, now_ns: int) -> None:
-        second = now_ns // NS_PER_S
-        if second > self._second:
-            passed = min(second - self._second, self.stable_s)
-            columns = (self._second + 1 + np.arange(passed)) % self.stable_s
-            self._load[:, columns] = 0.0
-            self._second = second
-
     def observe(self, now_ns: int, event: object) -> None:
         """Learn concurrency from load reports."""
-        if not isinstance(event, LoadReported) or not event.functions:
-            return
-        self._grow(max(event.functions) + 1)
-        self._advance(now_ns)
-        column = self._second % self.stable_s
-        window_s = event.window_ns / NS_PER_S
-        for function, inside in zip(event.functions, event.concurrency_milli, strict=True):
-            self._load[function, column] += inside / 1000 * window_s
-            if self._second - self._last[function] >= self.stable_s:
-                self._first[function] = self._second
-            self._last[function] = self._second
+        self.window.observe(now_ns, event)
 
     def target(self, function: FunctionId, view: ClusterView) -> int:
         """Return the latest target; one where it is zero, for somebody asks."""
@@ -102,13 +78,10 @@ class KnativePodAutoscaler:
         functions = view.functions
         self._grow(len(functions.specs))
         now = view.now_ns
-        self._advance(now)
         per_pod = np.maximum(1.0, functions.slots * self.utilisation)
         panic_s = max(1, int(self.stable_s * self.panic_share))
-        recent = (self._second - np.arange(panic_s)) % self.stable_s
-        since_s = self._second - self._first + 1
-        stable = self._load.sum(axis=1) / np.minimum(since_s, self.stable_s)
-        panic = self._load[:, recent].sum(axis=1) / np.minimum(since_s, panic_s)
+        stable, _ = self.window.means(now)
+        panic = self.window.inside(now, panic_s)
         ready = functions.ready.astype(np.float64)
         most = np.ceil(self.up * np.maximum(ready, 1.0))
         least = np.floor(ready / self.down)

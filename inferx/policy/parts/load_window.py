@@ -67,9 +67,19 @@ class LoadWindow:
     def means(self, now_ns: int) -> tuple[F64, F64]:
         """Return the mean requests inside, and arrivals a second. Shapes (functions,)."""
         self._advance(now_ns)
-        since_s = np.minimum(self._second - self._first + 1, self.window_s)
-        inside, arrived = self._sums.sum(axis=2) / np.maximum(since_s, 1)
+        inside, arrived = self._sums.sum(axis=2) / self._since_s(self.window_s)
         return inside, arrived
+
+    def inside(self, now_ns: int, latest_s: int) -> F64:
+        """Return the mean requests inside over the latest seconds alone. Shape (functions,)."""
+        self._advance(now_ns)
+        recent = (self._second - np.arange(latest_s)) % self.window_s
+        mean: F64 = self._sums[_INSIDE][:, recent].sum(axis=1) / self._since_s(latest_s)
+        return mean
+
+    def _since_s(self, most_s: int) -> I64:
+        """Return the seconds that a mean is over: at most those since the first sample."""
+        return np.maximum(np.minimum(self._second - self._first + 1, most_s), 1)
 
     def quiet(self, hold_s: float, view: ClusterView) -> Bool:
         """Tell which functions nobody has asked for that long. Shape (functions,)."""
