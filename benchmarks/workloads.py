@@ -3,7 +3,7 @@
 import numpy as np
 
 from inferx.core.rng import stream
-from inferx.core.types import FunctionId, FunctionSpec, Want
+from inferx.core.types import FunctionId, FunctionSpec, Want, want_of
 from inferx.core.units import NS_PER_S
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import Trace, make_trace
@@ -39,11 +39,4 @@ def world(trace: Trace, nodes: int, prepared: str) -> World:
 
 def want(function: int, spec: FunctionSpec) -> Want:
     """Return the want of one pod of a function."""
-    return Want(
-        FunctionId(function),
-        spec.gpus,
-        spec.milli_gpu,
-        spec.hbm_bytes,
-        spec.host_bytes,
-        spec.gpu_type,
-    )
+    return want_of(FunctionId(function), spec)

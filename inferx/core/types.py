@@ -33,6 +33,7 @@ __all__ = [
     "RouterId",
     "Tier",
     "Want",
+    "want_of",
 ]
 
 NodeId = NewType("NodeId", int)
@@ -150,3 +151,23 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     gpu_type: str
     node: NodeId = ANY_NODE
     since_ns: int = FOREVER_NS
+
+
+def want_of(
+    function: FunctionId,
+    spec: FunctionSpec,
+    *,
+    node: NodeId = ANY_NODE,
+    since_ns: int = FOREVER_NS,
+) -> Want:
+    """Return the want of one pod of a function."""
+    return Want(
+        function,
+        spec.gpus,
+        spec.milli_gpu,
+        spec.hbm_bytes,
+        spec.host_bytes,
+        spec.gpu_type,
+        node,
+        since_ns,
+    )

@@ -46,6 +46,7 @@ from inferx.core.types import (
     PodId,
     Tier,
     Want,
+    want_of,
 )
 from inferx.core.units import FOREVER_NS, GIB, MIB, MILLI_PER_GPU, NS_PER_MS, NS_PER_S
 from inferx.core.view import ClusterView
@@ -98,4 +99,5 @@ __all__ = [
     "Tier",
     "Waiting",
     "Want",
+    "want_of",
 ]

@@ -12,7 +12,7 @@ from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec, Links, NodeSpec
 from inferx.core.view import ClusterView
 from inferx.load import LoadError, load_bundle
-from inferx.policy import Defer, FunctionId, GpuId, NodeId, Place, PodId, Want
+from inferx.policy import Defer, FunctionId, GpuId, NodeId, Place, PodId, want_of
 from inferx.policy.packing import rules
 from inferx.policy.packing.case import Case, Mix, choose_gpus, choose_row, kind_bit
 from inferx.policy.packing.slot import case_of_view
@@ -295,10 +295,7 @@ def cluster():
 
 
 def want(f):
-    spec = FUNCTIONS[f]
-    return Want(
-        FunctionId(f), spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type
-    )
+    return want_of(FunctionId(f), FUNCTIONS[f])
 
 
 def add(c, pod, f, gpus):

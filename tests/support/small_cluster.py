@@ -5,7 +5,7 @@ from msgspec import structs
 from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import PodState
 from inferx.core.types import FunctionSpec, Links, NodeSpec
-from inferx.policy import FunctionId, GpuId, NodeId, PodId, Want
+from inferx.policy import FunctionId, GpuId, NodeId, PodId, want_of
 
 GIB = 1 << 30
 LINKS = Links(pcie_gpu=1, pcie_root=0, dram=1, nvme_read=1, nvme_write=1, ebs=0, network=1)
@@ -62,10 +62,7 @@ def add(c, pod, f, gpus, *, idle_since=0, state=PodState.READY):
 
 
 def want(c, f):
-    spec = c.functions[f]
-    return Want(
-        FunctionId(f), spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type
-    )
+    return want_of(FunctionId(f), c.functions[f])
 
 
 def wants(c, *functions, since=None):

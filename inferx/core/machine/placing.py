@@ -11,7 +11,7 @@ from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet
 from inferx.core.machine.room import room_by_draining
 from inferx.core.protocols import Defer, Evict, Place
-from inferx.core.types import ANY_NODE, FunctionId, NodeId, Want
+from inferx.core.types import ANY_NODE, FunctionId, NodeId, Want, want_of
 from inferx.core.units import FOREVER_NS, NS_PER_S
 from inferx.core.whynot import why_not
 
@@ -79,16 +79,7 @@ class Placing:
 
     def _wanted(self, function: FunctionId, since_ns: int, node: NodeId = ANY_NODE) -> Want:
         spec = self._c.functions[function]
-        return Want(
-            function,
-            spec.gpus,
-            spec.milli_gpu,
-            spec.hbm_bytes,
-            spec.host_bytes,
-            spec.gpu_type,
-            node,
-            since_ns,
-        )
+        return want_of(function, spec, node=node, since_ns=since_ns)
 
     def want(
         self,

@@ -42,6 +42,7 @@ from inferx.policy import (
     Tier,
     Want,
     plain,
+    want_of,
 )
 from inferx.policy.parts.coming_back import back_s, below
 from inferx.policy.parts.covering import cover, items_of, rows_of
@@ -168,7 +169,7 @@ def _sent(
 def _elsewhere_s(function: FunctionId, view: ClusterView) -> float:
     """Return the least expected time to ready on a GPU that has room for the function now."""
     spec = view.spec(function)
-    want = Want(function, spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type)
+    want = want_of(function, spec)
     fits = view.fits(want)
     return float(view.restore_ns(function)[fits].min()) / NS_PER_S if fits.any() else np.inf
 

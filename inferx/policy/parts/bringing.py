@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from inferx.policy import F64, I32, ClusterView, FunctionId, GpuId, NodeId, Promote, Tier, Want
+from inferx.policy import F64, I32, ClusterView, FunctionId, GpuId, NodeId, Promote, Tier, want_of
 
 __all__ = ["bring_up", "pods_short"]
 
@@ -39,14 +39,7 @@ def bring_up(functions: Iterable[int], view: ClusterView, *, moves: int) -> list
                 continue
             function = FunctionId(f)
             spec = view.spec(function)
-            want = Want(
-                function,
-                spec.gpus,
-                spec.milli_gpu,
-                spec.hbm_bytes,
-                spec.host_bytes,
-                spec.gpu_type,
-            )
+            want = want_of(function, spec)
             gpus = np.flatnonzero(trial.fits(want))
             if not len(gpus):
                 full.add(f)

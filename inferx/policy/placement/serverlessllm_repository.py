@@ -54,6 +54,7 @@ from inferx.policy import (
     Tier,
     Want,
     serverlessllm,
+    want_of,
 )
 from inferx.policy.basics import FixedHold
 
@@ -68,7 +69,7 @@ _NO_CHECKPOINT = Defer("no checkpoint")
 def _homes(function: FunctionId, view: ClusterView) -> list[int]:
     """Return the nodes that could hold a model and run it, from its turn on."""
     spec, gpus, nodes = view.spec(function), view.gpus, view.nodes
-    want = Want(function, spec.gpus, spec.milli_gpu, spec.hbm_bytes, spec.host_bytes, spec.gpu_type)
+    want = want_of(function, spec)
     count = len(nodes.specs)
     runs = np.bincount(gpus.node[view.eligible(want)], minlength=count) >= spec.gpus
     runs &= (nodes.nvme_bytes_free >= spec.snapshot_bytes) | nodes.snapshots[:, function]
