@@ -134,12 +134,15 @@ class CheapestRoom:
     def cheapest(self, want: Want, view: ClusterView) -> tuple[float, int, I64] | None:
         """Return the least cost, its GPU and its victims' rows; None where no idle pods suffice.
 
-        For a pod of one GPU, among victims of one GPU. On each GPU victims go by their worth a
-        share of the GPU, until there is room; or the one that suffices alone, if that is cheaper.
+        For a pod of one GPU. On each GPU victims go by their worth a share of the GPU, until there
+        is room; or the one that suffices alone, if that is cheaper. One that takes several GPUs is
+        a victim on each of them, at its whole worth.
         """
         pods, gpus = view.pods, view.gpus
-        rows = np.flatnonzero(pods.idle & (pods.gpu[:, 0] >= 0) & (pods.gpu[:, 1] < 0))
-        at = pods.gpu[rows, 0]
+        idle = np.flatnonzero(pods.idle)
+        slices, column = np.nonzero(pods.gpu[idle] >= 0)
+        rows = idle[slices]
+        at = pods.gpu[rows, column]
         ok = view.eligible(want)[at]
         rows, at = rows[ok], at[ok]
         cost: F64 = self.worth.cost(view)[rows]

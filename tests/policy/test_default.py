@@ -85,15 +85,18 @@ def crowd(data):
     Host memory may be short, and a pod of the wanted function suspended there.
     """
     sizes = data.draw(st.lists(st.sampled_from([10, 20, 30, 40]), min_size=5, max_size=7))
-    c = cluster([function(f"f{i}", gib) for i, gib in enumerate(sizes)], nodes=2, gpus=2)
+    spread = [data.draw(st.sampled_from([1, 1, 2])) for _ in sizes[:-1]] + [1]
+    functions = [function(f"f{i}", gib, gpus=spread[i]) for i, gib in enumerate(sizes)]
+    c = cluster(functions, nodes=2, gpus=2)
     pod = 0
     for f in range(len(sizes) - 1):
         ask(c, f, every_s=data.draw(st.sampled_from([1.0, 3.0, 10.0])), until_s=30.0)
         for _ in range(data.draw(st.integers(0, 3))):
             gpu = data.draw(st.integers(0, 3))
-            room = c.gpu_hbm_open[gpu] >= c.functions[f].hbm_bytes and c.gpu_milli_open[gpu] >= 200
-            if room:
-                add(c, pod, f, [gpu], idle_since=pod * 10**9)
+            on = [gpu] if spread[f] == 1 else [gpu // 2 * 2, gpu // 2 * 2 + 1]
+            hbm = c.functions[f].hbm_bytes
+            if (c.gpu_hbm_open[on] >= hbm).all() and (c.gpu_milli_open[on] >= 200).all():
+                add(c, pod, f, on, idle_since=pod * 10**9)
                 pod += 1
     c.nvme[data.draw(st.integers(0, 1)), :] = True
     c.now_ns = 31 * 10**9
@@ -110,7 +113,7 @@ def loop_cheapest(w, view, worth):
     pods, gpus, cost = view.pods, view.gpus, worth.cost(view)
     ready, best = ready_s(w.function, view), None
     for g in range(len(gpus.node)):
-        rows = [r for r in np.flatnonzero(pods.idle) if pods.gpu[r, 0] == g]
+        rows = [r for r in np.flatnonzero(pods.idle) if g in pods.gpu[r]]
         share = {
             r: max(pods.hbm_bytes[r] / gpus.hbm_bytes_total[g], pods.milli_gpu[r] / 1000)
             for r in rows
