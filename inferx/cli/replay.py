@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 from rich.console import Console
 
 from inferx.cli.experiment import (
@@ -39,6 +40,7 @@ from inferx.sim.oracle.regret import Bounds, bounds_of, regret_of
 from inferx.sim.output import RunWriter, summary_table
 from inferx.sim.report import write_report
 from inferx.sim.sweep import Job, sweep
+from inferx.sim.workload.popularity import Popularity
 from inferx.sim.workload.read import open_trace
 from inferx.sim.workload.stored import map_trace
 from inferx.sim.workload.transform import parse_assign
@@ -203,7 +205,11 @@ def replay(ctx: click.Context, /, **given: Any) -> None:
                 try:
                     jobs = experiment.jobs(entries, replications)
                     warmup_ns = seconds_ns("warmup", given["warmup"])
-                    bounds = _bounds(jobs, warmup_ns) if given["regret"] else [None] * len(jobs)
+                    bounds = (
+                        _bounds(jobs, warmup_ns, experiment.spread)
+                        if given["regret"]
+                        else [None] * len(jobs)
+                    )
                     _run(writer, jobs, replications, given["jobs"], bounds)
                 except KeyboardInterrupt:
                     _detach_unused(writer, replications)
@@ -235,8 +241,12 @@ def _check_warmup(warmup_s: float, replications: list[Replication]) -> None:
         )
 
 
-def _bounds(jobs: list[Job], warmup_ns: int) -> list[Bounds | None]:
+def _bounds(jobs: list[Job], warmup_ns: int, spread: Popularity | None) -> list[Bounds | None]:
     """Return each job's bounds; jobs that differ in their policy alone share them."""
+    # Runs of the same function can be foreseen in part.
+    chances: dict[str, float] = {}
+    if spread is not None and not spread.sticky:
+        chances = dict(zip(spread.names, spread.shares().tolist(), strict=True))
     # A file may call its profile what another does: the object is what is shared.
     solved: dict[tuple[int, int], Bounds] = {}
     with solving("bounds") as tell:
@@ -244,8 +254,10 @@ def _bounds(jobs: list[Job], warmup_ns: int) -> list[Bounds | None]:
             key = (job.seed, id(job.world.profile))
             if key not in solved:
                 tell(f"bounds of seed {job.seed}, profile {job.world.profile.name}")
-                trace = map_trace(job.trace, tuple(f.name for f in job.world.functions), ())
-                solved[key] = bounds_of(trace, job.world, warmup_ns=warmup_ns)
+                names = tuple(function.name for function in job.world.functions)
+                shares = np.array([chances.get(name, 0.0) for name in names]) if chances else None
+                trace = map_trace(job.trace, names, ())
+                solved[key] = bounds_of(trace, job.world, warmup_ns=warmup_ns, shares=shares)
     return [solved[job.seed, id(job.world.profile)] for job in jobs]
 
 

@@ -24,6 +24,7 @@ _COLUMNS = (
     "response mean s",
     "regret %",
     "on-demand regret %",
+    "unforeseen regret %",
     "cold %",
     "refused %",
 )
@@ -97,6 +98,7 @@ def table(rows: list[dict]) -> list[str]:
             f"{mean_of(rows, policy, ('regret', 'mean_response_s')):.2f}",
             _pct(mean_of(rows, policy, ("regret", "regret_pct"))),
             _pct(mean_of(rows, policy, ("regret", "on_demand_regret_pct"))),
+            _pct(mean_of(rows, policy, ("regret", "unforeseen_regret_pct"))),
             f"{100 * mean_of(rows, policy, ('cold_start_ratio',)):.1f}",
             f"{100 * refused:.1f}",
         ]
@@ -132,6 +134,26 @@ def verdict(rows: list[dict], needed: dict) -> list[str]:
     return lines
 
 
+def least_regret_pct(rows: list[dict]) -> float:
+    """Return the least mean regret of any policy without foresight; 0 where no bound tells."""
+    regrets = [row["regret"] for row in rows if row["policy"] == "default"]
+    floors = []
+    for regret in regrets:
+        waits = regret.get("unforeseen_wait_s") or regret["bound_wait_s"]
+        more = max(0.0, waits - regret["bound_wait_s"])
+        floors.append(100.0 * more / regret["bound_response_s"])
+    return math.fsum(floors) / len(floors)
+
+
+def price_of_not_knowing(rows: list[dict]) -> list[str]:
+    """Return a line on it; none where no bound tells."""
+    least, regret = least_regret_pct(rows), mean_of(rows, "default", ("regret", "regret_pct"))
+    if not least:
+        return []
+    told = f"on average over draws, out of reach without foresight; `default`'s is {regret:,.0f} %."
+    return [f"- **The price of not knowing the future:** a regret below {least:.0f} % is, {told}"]
+
+
 def made_at(rows: list[dict]) -> str:
     """Return which commits made the rows: one, or the one of most and those of the others."""
     by_commit: dict[str, list[str]] = {}
@@ -155,6 +177,7 @@ def section(case: Case, data: dict) -> list[str]:
             [f"- Of a weaker bound, for the program was not solved: {_named(sorted(weaker))}."]
             * bool(weaker)
         ),
+        *price_of_not_knowing(data["rows"]),
         f"- {made_at(data['rows'])}",
         "",
         *table(data["rows"]),
@@ -181,6 +204,9 @@ def document() -> str:
         f"{case.name} {regret:,.0f} % ({other:,.0f} %)"
         for (case, _), regret, other in zip(kept, regrets, demand, strict=True)
     )
+    floors = [least_regret_pct(data["rows"]) for _, data in kept]
+    floor = math.fsum(floors) / len(floors)
+    mean = math.fsum(regrets) / len(regrets)
     missing = [case.name for case in CASES if case not in [one for one, _ in kept]]
     if missing:
         told += f". Not run yet: {', '.join(missing)} (`--only`)"
@@ -201,11 +227,16 @@ comparison each, not corrected for their number.
   95 % interval; **bold** where the interval leaves out 1.
 - *Regret:* mean response time over a lower bound that no policy could beat, even one that knows the
   future; *on demand*, over the tighter bound that holds for policies that start pods only for
-  requests. The bounds relax much ([which](../metrics.md#regret-regret-of-a-row)), so what is above
-  them is a distance to the bound, not all of it to be had.
+  requests; *unforeseen*, over the one that holds for policies that do not know which function is
+  asked for next, where requests were spread over functions one by one. The bounds relax much
+  ([which](../metrics.md#regret-regret-of-a-row)), so what is above them is a distance to the bound,
+  not all of it to be had.
 - *Slot:* policies of one slot are [`plain`](../../inferx/policy/plain.py) with that slot replaced.
 
-**`default`'s regret, prewarm bound (on-demand bound):** {told}.
+**`default`'s regret, prewarm bound (on-demand bound):** {told}; the mean of all is {mean:,.0f} %.
+A mean below {floor:.0f} % is out of reach for any policy without foresight: on three of these traces
+which function is asked for next is drawn by chance, and missing the unlikely ones costs at least
+that ([bound](../../inferx/sim/oracle/unforeseen.py)).
 
 ## Where `default` does not win, and what it is not told
 

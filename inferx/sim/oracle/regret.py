@@ -3,16 +3,19 @@
 The yardstick is the response time, arrival to end, over all requests that arrived after the
 warm-up. One that was not finished counts with its function's queue timeout and its least service:
 the bounds charge no more for it. A bound on the mean is the mean least service and a bound on the
-mean wait; two bounds on waits are known:
+mean wait; three bounds on waits are known:
 
 - `prewarm` holds for every policy (`inferx.sim.oracle.prewarm`);
 - `on-demand` holds for runs in which no pod was started ahead of demand, which is read off the run
-  (`inferx.sim.oracle.keep_alive`).
+  (`inferx.sim.oracle.keep_alive`);
+- `unforeseen` holds for policies that do not know the future, on average over the draws of a trace
+  whose requests' functions are drawn one by one (`inferx.sim.oracle.unforeseen`).
 
 Where a program is not solved in its time, `prewarm` is `first-starts`: the waits that follow from
-nothing being started before the trace; and there is no `on-demand`.
+nothing being started before the trace; and there is no `on-demand`, or no `unforeseen`.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +28,7 @@ from inferx.core.units import NS_PER_S
 from inferx.sim.oracle.keep_alive import on_demand_wait_s
 from inferx.sim.oracle.prewarm import prewarm_wait_s
 from inferx.sim.oracle.solver import SolverError
+from inferx.sim.oracle.unforeseen import unforeseen_wait_s
 from inferx.sim.oracle.work import Work, work_of
 from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.spans import column, states
@@ -48,6 +52,8 @@ class Regret(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     regret_pct: float | None
     on_demand_wait_s: float | None
     on_demand_regret_pct: float | None
+    unforeseen_wait_s: float | None
+    unforeseen_regret_pct: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,26 @@ class Bounds:
     name: str
     wait_s: float
     on_demand_s: float | None
+    unforeseen_s: float | None
 
 
 def bounds_of(
-    trace: Trace, world: World, *, warmup_ns: int = 0, time_limit_s: float = 120.0
+    trace: Trace,
+    world: World,
+    *,
+    warmup_ns: int = 0,
+    time_limit_s: float = 120.0,
+    shares: F64 | None = None,
 ) -> Bounds:
     """Solve the programs of a trace in a world. Faults are left out: a bound without is one with.
+
+    Args:
+        trace: The requests.
+        world: What they are replayed in.
+        warmup_ns: Requests before do not count.
+        time_limit_s: For each program.
+        shares: The chances by which each request's function was drawn, on its own; None where
+            they were not drawn so. Shape (functions,).
 
     Cost: seconds, for tens of thousands of requests; at most twice the limit.
     """
@@ -77,7 +97,11 @@ def bounds_of(
         on_demand_s = max(wait_s, on_demand_wait_s(work, time_limit_s=time_limit_s))
     except SolverError:
         on_demand_s = None
-    return Bounds(work, name, wait_s, on_demand_s)
+    unforeseen_s = None
+    if shares is not None:
+        with contextlib.suppress(SolverError):
+            unforeseen_s = unforeseen_wait_s(work, shares, time_limit_s=time_limit_s)
+    return Bounds(work, name, wait_s, on_demand_s, unforeseen_s)
 
 
 def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
@@ -97,9 +121,11 @@ def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
 
     response, service = mean(response_s), mean(work.service_s)
     bound_wait = bounds.wait_s / counts
-    on_demand = None
+    on_demand = unforeseen = None
     if bounds.on_demand_s is not None and started_on_demand(record):
         on_demand = bounds.on_demand_s / counts
+    if bounds.unforeseen_s is not None:
+        unforeseen = bounds.unforeseen_s / counts
     return Regret(
         requests=counts,
         mean_wait_s=mean(wait_s),
@@ -107,16 +133,19 @@ def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
         bound=bounds.name,
         bound_wait_s=bound_wait,
         bound_response_s=service + bound_wait,
-        regret_pct=_over_pct(response, service + bound_wait),
+        regret_pct=_over_pct(response, service, bound_wait),
         on_demand_wait_s=on_demand,
-        on_demand_regret_pct=None
-        if on_demand is None
-        else _over_pct(response, service + on_demand),
+        on_demand_regret_pct=_over_pct(response, service, on_demand),
+        unforeseen_wait_s=unforeseen,
+        unforeseen_regret_pct=_over_pct(response, service, unforeseen),
     )
 
 
-def _over_pct(found: float, bound: float) -> float | None:
-    return 100.0 * (found / bound - 1.0) if bound > 0 else None
+def _over_pct(response: float, service: float, wait: float | None) -> float | None:
+    """Return by how much a response is over the bound of one; None where there is no bound."""
+    if wait is None or service + wait <= 0:
+        return None
+    return 100.0 * (response / (service + wait) - 1.0)
 
 
 def started_on_demand(record: RunRecord) -> bool:

@@ -1,5 +1,6 @@
 """A bound is what nobody beats: bundles on small traces, through the whole simulator."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from inferx.core.units import GIB, NS_PER_S
 from inferx.load import load_bundle
 from inferx.sim.driver import simulate
 from inferx.sim.oracle.regret import bounds_of, regret_of
+from inferx.sim.oracle.work import work_of
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import make_trace
 from inferx.sim.world import World
@@ -99,3 +101,65 @@ def test_bounds_fall_as_the_cluster_grows(seed):
     assert all(less <= more + slack for more, less in pairwise(on_demand))
     # With room for everybody only first starts are waited for.
     assert waits[-1] == pytest.approx(float(found[-1].work.first_starts_s().sum()), abs=1e-3)
+
+
+# -- what cannot be foreseen ---
+def drawn(seed, shares, functions):
+    """Requests at fixed instants, each one's function drawn on its own."""
+    rng = stream(seed, "draw")
+    at = np.cumsum(stream(1, "instants").exponential(15.0, 60))
+    rows = rng.choice(len(shares), len(at), p=shares)
+    return trace_of([(float(t), int(row), 0.2) for t, row in zip(at, rows, strict=True)], functions)
+
+
+def test_one_of_equal_functions_fits_and_the_others_are_missed():
+    functions = functions_of([(40, 900)] * 3)
+    world = World(
+        nodes=load_cluster("g6e.2xlarge=1"),
+        functions=functions,
+        profile=load_profile("criu-memfd"),
+    )
+    shares = np.array([0.5, 0.3, 0.2])
+    trace = drawn(1, shares, functions)
+    bounds = bounds_of(trace, world, shares=shares, warmup_ns=60 * NS_PER_S)
+    late = int((trace.arrival_ns >= 60 * NS_PER_S).sum())
+    missed_s = 0.5 * float(bounds.work.start_s[0])
+    assert bounds.unforeseen_s == pytest.approx(late * missed_s, rel=1e-4)
+
+
+def test_who_comes_before_a_first_start_can_be_over_waits_for_it():
+    functions = functions_of([(8, 100)] * 2)
+    world = World(
+        nodes=load_cluster("g6e.2xlarge=1"),
+        functions=functions,
+        profile=load_profile("criu-memfd"),
+    )
+    shares = np.array([0.5, 0.5])
+    trace = drawn(1, shares, functions)
+    bounds = bounds_of(trace, world, shares=shares)
+    first_s = np.maximum(bounds.work.first_s[0] - trace.arrival_ns / NS_PER_S, 0.0)
+    assert first_s.sum() > 0
+    assert bounds.unforeseen_s == pytest.approx(first_s.sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize("policy", ["default", "lfu"])
+def test_on_average_nobody_who_cannot_foresee_waits_less(policy):
+    functions = functions_of([(40, 900), (20, 500), (20, 400), (10, 300)])
+    world = World(
+        nodes=load_cluster("g6e.2xlarge=1"),
+        functions=functions,
+        profile=load_profile("criu-memfd"),
+        prepared="nvme",
+    )
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    bounds = bounds_of(drawn(0, shares, functions), world, shares=shares)
+    waits = []
+    for seed in range(30):
+        trace = drawn(seed, shares, functions)
+        record = simulate(world, [trace], load_bundle(policy), seed=seed)
+        waits.append(regret_of(record, replace(bounds, work=work_of(trace, world))).mean_wait_s)
+    error = np.std(waits, ddof=1) / np.sqrt(len(waits))
+    least = bounds.unforeseen_s / len(trace)
+    # Somebody who can foresee could do better.
+    assert least > 1.2 * bounds.wait_s / len(trace)
+    assert np.mean(waits) >= least - 3 * error
