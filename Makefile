@@ -9,7 +9,7 @@ ifneq ($(wildcard ../shared/traces),)
 export INFERX_TRACE_DIR ?= $(abspath ../shared/traces)
 endif
 
-.PHONY: help demo test lint type bench results clean
+.PHONY: help demo test lint type parts bench results clean
 help:
 	@echo "make demo     replay a bundled trace under five policies, write demo-run/report.html"
 	@echo "make test     lint, type check, test"
@@ -35,8 +35,12 @@ type: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Real containerd, runc and CRIU for the tests of the whole system, where they can be installed.
+parts:
+	tools/system-parts
+
 # Every line and branch of the kernel is met by a test; policies may have a few that are not.
-test: lint type
+test: lint type parts
 	$(BIN)/pytest -q -n 2 --dist worksteal --cov=inferx.core --cov=inferx.policy --cov-report=
 	$(BIN)/coverage report --include='inferx/core/*' --skip-covered --show-missing --fail-under=100
 	$(BIN)/coverage report --include='inferx/policy/*' --skip-covered --show-missing --fail-under=95

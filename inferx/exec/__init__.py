@@ -1,1 +1,1 @@
-"""Touches the world: drives the kernel's machines on asyncio, with a real clock and real nodes."""
+"""Touches the world: what the machines decide, done to real processes and devices."""

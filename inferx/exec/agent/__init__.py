@@ -1,0 +1,1 @@
+"""The node agent: the scheduler's commands, carried out on one GPU node."""
