@@ -107,6 +107,8 @@ def _shape(spec: Table) -> Shape:
     resources.close()
     extension = spec.table("inferx")
     shape = read_shape(extension, gpus=gpus, hbm_bytes=hbm_bytes, gpu_type=gpu_type)
+    # How a node starts it, which does not bear on scheduling.
+    extension.opaque("hooks", "ready_timeout_ns", "ready_timeout_ms", "ready_timeout_s")
     extension.close()
     return shape
 

@@ -39,11 +39,13 @@ class AgentError(InferXError):
 
     Attributes:
         phase: The step that failed, from a small closed set, for it labels a metric.
+        survived: Whether the pod that it befell is as it was before; else it is gone.
     """
 
-    def __init__(self, message: str, *, phase: str = "") -> None:
+    def __init__(self, message: str, *, phase: str = "", survived: bool = False) -> None:
         super().__init__(message)
         self.phase = phase
+        self.survived = survived
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +155,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         function: `tenant/namespace/name@version`.
         image: Of containerd; empty is the host's own files, read-only in containers.
         command: Program and arguments.
+        image_entrypoint: The program is the image's own; `command` is its arguments.
         env: Environment, beside what shares add.
         port: Where it serves HTTP.
         health: Path that answers 200 when the pod can serve.
@@ -165,6 +168,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     function: str
     command: tuple[str, ...]
     image: str = ""
+    image_entrypoint: bool = False
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     cwd: str = "/"
