@@ -216,7 +216,7 @@ class FolderTier:
         """Write a snapshot's files into an empty folder, verified; for other tiers."""
         with (
             self.hold(snapshot, "copy", now_ns=0) as held,
-            told(f"{self.title}: cannot copy {snapshot}", phase="copy"),
+            told(f"{self.title}: cannot copy {snapshot} to {into}", phase="copy"),
         ):
             for folder in {(into / entry.path).parent for entry in held.manifest.files}:
                 make_folder(folder)
@@ -277,11 +277,11 @@ class FolderTier:
         home = self._home(snapshot)
         if not home.exists():
             raise AgentError(f"{self.title}: no snapshot {snapshot}", phase="delete")
-        if users := self._users(snapshot):
-            msg = f"{self.title}: {snapshot} is in use by {', '.join(users)}"
-            raise AgentError(msg, phase="delete")
         gone = self._deleted / f"{snapshot}.{secrets.token_hex(8)}"
         with told(f"{self.title}: cannot delete {snapshot}", phase="delete"):
+            if users := self._users(snapshot):
+                msg = f"{self.title}: {snapshot} is in use by {', '.join(users)}"
+                raise AgentError(msg, phase="delete")
             home.rename(gone)
             sync_folder(self._snapshots)
         return gone

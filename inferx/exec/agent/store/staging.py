@@ -91,13 +91,14 @@ class Staging:
         folder: Where the files go: plain files in folders; empty folders are not kept.
     """
 
-    __slots__ = ("_lock", "_publisher", "folder", "home", "reserved_bytes")
+    __slots__ = ("_lock", "_published", "_publisher", "folder", "home", "reserved_bytes")
 
     def __init__(
         self, publisher: Publisher, home: Path, lock: FileLock, *, reserved_bytes: int
     ) -> None:
         self._publisher = publisher
         self._lock = lock
+        self._published = False
         self.home = home
         self.folder = content_of(home) / FILES
         self.reserved_bytes = reserved_bytes
@@ -138,6 +139,7 @@ class Staging:
         os.utime(content / MANIFEST, ns=(used_ns, used_ns))
         sync_folder(content)
         self._publisher.publish(content, manifest)
+        self._published = True
 
     def make(self) -> None:
         """Make the folder of files."""
@@ -145,10 +147,16 @@ class Staging:
 
     def abandon(self) -> None:
         """Remove what was written, and give the room back; after a commit there is nothing left."""
-        if self.home.exists():
-            with told(f"{self._publisher.title}: cannot clean up", phase="commit"):
-                remove_tree(self.home)
-        self._lock.release()
+        try:
+            if self.home.exists():
+                with told(f"{self._publisher.title}: cannot clean up", phase="commit"):
+                    remove_tree(self.home)
+        except AgentError:
+            # Of what is seen by all by now, an empty folder remains: the next recovery's work.
+            if not self._published:
+                raise
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -259,7 +259,8 @@ class SnapshotStore:
                 self.evict(victim, name, last_copy=last_copies)
             except AgentError:
                 # In use since, or its other copy went: whether it matters is told below.
-                continue
+                if tier.has(victim):
+                    continue
             gone.append(victim)
         tier.require_room(size_bytes)
         return tuple(gone)
