@@ -162,6 +162,8 @@ class FileLock:
         """Let go; twice is fine."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            # Not by closing alone: a child between fork and exec may have the file, too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

@@ -112,6 +112,10 @@ class FolderTier:
             return False
         return True
 
+    def has_any(self, snapshot: str) -> bool:
+        """Whether there is something of that id, which may be unreadable."""
+        return self._home(snapshot).exists()
+
     def verify(self, snapshot: str, watch: Watch) -> list[str]:
         """Read every byte, and return what is wrong, a line for each file."""
         try:

@@ -20,6 +20,7 @@ from inferx.exec.agent.ports import AgentError
 
 __all__ = [
     "FILES",
+    "ID_DIGITS",
     "MANIFEST",
     "VERSION",
     "Draft",
@@ -44,7 +45,8 @@ FILES: Final = "files"
 """The folder of a snapshot's files, apart so that no file of a dump can be the manifest."""
 _MANIFEST_BYTES_MAX: Final = 16 << 20
 _ID_BYTES: Final = 20
-_ID: Final = re.compile(r"[0-9a-f]{40}")
+ID_DIGITS: Final = 2 * _ID_BYTES
+_ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _CHECKSUM: Final = re.compile(r"[0-9a-f]{32}")
 
 SnapshotterName = Literal["criu", "runc", "containerd"]
@@ -181,7 +183,7 @@ def check_id(snapshot: str) -> str:
         AgentError: It is not one; ids become names of folders, so this is the guard of the paths.
     """
     if _ID.fullmatch(snapshot) is None:
-        msg = f"{snapshot!r} is no snapshot id; expected {2 * _ID_BYTES} hexadecimal digits"
+        msg = f"{snapshot!r} is no snapshot id; expected {ID_DIGITS} hexadecimal digits"
         raise AgentError(msg, phase="manifest")
     return snapshot
 

@@ -189,18 +189,22 @@ class SnapshotStore:
                 self._idle.notify_all()
 
     # -- removing ---
-    def delete(self, snapshot: str) -> None:
+    def delete(self, snapshot: str) -> tuple[TierName, ...]:
         """Remove all copies of a snapshot, or none where one is in use.
+
+        Returns:
+            The tiers that had it; copies with a manifest that cannot be read are removed, too.
 
         Raises:
             AgentError: In use, or nowhere.
         """
         self._require_idle(snapshot, self._tiers)
-        names = self.where(snapshot)
-        if not names:
+        holding = [tier for tier in self._tiers if tier.has_any(snapshot)]
+        if not holding:
             raise AgentError(f"no tier has snapshot {snapshot}", phase="delete")
-        for name in names:
-            self.tier(name).delete(snapshot)
+        for tier in holding:
+            tier.delete(snapshot)
+        return tuple(tier.name for tier in holding)
 
     def evict(self, snapshot: str, name: TierName, *, last_copy: bool) -> None:
         """Remove the copy of one tier; the last one only with `last_copy`.

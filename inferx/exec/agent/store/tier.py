@@ -99,6 +99,10 @@ class Tier(Protocol):
         """Whether a snapshot is here, with a manifest that can be read."""
         ...
 
+    def has_any(self, snapshot: str) -> bool:
+        """Whether there is something of that id, which may be unreadable."""
+        ...
+
     def verify(self, snapshot: str, watch: Watch) -> Sequence[str]:
         """Read every byte of a snapshot, and return what is wrong with it, a line for each."""
         ...
