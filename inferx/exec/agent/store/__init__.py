@@ -3,6 +3,9 @@
 A writer asks a tier for room (`FolderTier.begin`), writes into the folder that it gets, and
 commits; from then on the snapshot is there, under the id that its content spells. `SnapshotStore`
 moves snapshots between tiers and makes room.
+
+Phases of errors: open, lock, recover; manifest, fit; room, begin, commit; get, hold, verify; copy,
+cancel, delete.
 """
 
 from inferx.exec.agent.store.checksum import Watch

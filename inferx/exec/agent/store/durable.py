@@ -162,8 +162,10 @@ class FileLock:
         """Let go; twice is fine."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            # Not by closing alone: a child between fork and exec may have the file, too.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            # Not by closing alone: a child between fork and exec may have the file, too. Where it
+            # cannot be unlocked, as with a server that is away, closing is what there is.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

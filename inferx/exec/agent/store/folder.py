@@ -37,7 +37,7 @@ from inferx.exec.agent.store.manifest import (
     check_id,
     read_manifest,
 )
-from inferx.exec.agent.store.room import free_bytes, reserved_bytes, tree_bytes
+from inferx.exec.agent.store.room import Room
 from inferx.exec.agent.store.staging import RESERVED, Staging, is_abandoned
 from inferx.exec.agent.store.tier import Contents, Recovery, Tier, TierName
 
@@ -65,6 +65,13 @@ class FolderTier:
         self._snapshots = root / "snapshots"
         self._staging = root / "staging"
         self._deleted = root / "deleted"
+        self._room = Room(
+            self.title,
+            self._snapshots,
+            self._staging,
+            budget_bytes=budget_bytes,
+            in_memory=name == "dram",
+        )
         self._moment = MomentLock(root / "lock")
         self._holders = Holders()
         with told(f"{self.title}: cannot use {root} for snapshots", phase="open"):
@@ -130,42 +137,14 @@ class FolderTier:
         with told(f"{self.title}: no snapshot {snapshot}", phase="get"):
             return (self._home(snapshot) / MANIFEST).stat().st_mtime_ns
 
-    # -- room ---
     def used_bytes(self) -> int:
         """Bytes of all snapshots and reservations."""
-        with told(f"{self.title}: cannot be read", phase="room"):
-            kept = 0
-            for name in self._names():
-                home = self._snapshots / name
-                try:
-                    kept += read_manifest(home / MANIFEST).size_bytes
-                except AgentError:
-                    kept += tree_bytes(home)
-            return kept + sum(reserved for _, reserved in self._reservations())
+        return self._room.used_bytes()
 
     def require_room(self, size_bytes: int, *, freed_bytes: int = 0) -> None:
         """Raise where so many bytes do not fit: into the budget, or onto what is below it."""
-        self._require_budget(size_bytes, freed_bytes)
-        with told(f"{self.title}: cannot be read", phase="room"):
-            unwritten = sum(
-                max(reserved - tree_bytes(home), 0) for home, reserved in self._reservations()
-            )
-            free = free_bytes(self.root, in_memory=self.name == "dram") - unwritten + freed_bytes
-        if size_bytes > free:
-            msg = f"{self.title}: {size_bytes:,} bytes do not fit: {max(free, 0):,} are free"
-            raise AgentError(msg, phase="room")
-
-    def _require_budget(self, size_bytes: int, freed_bytes: int) -> None:
-        used_bytes = self.used_bytes() - freed_bytes
-        if used_bytes + size_bytes > self.budget_bytes:
-            msg = (
-                f"{self.title}: {size_bytes:,} bytes do not fit: {used_bytes:,} of the budget of "
-                f"{self.budget_bytes:,} are used"
-            )
-            raise AgentError(msg, phase="room")
-
-    def _reservations(self) -> list[tuple[Path, int]]:
-        return [(home, reserved_bytes(home / RESERVED)) for home in sorted(self._staging.iterdir())]
+        self._room.require_budget(size_bytes, freed_bytes=freed_bytes)
+        self._room.require_free(size_bytes, freed_bytes=freed_bytes)
 
     # -- writing ---
     def begin(self, size_bytes: int) -> Staging:
@@ -198,7 +177,7 @@ class FolderTier:
         if more_bytes > 0:
             with self._moment:
                 # It is on the disk already: only the budget can say no.
-                self._require_budget(more_bytes, 0)
+                self._room.require_budget(more_bytes, freed_bytes=0)
                 (staging.home / RESERVED).write_text(str(size_bytes))
                 staging.reserved_bytes = size_bytes
 

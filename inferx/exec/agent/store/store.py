@@ -16,6 +16,7 @@ from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.checksum import Watch
 from inferx.exec.agent.store.manifest import Manifest, check_id
 from inferx.exec.agent.store.tier import Held, Recovery, Tier, TierName
+from inferx.exec.agent.store.victims import choose_victims
 
 __all__ = ["Found", "SnapshotStore"]
 
@@ -256,7 +257,11 @@ class SnapshotStore:
                 came into use meanwhile.
         """
         tier = self.tier(name)
-        victims = self._victims(tier, size_bytes, order, last_copies=last_copies)
+
+        def may_go(snapshot: str) -> bool:
+            return last_copies or self.where(snapshot) != (name,)
+
+        victims = choose_victims(tier, size_bytes, order, may_go)
         gone: list[str] = []
         for victim in victims:
             try:
@@ -269,36 +274,8 @@ class SnapshotStore:
         tier.require_room(size_bytes)
         return tuple(gone)
 
-    def _victims(
-        self, tier: Tier, size_bytes: int, order: Sequence[str] | None, *, last_copies: bool
-    ) -> list[str]:
-        here = {manifest.id: manifest for manifest in tier.contents().manifests}
-        if order is None:
-            order = sorted(here, key=lambda one: (tier.last_used_ns(one), one))
-        victims: list[str] = []
-        freed_bytes = 0
-        for snapshot in (one for one in dict.fromkeys(order) if one in here):
-            if _fits(tier, size_bytes, freed_bytes) is None:
-                return victims
-            last = self.where(snapshot) == (tier.name,)
-            if not tier.users(snapshot) and (last_copies or not last):
-                victims.append(snapshot)
-                freed_bytes += here[snapshot].size_bytes
-        if (error := _fits(tier, size_bytes, freed_bytes)) is not None:
-            raise error
-        return victims
-
     def _require_idle(self, snapshot: str, tiers: Sequence[Tier]) -> None:
         for tier in tiers:
             if users := tier.users(check_id(snapshot)):
                 msg = f"tier {tier.name}: {snapshot} is in use by {', '.join(users)}"
                 raise AgentError(msg, phase="delete")
-
-
-def _fits(tier: Tier, size_bytes: int, freed_bytes: int) -> AgentError | None:
-    """Return why so many bytes would not fit; None where they would."""
-    try:
-        tier.require_room(size_bytes, freed_bytes=freed_bytes)
-    except AgentError as error:
-        return error
-    return None
