@@ -103,7 +103,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazily: a test that failed may hold files of it open.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_disk_that_fills_while_a_snapshot_is_written_is_one_error(small_disk: Path) -> None:
