@@ -95,7 +95,11 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
     help="Where weights and KV cache are held; cuda needs torch.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="Of torch."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Of torch, on a CPU.",
 )
 @click.option(
     "--drain-s",
