@@ -23,7 +23,7 @@ def test_sizes_are_exact(text, size):
     "text", ["", "GiB", "-1", "1e9", "1 G", "1,5GiB", "0.3", "1025TiB", "9" * 40, "1GiB2", "٣MiB"]
 )
 def test_what_is_no_size_is_one_line(text):
-    with pytest.raises(DescriptionError, match="--x .*: expected") as caught:
+    with pytest.raises(DescriptionError, match=r"--x .*: expected") as caught:
         parse_bytes("--x", text)
     assert "\n" not in str(caught.value)
 

@@ -32,14 +32,10 @@ def test_a_text_in_pieces_is_cut_as_the_whole_text(pieces, stops):
     assert (told, cutter.stopped) == (expected, stopped)
 
 
-@given(
-    st.integers(1, 3),
-    st.integers(0, 3),
-    st.lists(
-        st.tuples(st.sampled_from(["ask", "end", "leave", "pause", "resume"]), st.integers(0, 9)),
-        max_size=30,
-    ),
-)
+STEPS = st.tuples(st.sampled_from(["ask", "end", "leave", "pause", "resume"]), st.integers(0, 9))
+
+
+@given(st.integers(1, 3), st.integers(0, 3), st.lists(STEPS, max_size=30))
 def test_slots_are_given_in_order_and_none_is_lost(count, queue_len, steps):
     async def run():
         slots = Slots(count, queue_len)
