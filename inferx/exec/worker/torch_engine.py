@@ -60,7 +60,7 @@ class TorchEngine:
         self._cache: Tensor | None = None
         self._model: Transformer | None = None
         self._free_rows = list(range(settings.slots))
-        # All that touches the cache runs here: a step that outlives its request ends before the next.
+        # All that touches the cache runs here: a step that outlives its request comes to its end.
         self._steps = ThreadPoolExecutor(1, thread_name_prefix="torch")
 
     @property
