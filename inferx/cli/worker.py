@@ -1,6 +1,7 @@
 """`inferx worker`: a server to run where no inference engine is at hand."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import click
@@ -20,6 +21,14 @@ _TORCH_BYTES = 512 * MIB
 def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | None:
     del ctx
     return None if text is None else parse_bytes(option.opts[-1], text)
+
+
+def _number(ctx: click.Context, option: click.Parameter, value: float) -> float:
+    """Refuse NaN, which every range lets pass."""
+    del ctx
+    if math.isnan(value):
+        raise DescriptionError(f"{option.opts[-1]} nan: expected a number")
+    return value
 
 
 @click.group(
@@ -49,6 +58,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option(
     "--tokens-per-s",
     type=click.FloatRange(0.001, 1_000_000),
+    callback=_number,
     default=50.0,
     show_default=True,
     help="Pace of each request (paced).",
@@ -56,6 +66,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option(
     "--ttft-ms",
     type=click.FloatRange(0, 3_600_000),
+    callback=_number,
     default=30.0,
     show_default=True,
     help="Time to the first token (paced).",
@@ -104,6 +115,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option(
     "--drain-s",
     type=click.FloatRange(0, 86_400),
+    callback=_number,
     default=30.0,
     show_default=True,
     help="How long requests may go on after SIGTERM.",
@@ -207,7 +219,7 @@ def _weights(text: str | None) -> tuple[Path | None, int | None]:
         return None, parse_bytes("--weights", text)
     if not Path(text).is_file():
         raise DescriptionError(f"--weights {text}: no such file; expected one, or a size as 1GiB")
-    return Path(text), 0
+    return Path(text), None
 
 
 def _say(line: str) -> None:

@@ -92,18 +92,30 @@ def events(answer):
 
 
 @contextmanager
-def worker(*options, ready=True):
-    """Run `inferx worker` on a free port; it is gone afterwards."""
+def worker(*options, output=None, ready=True):
+    """Run `inferx worker` on a free port; it is gone afterwards.
+
+    With `output`, it holds no end of a pipe: what it prints goes to that file.
+    """
+    to = subprocess.PIPE if output is None else output.open("wb")
     process = subprocess.Popen(
         [*INFERX, "worker", "--port", "0", *map(str, options)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=to,
+        stderr=None if output is None else to,
+        start_new_session=output is not None,
     )
     try:
-        said = process.stdout.readline().strip()
+        if output is None:
+            said = process.stdout.readline().decode().strip()
+        else:
+            end = time.monotonic() + LIMIT_S
+            while not (said := output.read_text()).endswith("\n"):
+                assert process.poll() is None, said
+                assert time.monotonic() < end, said
+                time.sleep(0.01)
         assert said, f"the worker ended with status {process.wait(LIMIT_S)}"
-        one = Worker(process, said)
+        one = Worker(process, said.splitlines()[0])
         if ready:
             one.until(lambda told: told["status"] == "ready", "/health")
         yield one
@@ -111,4 +123,7 @@ def worker(*options, ready=True):
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait(LIMIT_S)
-        process.stdout.close()
+        if to is not subprocess.PIPE:
+            to.close()
+        else:
+            process.stdout.close()

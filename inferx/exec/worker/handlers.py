@@ -1,7 +1,7 @@
 """What the server answers: health, state, memory, and the OpenAI API over one engine."""
 
-from asyncio import Lock
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from asyncio import Lock, Task, create_task, shield
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
@@ -53,6 +53,8 @@ class Handlers:
         self._status = "loading"
         # Of loading, hashing, releasing and taking memory, one at a time.
         self._memory = Lock()
+        # The loop itself holds its tasks weakly.
+        self._tasks: set[Task[dict[str, Any]]] = set()
 
     def application(self) -> web.Application:
         """Return the routes."""
@@ -109,20 +111,30 @@ class Handlers:
             "slots": slots.count,
             "active": slots.active,
             "waiting": slots.waiting,
+            "paused": slots.paused,
             **msgspec.structs.asdict(self._counts),
         }
 
     async def _checksum(self, request: web.Request) -> web.Response:
         del request
         self._check_loaded()
+        return _json(await self._unbroken(self._sum_up()))
+
+    async def _sum_up(self) -> dict[str, Any]:
         async with self._memory:
-            told = await in_thread(self._engine.checksum)
-        return _json(msgspec.structs.asdict(told))
+            return msgspec.structs.asdict(await in_thread(self._engine.checksum))
 
     # -- memory ---
     async def _quiesce(self, request: web.Request) -> web.Response:
         self._check_loaded()
-        timeout_s = _seconds(request, "timeout_s", QUIESCE_S)
+        return _json(await self._unbroken(self._release(_seconds(request, "timeout_s", QUIESCE_S))))
+
+    async def _wake(self, request: web.Request) -> web.Response:
+        del request
+        self._check_loaded()
+        return _json(await self._unbroken(self._take()))
+
+    async def _release(self, timeout_s: float) -> dict[str, Any]:
         async with self._memory:
             if self._status == "ready":
                 if not await self._slots.pause(timeout_s):
@@ -130,17 +142,22 @@ class Handlers:
                     raise ApiError(409, busy, kind="conflict_error", code="busy")
                 self._status = "quiesced"
                 await in_thread(self._engine.release_kv)
-        return _json(self._told())
+        return self._told()
 
-    async def _wake(self, request: web.Request) -> web.Response:
-        del request
-        self._check_loaded()
+    async def _take(self) -> dict[str, Any]:
         async with self._memory:
             if self._status == "quiesced":
                 await in_thread(self._engine.take_kv)
                 self._status = "ready"
                 self._slots.resume()
-        return _json(self._told())
+        return self._told()
+
+    async def _unbroken(self, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        """Finish what was begun, though its caller leaves: memory is not left half released."""
+        task = create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await shield(task)
 
     # -- generation ---
     async def _chat(self, request: web.Request) -> web.StreamResponse:

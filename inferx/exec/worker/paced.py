@@ -36,7 +36,7 @@ class PacedShape(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         weights: File to load; none generates the bytes that it would have held.
-        weight_bytes: Bytes to hold; 0 is the size of the file.
+        weight_bytes: Without a file, bytes to hold.
         tokens_per_s: Pace of each request; it does not fall with company.
     """
 
@@ -80,13 +80,7 @@ class PacedEngine:
         else:
             try:
                 with shape.weights.open("rb", buffering=0) as file:
-                    found = shape.weights.stat().st_size
-                    size = shape.weight_bytes or found
-                    if found < size:
-                        raise WorkerError(
-                            f"{shape.weights}: {found} bytes; expected at least {size}"
-                        )
-                    block = block_on(shape.device, size)
+                    block = block_on(shape.device, shape.weights.stat().st_size)
                     block.fill(from_file(shape.weights, file))
             except OSError as error:
                 raise WorkerError(f"{shape.weights}: {error.strerror}") from error

@@ -54,7 +54,8 @@ async def serve(served: Served, engine: Engine, say: Callable[[str], None]) -> N
     await runner.setup()
     try:
         await web.SockSite(runner, listener, backlog=1024).start()
-        say(f"{served.model} listens on http://{served.host}:{listener.getsockname()[1]}")
+        host = f"[{served.host}]" if ":" in served.host else served.host
+        say(f"{served.model} listens on http://{host}:{listener.getsockname()[1]}")
         loading = asyncio.create_task(handlers.load())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)

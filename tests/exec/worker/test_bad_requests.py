@@ -133,6 +133,7 @@ def test_bad_options_are_one_line(call, tmp_path):
                 ["--weights", "none.bin"],
                 "--weights none.bin: no such file; expected one",
             ),
+            (["--ttft-ms", "nan"], "--ttft-ms nan: expected a number"),
             (["--kv", "much"], "--kv 'much': expected a size such as"),
             (["--engine", "torch", "--weights", short], f"{short}: no weights of a torch worker"),
             (["--engine", "torch", "--weights", "1KiB"], "a torch model of 1024 bytes: expected"),

@@ -228,6 +228,18 @@ def test_quiescing_waits_for_who_generates_and_gives_up_in_time(served):
     served.until(lambda state: state["active"] == 0)
 
 
+def test_a_quiesce_whose_caller_leaves_is_finished(served):
+    with streaming(served):
+        connection = socket.create_connection(("127.0.0.1", served.port))
+        connection.sendall(b"POST /inferx/quiesce HTTP/1.1\r\nHost: x\r\n\r\n")
+        served.until(lambda state: state["paused"])
+        connection.close()
+        assert served.get("/inferx/state")["kv_bytes"] == KV
+    served.until(lambda state: state["status"] == "quiesced" and not state["kv_bytes"])
+    served.post("/inferx/wake")
+    assert served.complete(max_tokens=1)
+
+
 def test_termination_lets_requests_end():
     with worker(*SETTINGS) as one:
         body = {"prompt": "x", "max_tokens": 30, "ignore_eos": True}
