@@ -1,7 +1,7 @@
 """What the server answers: health, state, memory, and the OpenAI API over one engine."""
 
 from asyncio import Lock, Task, create_task, shield
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ from inferx.exec.worker.openai import (
     EmbeddingRequest,
     Usage,
     embeddings,
-    error_body,
     generation,
     read,
 )
+from inferx.exec.worker.replies import errors, reply, seconds
 from inferx.exec.worker.slots import ClosedError, FullError, Slots
 from inferx.exec.worker.stops import StopCutter
 
@@ -58,7 +58,7 @@ class Handlers:
 
     def application(self) -> web.Application:
         """Return the routes."""
-        app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES)
+        app = web.Application(middlewares=[errors], client_max_size=BODY_BYTES)
         app.add_routes(
             [
                 web.get("/health", self._health),
@@ -89,16 +89,16 @@ class Handlers:
     # -- what is told ---
     async def _health(self, request: web.Request) -> web.Response:
         del request
-        return _json({"status": self._status}, 200 if self._status == "ready" else 503)
+        return reply({"status": self._status}, 200 if self._status == "ready" else 503)
 
     async def _models(self, request: web.Request) -> web.Response:
         del request
         model = {"id": self._model, "object": "model", "created": 0, "owned_by": "inferx"}
-        return _json({"object": "list", "data": [model]})
+        return reply({"object": "list", "data": [model]})
 
     async def _state(self, request: web.Request) -> web.Response:
         del request
-        return _json(self._told())
+        return reply(self._told())
 
     def _told(self) -> dict[str, Any]:
         engine, slots = self._engine, self._slots
@@ -118,7 +118,7 @@ class Handlers:
     async def _checksum(self, request: web.Request) -> web.Response:
         del request
         self._check_loaded()
-        return _json(await self._unbroken(self._sum_up()))
+        return reply(await self._unbroken(self._sum_up()))
 
     async def _sum_up(self) -> dict[str, Any]:
         async with self._memory:
@@ -127,12 +127,12 @@ class Handlers:
     # -- memory ---
     async def _quiesce(self, request: web.Request) -> web.Response:
         self._check_loaded()
-        return _json(await self._unbroken(self._release(_seconds(request, "timeout_s", QUIESCE_S))))
+        return reply(await self._unbroken(self._release(seconds(request, "timeout_s", QUIESCE_S))))
 
     async def _wake(self, request: web.Request) -> web.Response:
         del request
         self._check_loaded()
-        return _json(await self._unbroken(self._take()))
+        return reply(await self._unbroken(self._take()))
 
     async def _release(self, timeout_s: float) -> dict[str, Any]:
         async with self._memory:
@@ -177,7 +177,7 @@ class Handlers:
         async with self._counted(), self._slots.hold():
             vectors = [self._engine.embed(text) for text in asked.texts]
         tokens = sum(self._engine.count(text) for text in asked.texts)
-        return _json(
+        return reply(
             embeddings(vectors, tokens=tokens, model=self._model, encoding=asked.encoding_format)
         )
 
@@ -206,7 +206,7 @@ class Handlers:
                 return await self._stream(request, told, answer, prompt_tokens, asked)
             text = "".join([piece async for piece in told.pieces()])
             self._counts.tokens += told.count
-            return _json(answer.whole(text, told.finish, Usage(prompt_tokens, told.count)))
+            return reply(answer.whole(text, told.finish, Usage(prompt_tokens, told.count)))
 
     async def _stream(
         self,
@@ -264,43 +264,3 @@ class Handlers:
         if model is not None and model != self._model:
             text = f"no model {model!r} here; expected {self._model!r}"
             raise ApiError(404, text, param="model", code="model_not_found")
-
-
-@web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Tell errors in the API's shape; the one place where they get their status."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        told = error
-    except FullError as error:
-        told = ApiError(429, str(error), kind="rate_limit_error", code="queue_full")
-    except ClosedError as error:
-        told = ApiError(503, str(error), kind="service_unavailable", code="draining")
-    except web.HTTPException as error:
-        text = f"{request.method} {request.path}: {error.reason}"
-        told = ApiError(error.status, text)
-    return _json(error_body(told), told.status)
-
-
-def _json(body: dict[str, Any], status: int = 200) -> web.Response:
-    headers = {"Retry-After": "1"} if status in {429, 503} else None
-    encoded = msgspec.json.encode(body)
-    return web.Response(
-        body=encoded, status=status, headers=headers, content_type="application/json"
-    )
-
-
-def _seconds(request: web.Request, key: str, default: float) -> float:
-    text = request.query.get(key)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 3600:
-        raise ApiError(400, f"{key}={text[:40]}; expected seconds, from 0 to 3600", param=key)
-    return value
