@@ -2,13 +2,15 @@
 
 import asyncio
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import MIB
-from inferx.exec.worker.engine import Engine
+from inferx.exec.worker.engine import Engine, WorkerError
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["worker"]
@@ -146,7 +148,8 @@ def worker(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from inferx.exec.worker.server import Served, serve
+    with _installed("exec"):
+        from inferx.exec.worker.server import Served, serve
 
     file, size = _weights(weights)
     made: Engine
@@ -201,7 +204,8 @@ def worker(
 def weights(*, file: Path, size: int, seed: int, engine: str) -> None:
     """Write a file of weights: the same seed and size give the same bytes."""
     if engine == "torch":
-        from inferx.exec.worker.torch_weights import write_torch_weights
+        with _installed("torch"):
+            from inferx.exec.worker.torch_weights import write_torch_weights
 
         size = write_torch_weights(file, size, seed)
     else:
@@ -209,6 +213,15 @@ def weights(*, file: Path, size: int, seed: int, engine: str) -> None:
 
         write_weights(file, size, seed)
     _say(f"{file}: {size} bytes of weights")
+
+
+@contextmanager
+def _installed(extra: str) -> Generator[None, None, None]:
+    """Say what to install, where an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise WorkerError(f"{error}; expected pip install 'inferx[{extra}]'") from error
 
 
 def _weights(text: str | None) -> tuple[Path | None, int | None]:

@@ -102,7 +102,12 @@ class CudaBlock:
     """GPU memory, as a torch tensor of bytes."""
 
     def __init__(self, size: int) -> None:
-        import torch
+        try:
+            import torch
+        except ImportError as error:
+            raise WorkerError(
+                f"device cuda: {error}; expected pip install 'inferx[torch]'"
+            ) from error
 
         self.size = size
         self._tensor: torch.Tensor | None = None

@@ -128,7 +128,9 @@ class TorchEngine:
         try:
             torch = importlib.import_module("torch")
         except ImportError as error:
-            raise WorkerError(f"engine torch: {error}; expected torch to be installed") from error
+            raise WorkerError(
+                f"engine torch: {error}; expected pip install 'inferx[torch]'"
+            ) from error
         from inferx.exec.worker.torch_model import BEGIN, shape_within
 
         torch.set_num_threads(self._settings.threads)

@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
+import subprocess
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from worker_process import worker
+from worker_process import INFERX, worker
 
 from inferx.exec.worker.handlers import Handlers
 from inferx.exec.worker.paced import CONTEXT, PacedEngine, PacedShape
@@ -133,6 +134,10 @@ def test_bad_options_are_one_line(call, tmp_path):
                 ["--weights", "none.bin"],
                 "--weights none.bin: no such file; expected one",
             ),
+            (
+                ["--weights", "1024TiB"],
+                f"{1 << 50} bytes of host memory: Cannot allocate memory",
+            ),
             (["--ttft-ms", "nan"], "--ttft-ms nan: expected a number"),
             (["--kv", "much"], "--kv 'much': expected a size such as"),
             (["--engine", "torch", "--weights", short], f"{short}: no weights of a torch worker"),
@@ -156,3 +161,27 @@ def test_bad_options_are_one_line(call, tmp_path):
             assert status == 2, words
             assert err.startswith(f"inferx: {message}"), err
             assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "message"),
+    [
+        ("aiohttp", [], "expected pip install 'inferx[exec]'"),
+        ("torch", ["--engine", "torch"], "expected pip install 'inferx[torch]'"),
+        ("torch", ["--device", "cuda"], "expected pip install 'inferx[torch]'"),
+        (
+            "torch",
+            ["weights", "w", "--bytes", "4MiB", "--engine", "torch"],
+            "expected pip install 'inferx[torch]'",
+        ),
+    ],
+)
+def test_what_is_not_installed_is_one_line(missing, words, message):
+    options = words if words[:1] == ["weights"] else ["--port", "0", *words]
+    code = f"import sys; sys.modules[{missing!r}] = None; {INFERX[2]}"
+    done = subprocess.run(
+        [*INFERX[:2], code, "worker", *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.rstrip().endswith(message)
+    assert done.stderr.count("\n") == 1
