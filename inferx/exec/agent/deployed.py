@@ -4,6 +4,7 @@ What bears on scheduling is read by `inferx.spec`; here is what that leaves asid
 environment, mounts, and where the pod serves and is asked for its health.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ import msgspec
 from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionId, FunctionSpec
 from inferx.core.units import MIB, NS_PER_S
-from inferx.exec.agent.ports import Launch, Mount
+from inferx.exec.agent.ports import Hook, Launch, Mount
 from inferx.spec.document import is_list, read_document, shown
 from inferx.spec.functions import load_functions
 from inferx.spec.reference import objects_of
@@ -66,7 +67,6 @@ def _launch(table: Table) -> Launch:
     if not command and not image:
         raise spec.error("commands", "nothing to run", "a program and its arguments")
     extension = spec.table("inferx")
-    hooks = extension.table("hooks")
     version = spec.integer("version", 0, maximum=1 << 62)
     identity = "/".join(table.text(key) for key in ("tenant", "namespace", "name"))
     return Launch(
@@ -79,8 +79,8 @@ def _launch(table: Table) -> Launch:
         port=spec.table("endpoint").integer("port", 8000, minimum=1, maximum=65_535),
         health=_health(spec),
         ready_timeout_s=extension.duration("ready_timeout", 600 * NS_PER_S) / NS_PER_S,
-        quiesce=_path(hooks.text("quiesce", "-")),
-        wake=_path(hooks.text("wake", "-")),
+        quiesce=_hook(extension, "quiesce"),
+        wake=_hook(extension, "wake"),
         memory_bytes=spec.table("resources").integer("Mem", 0, maximum=MAX_BYTES // MIB) * MIB,
     )
 
@@ -93,7 +93,14 @@ def _health(spec: Table) -> str:
 
 
 def _path(text: str) -> str:
-    return "" if text == "-" else text if text.startswith("/") else f"/{text}"
+    return text if text.startswith("/") else f"/{text}"
+
+
+def _hook(extension: Table, key: str) -> Hook | None:
+    if key not in extension:
+        return None
+    hook = extension.table(key)
+    return Hook(_path(hook.text("path")), json.dumps(hook.values.get("body", {})).encode())
 
 
 def _env(spec: Table) -> Iterator[tuple[str, str]]:

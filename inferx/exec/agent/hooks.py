@@ -7,7 +7,7 @@ import http.client
 import time
 from collections.abc import Callable
 
-from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.ports import AgentError, Hook
 
 __all__ = ["healthy", "post", "wait_until_healthy"]
 
@@ -49,24 +49,29 @@ def wait_until_healthy(
         pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
 
 
-def post(address: str, path: str, *, timeout_s: float) -> None:
+def post(address: str, hook: Hook, *, timeout_s: float) -> None:
     """Post to a hook.
 
     Raises:
         AgentError: It was not answered by a 2xx in time.
     """
     try:
-        status = _status("POST", address, path, timeout_s)
+        status = _status("POST", address, hook.path, timeout_s, hook.body)
     except (OSError, http.client.HTTPException) as error:
-        raise AgentError(f"{address}{path}: {error or type(error).__name__}") from error
+        raise AgentError(f"{address}{hook.path}: {error or type(error).__name__}") from error
     if not 200 <= status < 300:
-        raise AgentError(f"{address}{path}: answered {status}; expected 200")
+        raise AgentError(f"{address}{hook.path}: answered {status}; expected 200")
 
 
-def _status(method: str, address: str, path: str, timeout_s: float) -> int:
+def _status(
+    method: str, address: str, path: str, timeout_s: float, body: bytes | None = None
+) -> int:
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    headers = {"Connection": "close"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
-        connection.request(method, path, headers={"Connection": "close"})
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         answer.read()
         return answer.status

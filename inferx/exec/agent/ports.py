@@ -22,6 +22,7 @@ __all__ = [
     "Gpu",
     "GpuInventory",
     "GpuProcess",
+    "Hook",
     "Launch",
     "Live",
     "Mount",
@@ -148,6 +149,13 @@ class Mount(msgspec.Struct, frozen=True):
     read_only: bool = True
 
 
+class Hook(msgspec.Struct, frozen=True):
+    """What the agent posts to a pod: where, and a JSON body."""
+
+    path: str
+    body: bytes = b"{}"
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How a function's process is started, from its file.
 
@@ -160,8 +168,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         port: Where it serves HTTP.
         health: Path that answers 200 when the pod can serve.
         ready_timeout_s: How long a cold start may take.
-        quiesce: Path that is posted to before a checkpoint, to give up what need not be kept.
-        wake: Path that is posted to after a restore.
+        quiesce: Posted before a checkpoint, so that the pod gives up what need not be kept.
+        wake: Posted after a restore.
         memory_bytes: Limit of host memory, GPU state while suspended included; 0 is no limit.
     """
 
@@ -175,8 +183,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     health: str = "/health"
     ready_timeout_s: float = 600.0
-    quiesce: str = ""
-    wake: str = ""
+    quiesce: Hook | None = None
+    wake: Hook | None = None
     memory_bytes: int = 0
 
 
