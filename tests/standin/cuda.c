@@ -75,15 +75,15 @@ static void rest(long ns) {
 }
 
 static CUresult injected(const char *operation, uint32_t pid) {
-  char name[64], path[512];
+  char name[64], path[600];
   long delay_ms = 0, waited_ms = 0;
   int error = 0;
   for (;;) {
     snprintf(name, sizeof name, "%s.%u", operation, pid);
-    node_path(path, sizeof path, "inject", name);
+    node_path(path, 512, "inject", name);
     FILE *file = fopen(path, "re");
     if (!file) {
-      node_path(path, sizeof path, "inject", operation);
+      node_path(path, 512, "inject", operation);
       file = fopen(path, "re");
     }
     if (!file) return OK;
@@ -91,6 +91,11 @@ static CUresult injected(const char *operation, uint32_t pid) {
     fclose(file);
     if (fields != 2) return OK;
     if (waited_ms >= delay_ms) return error;
+    if (waited_ms == 0) {
+      strcat(path, ".begun");
+      int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+      if (fd >= 0) close(fd);
+    }
     rest(2000000);
     waited_ms += 2;
   }

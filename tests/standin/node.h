@@ -13,7 +13,7 @@
  *   inject/OPERATION[.PID]  "DELAY_MS ERROR": what goes wrong. OPERATION is lock, checkpoint, restore
  *                         or unlock, with PID as the caller counts, or copy or init, with PID as the
  *                         tenant counts. It waits so long, or until the file is gone, and then fails
- *                         with that CUresult unless it is 0.
+ *                         with that CUresult unless it is 0. Where it waits, FILE.begun is made.
  *   calls/PID             held by the process that asks a tenant for something.
  *   dev/nvidiaN           device files that CRIU cannot dump.
  */

@@ -1,7 +1,7 @@
 """A node with pretended GPUs: the stand-in libraries, built, and the folder that they share.
 
 In other processes the libraries answer where `Node.env` is in their environment. In this one, after
-`load_nvml`: a library that is loaded once is found by its name from then on, whoever asks.
+`enter`: a library that is loaded once is found by its name from then on, whoever asks.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,15 +111,17 @@ class Node:
     def inject(self, operation: str, *, pid: int = 0, delay_ms: int = 0, error: int = 0) -> Path:
         """Let an operation (of one process) wait or fail, until the returned file is removed."""
         file = self.folder / "inject" / (f"{operation}.{pid}" if pid else operation)
+        begun(file).unlink(missing_ok=True)
         fresh = file.with_name(f".{file.name}")
         fresh.write_text(f"{delay_ms} {error}\n")
         fresh.rename(file)
         return file
 
 
-def load_nvml(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process's NVML be the stand-in, and tell of this node."""
-    monkeypatch.setenv("STANDIN_GPUS", str(node.folder))
+def enter(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process's NVML be the stand-in, and its children's libraries, and tell of a node."""
+    for name, value in node.env.items():
+        monkeypatch.setenv(name, value)
     ctypes.CDLL(str(libraries() / "libnvidia-ml.so.1"))
 
 
@@ -153,35 +155,51 @@ class Tenant:
 
 @contextmanager
 def tenant(
-    node: Node, *, gpu_mb: int = 16, visible: str | None = None, extra: Sequence[str] = ()
+    node: Node, *, gpu_mb: int = 8, visible: str | None = None, extra: Sequence[str] = ()
 ) -> Iterator[Tenant]:
-    """Start a tenant in a session of its own, and end it."""
+    """Start a tenant in a session of its own, and end it. Its output is a file, as CRIU likes."""
     env = os.environ | dict(node.env)
+    env.pop("CUDA_VISIBLE_DEVICES", None)
     if visible is not None:
         env["CUDA_VISIBLE_DEVICES"] = visible
     command = (sys.executable, str(TENANT), "--port", "0", "--gpu-mb", str(gpu_mb), *extra)
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line, f"the tenant ended with {process.wait(timeout=5)}"
-        yield Tenant(process.pid, int(line))
-    finally:
-        process.kill()
-        process.wait(timeout=10)
-        process.stdout.close()
+    handle, name = tempfile.mkstemp(dir=node.folder, prefix="tenant-", suffix=".out")
+    with os.fdopen(handle, "r+") as output:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: process.poll() is not None or "\n" in Path(name).read_text())
+            assert process.poll() is None, f"the tenant ended: {Path(name).read_text()}"
+            yield Tenant(process.pid, int(Path(name).read_text().partition("\n")[0]))
+        finally:
+            process.kill()
+            process.wait(timeout=10)
 
 
-def until(condition: object, *, timeout_s: float = 5.0) -> None:
-    """Wait until a callable returns true."""
-    assert callable(condition)
+def begun(injected: Path) -> Path:
+    """Return the file that is there once an operation waits as it was told to."""
+    return injected.with_name(f"{injected.name}.begun")
+
+
+def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    """Wait until something is true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or is only waited for by a parent that is not this one."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
