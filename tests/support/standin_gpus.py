@@ -155,14 +155,28 @@ class Tenant:
 
 @contextmanager
 def tenant(
-    node: Node, *, gpu_mb: int = 8, visible: str | None = None, extra: Sequence[str] = ()
+    node: Node,
+    *,
+    gpu_mb: int = 8,
+    visible: str | None = None,
+    extra: Sequence[str] = (),
+    within: Sequence[str] = (),
 ) -> Iterator[Tenant]:
-    """Start a tenant in a session of its own, and end it. Its output is a file, as CRIU likes."""
+    """Start a tenant in a session of its own, and end it. Its output is a file, as CRIU likes.
+
+    Args:
+        node: Whose GPUs it sees.
+        gpu_mb: What it holds of each of them.
+        visible: CUDA_VISIBLE_DEVICES; None is all.
+        extra: Further arguments of `tenant.py`.
+        within: A command that runs it, whose pid is then told, and that ends it when it is killed.
+    """
     env = os.environ | dict(node.env)
     env.pop("CUDA_VISIBLE_DEVICES", None)
     if visible is not None:
         env["CUDA_VISIBLE_DEVICES"] = visible
-    command = (sys.executable, str(TENANT), "--port", "0", "--gpu-mb", str(gpu_mb), *extra)
+    script = (sys.executable, str(TENANT), "--port", "0", "--gpu-mb", str(gpu_mb), *extra)
+    command = (*within, *script)
     handle, name = tempfile.mkstemp(dir=node.folder, prefix="tenant-", suffix=".out")
     with os.fdopen(handle, "r+") as output:
         process = subprocess.Popen(

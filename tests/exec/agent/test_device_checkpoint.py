@@ -31,7 +31,7 @@ from standin_gpus import (
 from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer, gpu_files
 from inferx.exec.agent.device.states import LEGAL
 from inferx.exec.agent.nvml import NvmlInventory
-from inferx.exec.agent.ports import AgentError, DeviceCheckpointer
+from inferx.exec.agent.ports import AgentError, DeviceCheckpointer, GpuProcess
 
 CONTEXT = 2 * MB
 PLAIN = ("--api", "ctypes")  # Starts faster; test_nvml shows that both are alike.
@@ -148,6 +148,37 @@ def test_a_locked_process_answers_only_what_needs_no_gpu(standing):
         assert not waits.done()
         resume(device, pod.pid)
         assert waits.result(5)["gpus"] == [uuid(0)]
+
+
+ISOLATED = ("unshare", "--fork", "--kill-child", "--pid", "--mount-proc")
+# A file system of devices without any, and none in the node's folder: as in a plain container.
+BARE = (
+    *ISOLATED,
+    "sh",
+    "-c",
+    'rm "$STANDIN_GPUS"/dev/*; mount -t tmpfs none /dev; exec "$@"',
+    "sh",
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a pid namespace")
+@pytest.mark.parametrize("within", [ISOLATED, BARE])
+def test_a_process_in_a_pid_namespace_is_found_by_the_hosts_pid(node, device, within):
+    inventory = NvmlInventory()
+    with tenant(node, gpu_mb=4, visible="0", extra=PLAIN, within=within) as outer:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text()
+        pid = int(children)
+        before = outer.get()
+        assert before["pid"] == 1
+        assert inventory.processes() == (GpuProcess(uuid(0), pid, 4 * MB + CONTEXT),)
+
+        suspend(device, pid)
+        assert inventory.processes() == ()
+        resume(device, pid)
+
+        assert outer.get()["gpu_crcs"] == before["gpu_crcs"]
+        assert inventory.processes() == (GpuProcess(uuid(0), pid, 4 * MB + CONTEXT),)
+    inventory.close()
 
 
 def test_every_illegal_call_is_refused_by_us_and_by_the_driver(standing):

@@ -74,7 +74,7 @@ def test_a_process_with_gpu_state_is_dumped_only_when_checkpointed(tmp_path, mon
 
         refused = dump(pod.pid, tmp_path / "refused")
         assert refused.returncode != 0
-        assert "Can't dump file" in (refused.stderr + refused.stdout), refused
+        assert "Can't dump file" in refused.stderr, refused
         assert pod.get()["gpu_crcs"] == before["gpu_crcs"], "it goes on as if nothing had happened"
 
         device.lock(pod.pid, timeout_s=5)
