@@ -14,6 +14,7 @@
  *                         or unlock, with PID as the caller counts, or copy or init, with PID as the
  *                         tenant counts. It waits so long, or until the file is gone, and then fails
  *                         with that CUresult unless it is 0. Where it waits, FILE.begun is made.
+ *   inject/lost.INDEX     a GPU that has fallen off its bus, as NVML tells.
  *   calls/PID             held by the process that asks a tenant for something.
  *   dev/nvidiaN           device files that CRIU cannot dump.
  */

@@ -5,7 +5,7 @@
  */
 #include "node.h"
 
-enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9 };
+enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9, LOST = 15 };
 
 typedef struct gpu *device_t;
 struct memory { unsigned long long total, free, used; };
@@ -28,6 +28,7 @@ const char *nvmlErrorString(int result) {
     case NOT_FOUND: return "Not Found";
     case TOO_SMALL: return "Insufficient Size";
     case NO_DRIVER: return "Driver Not Loaded";
+    case LOST: return "GPU is lost";
     default: return "Unknown Error";
   }
 }
@@ -63,6 +64,10 @@ int nvmlDeviceGetCount_v2(unsigned int *devices) {
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, device_t *device) {
+  char name[32], path[512];
+  snprintf(name, sizeof name, "lost.%u", index);
+  node_path(path, sizeof path, "inject", name);
+  if (access(path, F_OK) == 0) return LOST;
   return nth(-1, index, device) ? INVALID : SUCCESS;
 }
 

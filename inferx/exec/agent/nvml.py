@@ -2,7 +2,8 @@
 
 NVML is initialised once and kept: on nodes with many GPUs that takes seconds. A node without the
 library, without a driver or without GPUs has an empty inventory and a reason; after NVML has
-answered once, that it no longer does is an error.
+answered once, that it no longer does is an error. A GPU that has fallen off its bus is not told:
+it takes no others with it.
 """
 
 import importlib
@@ -106,7 +107,10 @@ class NvmlInventory:
     def _devices(self) -> Iterator[tuple[Gpu, Any]]:
         nvml = self._nvml
         for index in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            except nvml.NVMLError_GpuIsLost:
+                continue
             whole = self._gpu(index, handle)
             yield whole, handle
             if not whole.mig_enabled:

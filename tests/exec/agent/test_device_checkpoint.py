@@ -445,6 +445,11 @@ def test_calls_for_different_processes_do_not_wait_for_each_other(node, device, 
         resume(device, pod.pid)
 
 
+def test_the_open_files_of_a_process_that_is_gone_are_none():
+    assert gpu_files(2**22 + 1) == ()
+    assert gpu_files(os.getpid()) == ()
+
+
 @pytest.mark.parametrize(
     ("cuda", "remap"), [(12080, "needs CUDA 13.0"), (13000, "yes"), (13040, "yes")]
 )

@@ -108,6 +108,16 @@ def test_a_process_on_a_mig_device_is_told_there_and_not_on_the_gpu(
         assert [gpu.memory_used for gpu in inventory.gpus()] == [5 * MB, 5 * MB]
 
 
+def test_a_gpu_that_is_lost_takes_no_others_with_it(tmp_path, monkeypatch, inventory):
+    node = Node.make(tmp_path / "node", gpus=3)
+    enter(node, monkeypatch)
+    node.inject("lost.1")
+
+    assert [(gpu.index, gpu.uuid) for gpu in inventory.gpus()] == [(0, uuid(0)), (2, uuid(2))]
+    assert inventory.processes() == ()
+    assert inventory.probe().facts["gpus"] == "2"
+
+
 def test_a_node_without_a_driver_has_no_gpus_and_a_reason(tmp_path, monkeypatch, inventory):
     enter(Node.make(tmp_path / "node"), monkeypatch)
     monkeypatch.setenv("STANDIN_GPUS", str(tmp_path / "none"))

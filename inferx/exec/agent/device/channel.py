@@ -105,7 +105,9 @@ class Channel:
         """End the helper, whatever it is in; the calls that wait in it fail with the reason."""
         self._end(reason)
         self._process.kill()
-        self._process.wait(_END_TIMEOUT_S)
+        # One that is stuck in the kernel cannot be waited for; it is used no more all the same.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_TIMEOUT_S)
 
     def close(self) -> None:
         """Let the helper end."""
@@ -115,8 +117,7 @@ class Channel:
         try:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(_END_TIMEOUT_S)
+            self.kill("it was closed")
         self._reader.join(_END_TIMEOUT_S)
 
     def _read(self) -> None:

@@ -7,7 +7,8 @@ Laws:
 3. A call that does not return by its deadline takes the helper with it. Its process is then failed:
    nobody knows how far the driver came. Other calls that waited in that helper fail, too, and of
    their processes nothing is known; the next call starts another helper.
-4. The state is never polled: on nodes with many GPUs that question takes seconds.
+4. A call that has to start a helper waits for that first, beside its own deadline.
+5. The state is never polled: on nodes with many GPUs that question takes seconds.
 """
 
 import threading

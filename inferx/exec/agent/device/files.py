@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from inferx.exec.agent.ports import AgentError
+
 __all__ = ["gpu_files"]
 
 _GPU_FILE = re.compile(r"nvidia(\d+|ctl|-.*)")
@@ -13,6 +15,9 @@ def gpu_files(pid: int) -> tuple[str, ...]:
 
     A checkpoint that did nothing is told by them: the dump that follows would fail, or be small.
     A process that is gone has none.
+
+    Raises:
+        AgentError: Phase `device-files`: they may not be read.
     """
     found = set[str]()
     try:
@@ -27,6 +32,11 @@ def gpu_files(pid: int) -> tuple[str, ...]:
                 found.add(fields[5])
     except (FileNotFoundError, ProcessLookupError):
         return ()
+    except PermissionError as error:
+        raise AgentError(
+            f"open files of process {pid}: {error.strerror}; the agent must be root",
+            phase="device-files",
+        ) from error
     return tuple(
         sorted(path for path in found if "/dev/" in path and _GPU_FILE.fullmatch(Path(path).name))
     )
