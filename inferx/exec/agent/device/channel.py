@@ -46,7 +46,7 @@ class Channel:
         env["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
         module = "inferx.exec.agent.device.helper"
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  our own module
+            self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 env=env,
                 stdin=subprocess.DEVNULL,
