@@ -1,8 +1,8 @@
 """A function to run: an HTTP server that holds random bytes, counts its answers, and tells both.
 
-Run as `python memory_server.py MEBIBYTES`; it listens on PORT, says `ready` on standard output, and
-writes a line for each answer. It sums what it holds anew each time. With UNDUMPABLE it holds an open
-device that no snapshot can have.
+Run as `python memory_server.py MEBIBYTES`; it listens on PORT, says `ready` on standard output,
+and writes a line for each answer. It sums what it holds anew each time. With UNDUMPABLE it holds
+an open device that no snapshot can have.
 """
 
 import hashlib
@@ -28,12 +28,13 @@ class Answers(BaseHTTPRequestHandler):
         told = {"answers": answers, "sum": "", "pid": os.getpid()}
         if self.path == "/sum":
             told["sum"] = hashlib.blake2b(HELD).hexdigest()
+        # Said first, so that whoever has the answer finds it in the log.
+        print(f"answer {answers}", flush=True)
         text = json.dumps(told).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
-        print(f"answer {answers}", flush=True)
 
 
 if __name__ == "__main__":

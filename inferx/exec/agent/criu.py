@@ -12,9 +12,7 @@ What a pod has open must be there at the restore, with the size it had: its own 
 the image, but standard output and error are led to those of the new pod.
 """
 
-import os
-import shutil
-import subprocess
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -22,17 +20,14 @@ from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent import launch, procfs
-from inferx.exec.agent.criu_image import Image, choose_last_pid, empty, telling_line, version_of
+from inferx.exec.agent import criu_lock, criu_probe, launch, procfs
+from inferx.exec.agent.criu_image import Image, choose_last_pid, empty, telling_line
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.process import STDERR, STDOUT, ProcessSandbox
 from inferx.exec.agent.records import Record
 
-__all__ = ["CriuSnapshotter", "find_criu"]
+__all__ = ["CriuSnapshotter"]
 
-LEAST = (4, 2)
-"""Older ones fail on sockets of today's kernels."""
-PROBE_S = 30.0
 SOCKET_S = 10.0
 FILL_S = 120.0
 """How long a dump waits for the last pages of a lazy restore."""
@@ -43,18 +38,12 @@ GHOST_BYTES = 1 << 30
 WORK = "criu"
 
 
-def find_criu(path: str = "") -> str:
-    """Return CRIU's path: the given one, else INFERX_CRIU's, else PATH's; empty without any."""
-    wanted = path or os.environ.get("INFERX_CRIU", "") or "criu"
-    return shutil.which(wanted) or ""
-
-
 class CriuSnapshotter:
     """Snapshotter for `ProcessSandbox`.
 
     Args:
         sandbox: Whose pods they are.
-        path: CRIU; see `find_criu`.
+        path: CRIU; see `criu_probe.find_criu`.
         timeout_s: Longest dump or restore.
     """
 
@@ -65,13 +54,18 @@ class CriuSnapshotter:
     ) -> None:
         self._sandbox = sandbox
         self._asked = path
-        self._path = find_criu(path)
+        self._path = criu_probe.find_criu(path)
         self._timeout_s = timeout_s
 
     def probe(self) -> Capability:
         """Find out which CRIU there is, and ask it whether the kernel has what it needs."""
         facts = {"path": self._path} if self._path else {}
-        reason = self._reason(facts)
+        if not self._path:
+            reason = f"no CRIU: {self._asked or 'criu'} is not there, or cannot be run"
+        else:
+            reason = criu_probe.why_not(self._path, facts)
+        if not reason and not self._sandbox.contained:
+            reason = "no permission: pods have no cgroups and pids of their own"
         return Capability(name="snapshotter/criu", available=not reason, reason=reason, facts=facts)
 
     def dump(
@@ -97,14 +91,15 @@ class CriuSnapshotter:
             numbers=tuple(sorted({own for pid in pids for own in procfs.own_numbers(pid)})),
             stdout=str(Path(record.folder) / STDOUT),
             stderr=str(Path(record.folder) / STDERR),
-            connections=keep_connections,
+            lock="",
             sizes={},
         )
         work = empty(spec.folder / WORK)
         arguments = ["dump", "--tree", str(image.root), *_common(work, "dump.log")]
         arguments += ["--ghost-limit", str(GHOST_BYTES), "--skip-in-flight"]
         if keep_connections:
-            arguments += ["--tcp-established", "--network-lock", "nftables"]
+            # The last says in the log how the lock is called.
+            arguments += ["--tcp-established", "--network-lock", "nftables", "-v3"]
         else:
             # Nothing to lose, and so no packets to hold back.
             arguments += ["--tcp-close", "--network-lock", "skip"]
@@ -114,9 +109,12 @@ class CriuSnapshotter:
             self._run(self._inside(record, arguments, into, work), what, work / "dump.log")
             if leave:
                 self._await_end(what, spec.pod)
-            msgspec.structs.replace(image, sizes=Image.measure(into)).save(into)
+            lock = criu_lock.table_of(work / "dump.log") if keep_connections else ""
+            msgspec.structs.replace(image, lock=lock, sizes=Image.measure(into)).save(into)
         except BaseException as error:
             empty(into)
+            if keep_connections:
+                self._unlock(record, work)
             if isinstance(error, AgentError) and not procfs.is_running(live.pid, live.started):
                 raise AgentError(f"{error}; the pod has ended", phase="dump") from error
             raise
@@ -139,7 +137,7 @@ class CriuSnapshotter:
             image = Image.load(source)
         except AgentError as error:
             raise AgentError(f"{what}: {error}", phase="restore") from error
-        if keep_connections and not image.connections:
+        if keep_connections and not image.lock:
             raise AgentError(
                 f"{what}: connections are to be kept, but {source} was dumped without them",
                 phase="restore",
@@ -166,39 +164,15 @@ class CriuSnapshotter:
             self._sandbox.stop(spec.pod)
             raise
 
+    def release(self, spec: PodSpec, source: Path) -> None:
+        """Let packets of a dump's kept connections through again, if it is not to be restored.
+
+        Peers then learn that nobody is there. Not needed after a restore that kept them.
+        """
+        if lock := Image.load(source).lock:
+            criu_lock.remove(lock, network=spec.network, said=spec.folder / WORK / "criu.log")
+
     # -- inside ---
-    def _reason(self, facts: dict[str, str]) -> str:
-        """Return why CRIU cannot be used, or nothing; `facts` gets its version."""
-        if not self._path:
-            return f"no CRIU: {self._asked or 'criu'} is not there, or cannot be run"
-        version = version_of(self._ask("--version"))
-        facts["version"] = shown = ".".join(str(each) for each in version)
-        least = ".".join(str(each) for each in LEAST)
-        if not version:
-            return f"{self._path} does not tell its version"
-        if version < LEAST:
-            return f"{self._path} is version {shown}, expected {least} or newer"
-        if not self._sandbox.contained:
-            return "no permission: CRIU needs root, and pods with cgroups and pids of their own"
-        told = self._ask("check")
-        if "Looks good" not in told:
-            return f"{self._path} check: {telling_line(told) or told.strip() or 'failed'}"
-        return ""
-
-    def _ask(self, argument: str) -> str:
-        try:
-            done = subprocess.run(  # noqa: S603
-                [self._path, argument],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=PROBE_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        return done.stdout.decode(errors="replace")
-
     def _dumpable(self, what: str, live: Live, into: Path) -> Record:
         """Check what can be known before, and return the pod's record."""
         if not self._path:
@@ -238,22 +212,18 @@ class CriuSnapshotter:
             wait=True,
         )
 
+    @staticmethod
+    def _unlock(record: Record, work: Path) -> None:
+        """Remove the lock of a CRIU that was killed; a filter that stays is told in its log."""
+        if table := criu_lock.table_of(work / "dump.log"):
+            with contextlib.suppress(AgentError):
+                criu_lock.remove(table, network=record.network, said=work / "criu.log")
+
     def _entries(self, pod: str) -> list[str]:
         return [str(each) for each in self._sandbox.cgroups.entries(pod)]
 
     def _run(self, plan: launch.Plan, what: str, log: Path) -> None:
-        process = launch.begin(plan)
-        try:
-            launch.answer(process, what=what)
-            code = process.wait(self._timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise AgentError(
-                f"{what}: CRIU took longer than {self._timeout_s:g} s", phase=plan.command[1]
-            ) from error
-        finally:
-            # CRIU is tied to it.
-            process.kill()
-            process.wait()
+        code = launch.run(plan, what=what, timeout_s=self._timeout_s)
         if code:
             said = telling_line(log.read_text(errors="replace")) if log.exists() else ""
             ended = f"CRIU was killed by signal {code - 128}" if code > 128 else f"CRIU: {code}"

@@ -30,7 +30,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
         root: Number of the first process, as its own namespace counts.
         numbers: Of all processes and threads.
         stdout: Path that standard output had.
-        connections: Whether established connections were kept.
+        lock: Packet filter that keeps its connections; empty where they were not kept.
         sizes: Bytes of each file of CRIU's.
     """
 
@@ -38,7 +38,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     numbers: tuple[int, ...]
     stdout: str
     stderr: str
-    connections: bool
+    lock: str
     sizes: dict[str, int]
 
     @staticmethod

@@ -20,6 +20,7 @@ __all__ = [
     "answer",
     "begin",
     "launch",
+    "run",
 ]
 
 CLONE_NEWNS = 0x00020000
@@ -118,3 +119,21 @@ def launch(plan: Plan, *, what: str) -> int:
     pid = answer(process, what=what)
     process.wait(START_S)
     return pid
+
+
+def run(plan: Plan, *, what: str, timeout_s: float) -> int:
+    """Run a program with `wait` to its end and return its exit status, 128 and more for a signal.
+
+    Raises:
+        AgentError: It could not be started, or took longer; then it has been killed.
+    """
+    process = begin(plan)
+    try:
+        answer(process, what=what)
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise AgentError(f"{what}: it took longer than {timeout_s:g} s", phase="start") from error
+    finally:
+        # A tied program goes with it.
+        process.kill()
+        process.wait()

@@ -178,9 +178,12 @@ def main() -> int:
     os.close(status)
     with os.fdopen(told, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
-    answer(pid, said)
     if said:
+        # It has ended, or does, and is to be nobody's zombie.
+        os.waitpid(pid, 0)
+        answer(0, said)
         return 1
+    answer(pid, "")
     if not plan["wait"]:
         return 0
     # Whoever started us need not wait with us.

@@ -256,10 +256,13 @@ class ProcessSandbox:
                 if time.monotonic() >= deadline:
                     break
                 time.sleep(POLL_S)
-        if record.pid and not record.init:
-            with contextlib.suppress(ChildProcessError):
-                while os.waitid(os.P_PGID, record.pid, os.WEXITED | os.WNOHANG) is not None:
-                    pass
+        if not record.pid or record.init:
+            return
+        # Without a first process of its own, a pod's orphans have become our children.
+        for pid in procfs.all_pids():
+            if procfs.session_of(pid, zombies=True) == record.pid and not procfs.started(pid):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     def _signal(self, record: Record, number: signal.Signals) -> None:
         for pid in self._session(record):

@@ -43,10 +43,10 @@ def is_running(pid: int, started_ticks: int) -> bool:
     return started_ticks > 0 and started(pid) == started_ticks
 
 
-def session_of(pid: int) -> int:
+def session_of(pid: int, *, zombies: bool = False) -> int:
     """Session of a process; 0 if there is no such process, or only its zombie."""
     fields = _stat(pid)
-    return int(fields[3]) if fields and fields[0] not in "ZX" else 0
+    return int(fields[3]) if fields and (zombies or fields[0] not in "ZX") else 0
 
 
 def children(pid: int) -> list[int]:
