@@ -1,6 +1,8 @@
 """Runs the launcher: programs inside a pod's cgroup and namespaces, from a process apart."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -129,10 +131,17 @@ def run(plan: Plan, *, what: str, timeout_s: float) -> int:
     """
     process = begin(plan)
     try:
-        answer(process, what=what)
-        return process.wait(timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise AgentError(f"{what}: it took longer than {timeout_s:g} s", phase="start") from error
+        pid = answer(process, what=what)
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            # The launcher then ends as it did, and has collected it.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            process.wait(START_S)
+            raise AgentError(
+                f"{what}: it took longer than {timeout_s:g} s", phase="start"
+            ) from error
     finally:
         # A tied program goes with it.
         process.kill()

@@ -131,10 +131,7 @@ def init(plan: Plan, status: int) -> None:
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
-            if plan["command"]:
-                # All have ended, and so the pod has.
-                os._exit(0)
-            # A pod that is restored has no process yet, or ends when it is told to.
+            # None yet, or none any more: CRIU may still be at work in here, and would end with us.
             signal.sigwait([signal.SIGCHLD])
 
 
@@ -179,7 +176,8 @@ def main() -> int:
     with os.fdopen(told, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
     if said:
-        # It has ended, or does, and is to be nobody's zombie.
+        # It is to be nobody's zombie.
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         answer(0, said)
         return 1

@@ -255,6 +255,10 @@ class ProcessSandbox:
                     os.waitpid(pid, os.WNOHANG)
                 if time.monotonic() >= deadline:
                     break
+                # A first process ends after all others inside, also those that only we can collect.
+                for other in procfs.inner_zombies():
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(other, os.WNOHANG)
                 time.sleep(POLL_S)
         if not record.pid or record.init:
             return

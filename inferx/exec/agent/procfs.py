@@ -3,12 +3,14 @@
 A process that has ended while it was looked at is no error here: it gives 0, False or nothing.
 """
 
+import os
 from pathlib import Path
 
 __all__ = [
     "all_pids",
     "boot",
     "children",
+    "inner_zombies",
     "is_running",
     "may_administer",
     "most_pids",
@@ -100,6 +102,25 @@ def resident_bytes(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def inner_zombies() -> list[int]:
+    """Return the ended children of this process that lived in a pid namespace below its own."""
+    found: list[int] = []
+    for pid in all_pids():
+        fields = _stat(pid)
+        if fields and fields[0] == "Z" and int(fields[1]) == os.getpid() and _depth(pid) > 1:
+            found.append(pid)
+    return found
+
+
+def _depth(pid: int) -> int:
+    """Return how many namespaces, from the reader's inwards, number a process."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((len(line.split()) - 1 for line in lines if line.startswith("NSpid:")), 0)
 
 
 def all_pids() -> list[int]:

@@ -264,6 +264,7 @@ def test_damaged_record_is_told_by_its_file(sandbox, tmp_path):
     ],
 )
 def test_pod_that_cannot_start_leaves_nothing(sandbox, tmp_path, more, told):
+    more = dict(more)
     command = more.pop("command", SLEEP)
     with pytest.raises(AgentError, match=told):
         sandbox.start(spec_of(tmp_path, "a", *command, **more))
