@@ -23,6 +23,7 @@ from inferx.exec.agent.ports import AgentError, Launch, PodSpec
 from inferx.exec.agent.process import ProcessSandbox
 
 SERVER = Path(__file__).with_name("memory_server.py")
+PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNET = 0x40000000
 
 needs_root = pytest.mark.skipif(
@@ -45,6 +46,8 @@ def sandbox_in(folder: Path, *, contained: bool = True) -> Iterator[ProcessSandb
             except AgentError as error:
                 errors.append(error)
         drop_parent(cgroups)
+        # Orphans of other tests are not for us to collect.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         assert not errors
 
 

@@ -78,7 +78,8 @@ def become(plan: Plan, folder: int, status: int) -> None:
         for name in ("HUP", "INT", "QUIT", "TERM", "PIPE", "CHLD"):
             signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.umask(0o077)
+        # Images hold a pod's memory; what a pod writes is its own affair.
+        os.umask(0o022 if plan["lock"] else 0o077)
         if plan["tied"]:
             call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if plan["lock"]:

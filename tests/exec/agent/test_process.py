@@ -148,7 +148,9 @@ def test_stop_ends_a_tree_that_stays_in_its_session(tmp_path):
 
 
 def test_pod_that_ended_is_not_live_and_leaves_no_zombie(sandbox, tmp_path):
-    live = sandbox.start(spec_of(tmp_path, "a", sys.executable, "-c", "input()"))
+    live = sandbox.start(
+        spec_of(tmp_path, "a", sys.executable, "-c", "import time; time.sleep(0.2)")
+    )
     wait_for(lambda: sandbox.live() == [])
     wait_for(lambda: sandbox.live() == [] and not procfs.started(live.pid, zombies=True))
     assert sandbox.traces() == ["a"]
