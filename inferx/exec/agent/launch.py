@@ -1,6 +1,7 @@
 """Runs the launcher: programs inside a pod's cgroup and namespaces, from a process apart."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ __all__ = [
     "CLONE_NEWPID",
     "READ",
     "Plan",
+    "adopt_orphans",
     "answer",
     "begin",
     "launch",
@@ -28,6 +30,7 @@ __all__ = [
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+PR_SET_CHILD_SUBREAPER = 36
 START_S = 30.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ = os.O_RDONLY
@@ -70,6 +73,12 @@ class Plan(msgspec.Struct, kw_only=True):
 class _Answer(msgspec.Struct):
     pid: int
     error: str
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its children leave behind, so that it can collect it."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise AgentError(f"cannot adopt orphans: {os.strerror(ctypes.get_errno())}", phase="start")
 
 
 def begin(plan: Plan) -> "subprocess.Popen[bytes]":

@@ -12,6 +12,8 @@ so that it sees no namespace to save: what it writes is the processes alone.
 It uses nothing but the standard library and is run by its path, in a bare interpreter.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import fcntl
@@ -19,8 +21,29 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import TypedDict
+
+TYPE_CHECKING = False  # Importing `typing`, or `pathlib`, would double the time to start.
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class Plan(TypedDict):
+        """What `launch.Plan` describes."""
+
+        command: list[str]
+        env: dict[str, str]
+        cgroups: list[str]
+        join: list[tuple[str, int]]
+        new: bool
+        last_pid: int
+        mounts: list[tuple[str, str, bool]]
+        files: list[tuple[int, str, int]]
+        folder: str
+        cwd: str
+        tied: bool
+        lock: bool
+        wait: bool
+        guards: int
+
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
@@ -44,31 +67,21 @@ def call(name: str, *arguments: object) -> None:
         raise OSError(code, f"{name}: {os.strerror(code)}")
 
 
+def write(path: str, text: str) -> None:
+    """Write a setting of the kernel's."""
+    number = os.open(path, os.O_WRONLY)
+    try:
+        os.write(number, text.encode())
+    finally:
+        os.close(number)
+
+
 def quiet() -> None:
     """Hold nothing that was given: no files, and a null device of this mount namespace."""
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
-
-
-class Plan(TypedDict):
-    """What `launch.Plan` describes."""
-
-    command: list[str]
-    env: dict[str, str]
-    cgroups: list[str]
-    join: list[tuple[str, int]]
-    new: bool
-    last_pid: int
-    mounts: list[tuple[str, str, bool]]
-    files: list[tuple[int, str, int]]
-    folder: str
-    cwd: str
-    tied: bool
-    lock: bool
-    wait: bool
-    guards: int
 
 
 def become(plan: Plan, folder: int, status: int) -> None:
@@ -119,7 +132,7 @@ def init(plan: Plan, status: int) -> None:
                 call("mount", None, target, None, MS_BIND | MS_REMOUNT | MS_RDONLY, None)
         quiet()
         if plan["last_pid"]:
-            Path("/proc/sys/kernel/ns_last_pid").write_text(str(plan["last_pid"]))
+            write("/proc/sys/kernel/ns_last_pid", str(plan["last_pid"]))
         # Blocked, so that it waits for us in `sigwait` and none is lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         if plan["command"] and os.fork() == 0:
@@ -141,14 +154,15 @@ def enter(plan: Plan) -> int:
     # A file system that was mounted later is not seen from inside, but a folder in it may be held.
     folder = os.open(plan["folder"], os.O_PATH | os.O_DIRECTORY) if plan["folder"] else -1
     for path in plan["cgroups"]:
-        Path(path).write_text("0")
+        write(path, "0")
     joined = [(os.open(path, os.O_RDONLY), kind) for path, kind in plan["join"]]
     for number, kind in joined:
         call("setns", number, kind)
         os.close(number)
     if plan["new"]:
         call("unshare", CLONE_NEWNS | CLONE_NEWPID)
-        # What the host mounts later is seen inside, what the pod mounts is not seen outside.
+        # What the pod mounts is not seen outside. What the host mounts and unmounts later is so
+        # inside, too, where its mounts are shared.
         call("mount", None, "/", None, MS_REC | MS_SLAVE, None)
     return folder
 

@@ -9,7 +9,6 @@ without containerd, and for functions that are trusted.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -21,20 +20,13 @@ from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.records import Record, Records
 
-__all__ = ["STDERR", "STDOUT", "ProcessSandbox", "adopt_orphans"]
+__all__ = ["STDERR", "STDOUT", "ProcessSandbox"]
 
-PR_SET_CHILD_SUBREAPER = 36
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
 KILL_S = 10.0
 POLL_S = 0.002
 LOST = "no memory limit, no own pids, no snapshots; what leaves its session is not killed"
-
-
-def adopt_orphans() -> None:
-    """Make this process the parent of what its children leave behind, so that it can collect it."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise AgentError(f"cannot adopt orphans: {os.strerror(ctypes.get_errno())}", phase="start")
 
 
 class ProcessSandbox:
@@ -201,7 +193,7 @@ class ProcessSandbox:
             )
         if self._records.load(spec.pod) is not None:
             raise AgentError(f"pod {spec.pod}: there is one of that name", phase="start")
-        adopt_orphans()
+        launch.adopt_orphans()
         spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _record(self, spec: PodSpec) -> Record:
@@ -251,8 +243,12 @@ class ProcessSandbox:
         for pid, started in ((record.init, record.init_started), (record.pid, record.started)):
             while started and procfs.started(pid, zombies=True) == started:
                 # Only this very process: the number may be another child's by now.
-                with contextlib.suppress(ChildProcessError):
+                try:
                     os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    # Another's child, of an agent before us: to be collected there.
+                    if not procfs.started(pid):
+                        break
                 if time.monotonic() >= deadline:
                     break
                 # A first process ends after all others inside, also those that only we can collect.

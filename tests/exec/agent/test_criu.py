@@ -217,16 +217,20 @@ def test_family_of_processes_and_threads_comes_back_twice(sandbox, criu, tmp_pat
     log = spec.folder / "stdout.log"
     live = sandbox.start(spec)
     wait_for(lambda: log.exists() and log.read_text())
-    for generation in range(2):
-        assert len(sandbox.pids("a")) == 2
-        place = into / str(generation)
+    for generation in ("b", "c"):
+        assert len(sandbox.pids(spec.pod)) == 2
+        place = into / generation
         place.mkdir()
         criu.dump(spec, live, place, leave=True)
-        sandbox.stop("a")
+        sandbox.stop(spec.pod)
         size = log.stat().st_size
+        # Each under another name, with logs elsewhere.
+        spec = under(spec, tmp_path, generation)
         live = criu.restore(spec, place)
-        wait_for(lambda size=size: log.stat().st_size > size)
-    assert set(log.read_text().splitlines()) == {"child x 2"}
+        assert log.stat().st_size == size
+        log = spec.folder / "stdout.log"
+        wait_for(lambda log=log: log.read_text().count("child") > 1)
+        assert set(log.read_text().splitlines()) == {"child x 2"}
 
 
 def test_lazy_restore_brings_all_pages_and_its_helper_ends(sandbox, criu, tmp_path, into):
