@@ -351,6 +351,42 @@ def test_pod_with_a_device_open_is_not_dumped_and_goes_on(sandbox, criu, tmp_pat
     assert ask(spec) == before | {"answers": 2}
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ("/usr/bin/env", "mount", "-t", "tmpfs", "-o", "size=16m", "inferx-test", folder)
+    subprocess.run(mount, check=True)
+    yield folder
+    subprocess.run(("/usr/bin/env", "umount", folder), check=True)
+
+
+def test_pod_goes_on_if_the_disk_is_full(sandbox, criu, tmp_path, request):
+    spec = server_spec(tmp_path, "a", 20, free_port())
+    live = sandbox.start(spec)
+    before = ask(spec)
+    # Mounted after the pod has begun, and so not seen by it.
+    into = request.getfixturevalue("small_disk")
+    with pytest.raises(AgentError, match=r"pod a: cannot be dumped: .*[Nn]o space"):
+        criu.dump(spec, live, into, leave=True)
+    assert contents(into) == {}
+    assert sandbox.live() == [live]
+    assert ask(spec) == before | {"answers": 2}
+
+
+def test_dump_to_and_restore_from_what_was_mounted_later(sandbox, criu, tmp_path, request):
+    spec = server_spec(tmp_path, "a", 1, free_port())
+    live = sandbox.start(spec)
+    before = ask(spec)
+    into = request.getfixturevalue("small_disk") / "image"
+    into.mkdir()
+    criu.dump(spec, live, into, leave=True)
+    sandbox.stop("a")
+    criu.restore(spec, into)
+    assert ask(spec) == before | {"answers": 2}
+    sandbox.stop("a")
+
+
 def test_pod_goes_on_if_criu_is_killed_in_a_dump(sandbox, criu, tmp_path, into, network):
     spec = server_spec(tmp_path, "a", 100, 8000, network=network)
     live = sandbox.start(spec)
