@@ -323,9 +323,10 @@ def test_memory_limit_holds(contained, tmp_path):
 
 
 def test_sandbox_is_contained_where_it_can_be(tmp_path):
-    sandbox = ProcessSandbox(tmp_path / "state")
-    assert sandbox.contained
-    assert sandbox.probe().available
-    assert sandbox.live() == []
-    with pytest.raises(AgentError, match="pod x: there is none of that name"):
-        sandbox.pids("x")
+    with sandbox_in(tmp_path) as made:
+        sandbox = ProcessSandbox(tmp_path / "state", made.cgroups)
+        assert sandbox.contained
+        assert sandbox.probe().available
+        assert sandbox.live() == []
+        with pytest.raises(AgentError, match="pod x: there is none of that name"):
+            sandbox.pids("x")
