@@ -262,14 +262,37 @@ class Snapshotter(Probed, Protocol):
 
     name: str
 
-    def dump(self, spec: PodSpec, live: Live, into: Path, *, leave: bool) -> None:
+    def dump(
+        self,
+        spec: PodSpec,
+        live: Live,
+        into: Path,
+        *,
+        leave: bool,
+        keep_connections: bool = False,
+    ) -> None:
         """Write a pod's processes into an empty folder; with `leave` they have ended after.
 
         Without, the pod goes on as if nothing had happened. After an error it goes on, too.
+
+        Args:
+            spec: The pod.
+            live: Which processes.
+            into: Where to.
+            leave: Whether they end.
+            keep_connections: Keep established TCP connections, for one restore in the same network
+                namespace; without, they are closed there.
         """
         ...
 
-    def restore(self, spec: PodSpec, source: Path, *, lazy: bool = False) -> Live:
+    def restore(
+        self,
+        spec: PodSpec,
+        source: Path,
+        *,
+        lazy: bool = False,
+        keep_connections: bool = False,
+    ) -> Live:
         """Bring a dumped pod back, under another name or in another network namespace if told.
 
         `source` is not written to: several pods may come from it at once.
@@ -278,6 +301,7 @@ class Snapshotter(Probed, Protocol):
             spec: The pod.
             source: What `dump` wrote.
             lazy: Let the pod run before its memory is there; pages come when they are touched.
+            keep_connections: Go on with connections that the dump has kept.
         """
         ...
 
