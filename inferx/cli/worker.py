@@ -96,7 +96,14 @@ def _number(ctx: click.Context, option: click.Parameter, value: float) -> float:
     show_envvar=True,
     help="0 takes a free one, and says which.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="INFERX_HOST",
+    show_envvar=True,
+    help="Address to listen on.",
+)
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and answers."
 )

@@ -37,7 +37,7 @@ def why_not(path: str, facts: dict[str, str]) -> str:
 
 def _ask(path: str, argument: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [path, argument],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

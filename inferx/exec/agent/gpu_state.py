@@ -10,18 +10,17 @@ Laws:
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
+from inferx.exec.agent.device.files import gpu_files
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError, DeviceCheckpointer
 
-__all__ = ["GpuState", "full_map", "open_gpu_files"]
+__all__ = ["GpuState", "full_map"]
 
 LOCK_S = 10.0
 """How long work that was submitted may take to end."""
 MOVE_S = 120.0
 """How long a checkpoint or a restore may take."""
-_DEVICES = ("/dev/nvidia", "/dev/dri/")
 
 
 class GpuState:
@@ -40,11 +39,11 @@ class GpuState:
             for pid in pids:
                 with phases.step("lock"):
                     self._device.lock(pid, timeout_s=LOCK_S)
-                back = undo.enter_context(ExitStack())
-                back.callback(self._device.unlock, pid, timeout_s=LOCK_S)
+                # Undone last first: restored, then unlocked.
+                undo.callback(self._device.unlock, pid, timeout_s=LOCK_S)
                 with phases.step("checkpoint", moved_bytes // len(pids)):
                     self._device.checkpoint(pid, timeout_s=MOVE_S)
-                back.callback(self._device.restore, pid, gpu_map={}, timeout_s=MOVE_S)
+                undo.callback(self._device.restore, pid, gpu_map={}, timeout_s=MOVE_S)
             with phases.step("verify"):
                 self._verify(pids)
             undo.pop_all()
@@ -64,28 +63,9 @@ class GpuState:
             state = self._device.state(pid).name
             if state != "checkpointed":
                 raise AgentError(f"process {pid} is {state} after its checkpoint", phase="verify")
-            held = open_gpu_files(pid)
+            held = gpu_files(pid)
             if held:
                 raise AgentError(f"process {pid} still holds {held[0]}", phase="verify")
-
-
-def open_gpu_files(pid: int) -> list[str]:
-    """Return the GPU device files that a process holds open or has mapped."""
-    found: dict[str, None] = {}
-    folder = Path("/proc") / str(pid)
-    for kind in ("fd", "map_files"):
-        try:
-            links = sorted((folder / kind).iterdir())
-        except OSError:  # It has ended, or may not be looked at.
-            continue
-        for link in links:
-            try:
-                target = str(link.readlink())
-            except OSError:
-                continue
-            if target.startswith(_DEVICES):
-                found[target] = None
-    return list(found)
 
 
 def full_map(

@@ -84,7 +84,7 @@ def adopt_orphans() -> None:
 def begin(plan: Plan) -> "subprocess.Popen[bytes]":
     """Start the launcher and give it its plan; it has not answered yet."""
     command = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("launcher.py"))]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

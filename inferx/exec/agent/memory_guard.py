@@ -13,7 +13,7 @@ from typing import Literal
 
 from inferx.exec.agent.ports import GpuProcess, SliceShape
 
-__all__ = ["Excess", "GuardPolicy", "Holding", "Verdict", "decide", "exceeding"]
+__all__ = ["Action", "Excess", "GuardPolicy", "Holding", "Verdict", "decide", "exceeding"]
 
 Action = Literal["warn", "throttle", "kill"]
 

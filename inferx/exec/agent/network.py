@@ -48,6 +48,9 @@ class HostNetwork:
     def recover(self, pods: frozenset[str]) -> None:
         """Nothing was made."""
 
+    def close(self) -> None:
+        """Nothing was made."""
+
 
 class BridgedNetwork:
     """A namespace and an address for each pod, on a bridge of this agent.

@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from inferx.exec.agent.ports import AgentError, SliceShape
+from inferx.exec.agent.store.durable import remove_tree, sync_folder
 
-__all__ = ["PodRecord", "Records", "write_whole"]
+__all__ = ["PodRecord", "PodRecords", "write_whole"]
 
 _FILE = "record.json"
 
@@ -64,14 +65,10 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
-class Records:
+class PodRecords:
     """The pods' folders under one root, each with its record."""
 
     def __init__(self, root: Path) -> None:
@@ -103,9 +100,7 @@ class Records:
         if not folder.exists():
             return
         (folder / _FILE).unlink(missing_ok=True)
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        folder.rmdir()
+        remove_tree(folder)
 
     def read(self) -> tuple[Sequence[PodRecord], Sequence[int]]:
         """Return all records, and the pods whose folder has none: they were not begun, or are gone.

@@ -245,6 +245,10 @@ class Sandbox(Probed, Protocol):
         """Return the pods of this agent that run, found again after its own restart included."""
         ...
 
+    def traces(self) -> Sequence[str]:
+        """Return the names of all pods that have left something, which `stop` removes."""
+        ...
+
     def pids(self, pod: str) -> Sequence[int]:
         """Return all processes of a pod, as the host counts."""
         ...

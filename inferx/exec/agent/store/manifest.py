@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -30,7 +30,6 @@ __all__ = [
     "Phase",
     "Platform",
     "Sizes",
-    "SnapshotterName",
     "check_id",
     "decode",
     "encode",
@@ -48,8 +47,6 @@ _ID_BYTES: Final = 20
 ID_DIGITS: Final = 2 * _ID_BYTES
 _ID: Final = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _CHECKSUM: Final = re.compile(r"[0-9a-f]{32}")
-
-SnapshotterName = Literal["criu", "runc", "containerd"]
 
 
 class GpuModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +122,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     function: str
     created_ns: int
-    snapshotter: SnapshotterName
+    snapshotter: str
     platform: Platform
     sizes: Sizes = Sizes()
     phases: tuple[Phase, ...] = ()
@@ -138,7 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     id: str
     function: str
     created_ns: int
-    snapshotter: SnapshotterName
+    snapshotter: str
     platform: Platform
     sizes: Sizes
     files: tuple[Entry, ...]

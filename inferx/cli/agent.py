@@ -1,0 +1,109 @@
+"""`inferx agent`: one node's agent, what the node can do, and how fast it is at it."""
+
+import asyncio
+import json
+import logging
+import signal
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from inferx.core.types import NodeId
+from inferx.exec.agent.config import AgentConfig, read_config
+from inferx.exec.agent.control import serve
+from inferx.exec.agent.deployed import load_deployed
+from inferx.exec.agent.executor import Executor, Recovered
+from inferx.exec.agent.node import Node, assemble
+from inferx.exec.agent.pods import Pods
+from inferx.exec.agent.service import AgentService
+
+__all__ = ["agent"]
+
+_FILE = click.Path(path_type=Path)
+
+
+def config_of(path: Path | None) -> AgentConfig:
+    """Return the configuration in a file, or the default one."""
+    return AgentConfig() if path is None else read_config(path)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx agent probe\n"
+    "  inferx agent --config node.toml --functions functions/",
+)
+@click.option("--config", type=_FILE, help="The node's configuration; see docs/node-agent.md.")
+@click.option("--functions", type=_FILE, help="File or folder of the functions that may run here.")
+@click.option("--node", type=click.IntRange(0), default=0, help="The scheduler's id of this node.")
+@click.pass_context
+def agent(ctx: click.Context, config: Path | None, functions: Path | None, node: int) -> None:
+    """Run this node's agent until it is interrupted. Pods outlive it, and are found again."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = config_of(config)
+    if functions is None:
+        raise click.UsageError("--functions: nothing; expected a file or folder of functions")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    known = load_deployed(functions)
+    adapters = assemble(settings)
+    try:
+        service = AgentService(
+            Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state
+        )
+        asyncio.run(_run(service, settings.socket))
+    finally:
+        adapters.close()
+
+
+async def _run(service: AgentService, socket: Path) -> None:
+    runner = await serve(service, socket)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await service.run(ready=lambda found: _ready(found, socket))
+    except asyncio.CancelledError:
+        click.echo("stopped; pods go on", err=True)
+    finally:
+        await runner.cleanup()
+
+
+def _ready(found: Recovered, socket: Path) -> None:
+    told = f"agent ready at {socket}"
+    if found.adopted or found.killed or found.leftovers:
+        told += (
+            f"; {len(found.adopted)} pods adopted, {len(found.killed)} ended that were in the"
+            f" middle of something, {found.leftovers} unfinished snapshots removed"
+        )
+    click.echo(told, err=True)
+    for line in found.unreadable:
+        click.echo(line, err=True)
+
+
+@agent.command(epilog="\b\nExample:\n  inferx agent probe --json")
+@click.option("--config", type=_FILE, help="The node's configuration.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def probe(*, config: Path | None, as_json: bool) -> None:
+    """Tell what this node can do, and what it cannot and why."""
+    node: Node = assemble(config_of(config))
+    try:
+        facts = {
+            "capabilities": msgspec.to_builtins(node.capabilities),
+            "gpus": msgspec.to_builtins(node.inventory.gpus()),
+            "platform": msgspec.to_builtins(node.platform),
+        }
+    finally:
+        node.close()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    table = Table("capability", "", "why not, or what")
+    for one in node.capabilities:
+        told = one.reason or ", ".join(f"{key} {value}" for key, value in one.facts.items())
+        table.add_row(one.name, "yes" if one.available else "no", told)
+    Console().print(table)

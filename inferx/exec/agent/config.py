@@ -1,0 +1,118 @@
+"""A node's configuration: `node.toml`. Everything has a default; an empty file is a whole one."""
+
+import ipaddress
+import re
+from pathlib import Path
+
+import msgspec
+
+from inferx.core.units import GIB
+from inferx.exec.agent.memory_guard import Action
+from inferx.exec.agent.store.config import FolderConfig
+from inferx.exec.agent.store.tier import TierName
+from inferx.spec.document import read_document, shown
+from inferx.spec.sizes import parse_bytes
+from inferx.spec.table import Table, top_table
+
+__all__ = ["AgentConfig", "read_config"]
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
+_SUBNET = "10.201.0.0/16"
+_ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
+_TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the agent works on this node.
+
+    Attributes:
+        name: Of the agent; its cgroups, bridge and namespaces are called by it.
+        state: Folder of what it must find again after a restart.
+        socket: Where it takes commands; only its own user can open it.
+        network: `bridge`, `host` or `auto`.
+        subnet: Addresses of pods, on the bridge.
+        criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
+        checkpoints: Whether GPU state is checkpointed where the driver can.
+        gpus: Sizes of GPUs that are declared, in bytes; empty asks NVML.
+        tiers: Where snapshots lie.
+        over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
+    """
+
+    name: str = "inferx"
+    state: Path = Path("/var/lib/inferx")
+    socket: Path = Path("/run/inferx/agent.sock")
+    network: str = "auto"
+    subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
+    criu: str = ""
+    checkpoints: bool = True
+    gpus: tuple[int, ...] = ()
+    tiers: tuple[FolderConfig, ...] = ()
+    over_memory: Action = "warn"
+
+
+def read_config(path: Path) -> AgentConfig:
+    """Read a node's configuration.
+
+    Raises:
+        DescriptionError: It is not what it should be: file, line, key, found, expected.
+    """
+    top = top_table(read_document(path))
+    agent, network = top.table("agent"), top.table("network")
+    gpu, store = top.table("gpu"), top.table("store")
+    name = agent.text("name", "inferx")
+    if not _NAME.fullmatch(name):
+        raise agent.error("name", shown(name), "1 to 8 small letters and digits")
+    state = Path(agent.text("state", "/var/lib/inferx"))
+    config = AgentConfig(
+        name=name,
+        state=state,
+        socket=Path(agent.text("socket", str(state / "agent.sock"))),
+        network=network.text("kind", "auto", ("auto", "bridge", "host")),
+        subnet=_subnet(network),
+        criu=agent.text("criu", "-").removeprefix("-"),
+        checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
+        gpus=_declared(gpu),
+        tiers=_tiers(store, state),
+        over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
+    )
+    for table in (agent, network, gpu, store, top):
+        table.close()
+    return config
+
+
+def _subnet(network: Table) -> ipaddress.IPv4Network:
+    text = network.text("subnet", _SUBNET)
+    try:
+        subnet = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise network.error("subnet", str(error), f"a network such as {_SUBNET}") from error
+    if not subnet.is_private or not 16 <= subnet.prefixlen <= 29:
+        raise network.error("subnet", shown(text), "a private network of /16 to /29")
+    return subnet
+
+
+def _declared(gpu: Table) -> tuple[int, ...]:
+    """Read `declare = "2x80GiB"`."""
+    text = gpu.text("declare", "-")
+    if text == "-":
+        return ()
+    count, _, size = text.partition("x")
+    if not count.isdecimal() or not 1 <= int(count) <= 16:
+        raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB")
+    return (parse_bytes("declare", size),) * int(count)
+
+
+def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
+    """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, a disk tier of ours."""
+    found: list[FolderConfig] = []
+    for tier in _TIERS:
+        if tier in store:
+            table = store.table(tier)
+            folder = Path(table.text("path"))
+            found.append(
+                FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
+            )
+            table.close()
+    if not found:
+        found = [FolderConfig(tier="nvme", folder=state / "snapshots", budget_bytes=64 * GIB)]
+    return tuple(found)

@@ -1,0 +1,213 @@
+"""Carries out what the agent machine decided, on this node; and finds again what ran before it.
+
+A start finds three kinds of pods. Those that nothing was being done to are adopted as they are. One
+that was being suspended or snapshotted is asked where its GPU state is, and brought back to what it
+was or on to what it was to be; where that fails it is killed. One whose start, restore, resume or
+stop was cut short is killed: half a restore is never gone on with.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from inferx.core.commands import (
+    Copy,
+    Create,
+    Drop,
+    NodeCommand,
+    Restore,
+    Resume,
+    Snapshot,
+    Stop,
+    Suspend,
+)
+from inferx.core.types import FunctionId, GpuId, PodId, Tier
+from inferx.exec.agent.freezing import Freezing
+from inferx.exec.agent.gpu_state import LOCK_S, MOVE_S
+from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pod_records import PodRecord
+from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.ports import AgentError, Live
+from inferx.exec.agent.store import TierName
+
+__all__ = ["Executor", "Recovered"]
+
+_TIER: dict[Tier, TierName] = {Tier.DRAM: "dram", Tier.NVME: "nvme", Tier.REMOTE: "shared"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start found.
+
+    Attributes:
+        adopted: Pods that go on, suspended ones included.
+        killed: Pods that were in the middle of something.
+        leftovers: Half-written and half-deleted snapshots that were removed.
+        unreadable: Snapshots that are there and cannot be used, a line for each.
+    """
+
+    adopted: tuple[int, ...]
+    killed: tuple[int, ...]
+    leftovers: int
+    unreadable: tuple[str, ...]
+
+
+class Executor:
+    """Does one command at a time on one pod; on different ones at once."""
+
+    def __init__(self, pods: Pods) -> None:
+        self.pods = pods
+        self.freezing = Freezing(pods)
+
+    def perform(self, command: NodeCommand, phases: Phases) -> None:
+        """Do what a command says.
+
+        Raises:
+            AgentError: It could not be done; then the pod is gone, as the scheduler expects.
+        """
+        try:
+            self._perform(command, phases)
+        except AgentError as error:
+            if error.survived and not isinstance(command, Copy | Drop):
+                # The scheduler takes a failure for the pod's end.
+                self.pods.stop(command.pod)
+            raise
+
+    def _perform(self, command: NodeCommand, phases: Phases) -> None:
+        pods, freezing = self.pods, self.freezing
+        match command:
+            case Create():
+                pods.create(command.pod, command.function, command.gpus, phases)
+            case Restore():
+                freezing.restore(command.pod, command.function, command.gpus, phases)
+            case Resume():
+                pods.resume(command.pod, command.gpus, phases)
+            case Suspend():
+                pods.suspend(command.pod, phases)
+            case Snapshot():
+                freezing.snapshot(command.pod, phases, leave=command.leave)
+            case Stop():
+                with phases.step("stop"):
+                    pods.stop(command.pod)
+            case Copy():
+                with phases.step("copy"):
+                    self._copy(command.function, _TIER[command.source], _TIER[command.target])
+            case Drop():
+                with phases.step("drop"):
+                    self._drop(command.function, _TIER[command.tier])
+
+    def _copy(self, function: FunctionId, source: TierName, target: TierName) -> None:
+        store = self.pods.node.store
+        name = self.pods.function(function).launch.function
+        found = store.newest(name)
+        if found is None or source not in found.tiers:
+            raise AgentError(f"no snapshot of {name} on tier {source}")
+        snapshot = found.manifest.id
+        names = [tier.name for tier in store.tiers]
+        if names.index(target) < names.index(source):
+            store.make_room(target, found.manifest.size_bytes)
+            store.promote(snapshot, target)
+        else:
+            store.sink(snapshot, target, keep=True)
+
+    def _drop(self, function: FunctionId, tier: TierName) -> None:
+        store = self.pods.node.store
+        name = self.pods.function(function).launch.function
+        for found in store.everything():
+            if found.manifest.function == name and tier in found.tiers:
+                store.evict(found.manifest.id, tier, last_copy=True)
+
+    # -- after a restart ---
+    def recover(self) -> Recovered:
+        """Adopt what runs, end what was in the middle of something, remove what is left over.
+
+        To be called before the first command.
+        """
+        pods, node = self.pods, self.pods.node
+        records, empty = pods.records.read()
+        live = {one.pod: one for one in node.sandbox.live()}
+        adopted: list[int] = []
+        killed: list[int] = []
+        for record in records:
+            there = live.get(pods.records.name(record.pod))
+            if there is not None and self._adopt(record, there):
+                adopted.append(record.pod)
+            else:
+                killed.append(record.pod)
+        for pod in (*killed, *empty):
+            pods.stop(PodId(pod))
+        names = frozenset(pods.records.name(pod) for pod in adopted)
+        for name in node.sandbox.traces():
+            if name not in names:
+                node.sandbox.stop(name)
+        node.network.recover(names)
+        tiers = node.store.recover().values()
+        return Recovered(
+            tuple(adopted),
+            tuple(killed),
+            sum(tier.removed for tier in tiers),
+            tuple(line for tier in tiers for line in tier.unreadable),
+        )
+
+    def _adopt(self, record: PodRecord, live: Live) -> bool:
+        if record.state in {"creating", "restoring", "resuming", "stopping"}:
+            return False
+        try:
+            one = Pod(record, self.pods.spec_of(record), live)
+            if record.state in {"suspending", "snapshotting"}:
+                one = self._settled(one)
+            self.pods.room.adopt(record.pod, one.record.slices)
+            self.pods.keep(one)
+        except AgentError as error:
+            _log.warning("pod %s cannot be adopted: %s", record.pod, error)
+            return False
+        return True
+
+    def _settled(self, one: Pod) -> Pod:
+        """Bring a pod to rest that was on its way to host memory, or being written."""
+        pods, node = self.pods, self.pods.node
+        before = one.record.before
+        pids = node.sandbox.pids(one.spec.pod)
+        states = {pid: node.device.state(pid).name for pid in pids}
+        if "failed" in states.values():
+            raise AgentError("its GPU state is lost", phase="adopt")
+        record = replace(one.record, state=before, before="")
+        if before == "standby":
+            node.sandbox.freeze(one.spec.pod)
+            return Pod(record, one.spec, one.live)
+        node.sandbox.thaw(one.spec.pod)
+        for pid, state in states.items():
+            if state == "checkpointed":
+                # Its GPUs' room was never given back.
+                node.device.restore(pid, gpu_map={}, timeout_s=MOVE_S)
+            if state in {"checkpointed", "locked"}:
+                node.device.unlock(pid, timeout_s=LOCK_S)
+        settled = Pod(record, one.spec, one.live)
+        pods.wake(settled, Phases())
+        return settled
+
+    def running(self) -> Sequence[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]]]:
+        """Return all pods as a node tells them when it joins."""
+        return [
+            (
+                PodId(one.record.pod),
+                FunctionId(one.record.function),
+                one.record.state == "standby",
+                tuple(GpuId(gpu) for gpu in one.record.gpus),
+            )
+            for one in self.pods.all()
+        ]
+
+    def on_disk(self) -> Sequence[FunctionId]:
+        """Return the functions of which this node's disk has a snapshot."""
+        there = {
+            found.manifest.function
+            for found in self.pods.node.store.everything()
+            if "nvme" in found.tiers or "dram" in found.tiers
+        }
+        known = self.pods.functions.values()
+        return [one.id for one in known if one.launch.function in there]

@@ -1,0 +1,221 @@
+"""The agent as a running service: the machine under its driver, actions in threads, facts out.
+
+Commands come in, facts go out; who carries them there and back is another's subject. Everything
+else that the node must tell happens on timers: pods that ended by themselves, and pods that hold
+more GPU memory than their share.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from inferx.core.commands import AgentCommand, AgentEvent, NodeCommand, Perform, Report
+from inferx.core.events import Fact, NodeJoined, Performed, PodExited
+from inferx.core.machine.agent import EPOCH, Agent
+from inferx.core.machine.step import Record
+from inferx.core.types import NodeId, PodId
+from inferx.exec.agent.executor import Executor, Recovered
+from inferx.exec.agent.memory_guard import GuardPolicy, Holding, decide, exceeding
+from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pod_records import write_whole
+from inferx.exec.agent.ports import AgentError
+from inferx.exec.clock import Clock, WallClock
+from inferx.exec.driver import Driver
+
+__all__ = ["AgentService"]
+
+WORKERS = 16
+"""Actions at once: each mostly waits, for a process, a disk or a device."""
+LOOK_S = 1.0
+"""How often pods are looked after."""
+SLACK_BYTES = 1 << 30
+"""A CUDA context, which NVML counts and no slice does."""
+PATIENCE_NS = 10_000_000_000
+FACTS_LIMIT = 65_536
+
+_log = logging.getLogger(__name__)
+
+
+class AgentService:
+    """One node's agent.
+
+    Args:
+        executor: What carries commands out.
+        node: The scheduler's id of this node.
+        state: Folder of the two numbers that outlive the service: epoch and boot.
+    """
+
+    def __init__(
+        self, executor: Executor, *, node: NodeId, state: Path, clock: Clock | None = None
+    ) -> None:
+        self.executor = executor
+        self._node = node
+        self._state = state
+        self._clock = clock or WallClock()
+        machine = Agent(node, epoch=self._number(EPOCH))
+        self._driver: Driver[AgentEvent, AgentCommand] = Driver(
+            f"agent/{node}", machine, self._clock, self
+        )
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
+        self._facts: deque[Fact] = deque(maxlen=FACTS_LIMIT)
+        self._told = asyncio.Event()
+        self._busy: set[PodId] = set()
+        self._actions: set[asyncio.Task[None]] = set()
+        self._excess: dict[tuple[str, str], int] = {}
+        self.last_errors: deque[str] = deque(maxlen=32)
+        """The latest failures in full; a fact names only the step."""
+
+    # -- in and out ---
+    def command(self, command: NodeCommand) -> None:
+        """Take a command; its fact comes among `facts`."""
+        self._driver.post(command)
+
+    async def facts(self) -> AsyncIterator[Fact]:
+        """Yield facts as they come; for one listener."""
+        while True:
+            while self._facts:
+                yield self._facts.popleft()
+            self._told.clear()
+            if not self._facts:
+                await self._told.wait()
+
+    # -- running ---
+    async def run(self, *, ready: Callable[[Recovered], None] = lambda _: None) -> None:
+        """Recover, join, and work until cancelled; what is under way then is waited for."""
+        loop = asyncio.get_running_loop()
+        recovered = await loop.run_in_executor(self._threads, self.executor.recover)
+        boot = self._number("boot") + 1
+        write_whole(self._state / "boot", str(boot).encode())
+        self._tell(
+            NodeJoined(
+                self._node,
+                boot,
+                tuple(self.executor.running()),
+                tuple(self.executor.on_disk()),
+            )
+        )
+        ready(recovered)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._driver.run(), name=self._driver.name)
+                tasks.create_task(self._look_after(), name="looking after pods")
+        finally:
+            if self._actions:
+                await asyncio.gather(*self._actions, return_exceptions=True)
+            self._threads.shutdown()
+
+    # -- effects of the machine ---
+    async def persist(self, records: tuple[Record, ...]) -> None:
+        """Make the newest epoch durable."""
+        for record in records:
+            await asyncio.to_thread(write_whole, self._state / record.key, record.value)
+
+    def send(self, command: AgentCommand) -> None:
+        """Begin an action, or tell a fact."""
+        if isinstance(command, Report):
+            self._tell(command.fact)
+            return
+        task = asyncio.get_running_loop().create_task(self._act(command))
+        self._actions.add(task)
+        task.add_done_callback(self._actions.discard)
+
+    async def _act(self, perform: Perform) -> None:
+        command, phases = perform.command, Phases()
+        pod: PodId | None = getattr(command, "pod", None)
+        if pod is not None:
+            self._busy.add(pod)
+        error = ""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, self.executor.perform, command, phases)
+        except AgentError as failed:
+            error = failed.phase or "agent"
+            self._failed(command, str(failed))
+        except Exception as defect:  # noqa: BLE001 a defect of ours; it is answered all the same
+            error = "agent"
+            _log.exception("%s", type(command).__name__)
+            self._failed(command, f"{type(defect).__name__}: {defect}")
+            if pod is not None:
+                await loop.run_in_executor(self._threads, self.executor.pods.stop, pod)
+        finally:
+            if pod is not None:
+                self._busy.discard(pod)
+        self._driver.post(Performed(perform.action, phases.as_tuple(), error))
+
+    def _failed(self, command: NodeCommand, why: str) -> None:
+        text = f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}"
+        self.last_errors.append(text)
+        _log.warning("%s", text)
+
+    def _tell(self, fact: Fact) -> None:
+        self._facts.append(fact)
+        self._told.set()
+
+    # -- timers ---
+    async def _look_after(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                for pod, reason in await loop.run_in_executor(self._threads, self._ended_pods):
+                    self._driver.post(PodExited(pod, reason))
+            except AgentError as error:
+                _log.warning("looking after pods: %s", error)
+
+    def _ended_pods(self) -> list[tuple[PodId, str]]:
+        """End what is to end: pods whose process is gone, and those that exceed their share."""
+        pods, node = self.executor.pods, self.executor.pods.node
+        live = {one.pod: one for one in node.sandbox.live()}
+        ended = [
+            (PodId(one.record.pod), "exited")
+            for one in pods.all()
+            if one.record.pod not in self._busy and one.spec.pod not in live
+        ]
+        ended += [(pod, "gpu memory") for pod in self._exceeding()]
+        for pod, _ in ended:
+            pods.stop(pod)
+        return ended
+
+    def _exceeding(self) -> list[PodId]:
+        pods, node = self.executor.pods, self.executor.pods.node
+        guarded = {
+            one.spec.pod: one
+            for one in pods.all()
+            if one.record.slices and one.record.pod not in self._busy
+        }
+        if not guarded:
+            return []
+        holdings = {
+            name: Holding(one.record.slices, tuple(node.sandbox.pids(name)))
+            for name, one in guarded.items()
+        }
+        excesses = exceeding(holdings, node.inventory.processes(), slack_bytes=SLACK_BYTES)
+        action = node.config.over_memory
+        policy = GuardPolicy(action, SLACK_BYTES, PATIENCE_NS)
+        verdicts, since = decide(excesses, self._excess, self._clock.now_ns(), policy)
+        self._excess = dict(since)
+        killed: list[PodId] = []
+        for verdict in verdicts:
+            over = verdict.excess
+            _log.warning(
+                "%s holds %d bytes of %s, %d more than its share: %s",
+                over.pod, over.held_bytes, over.gpu, over.excess_bytes, verdict.action,
+            )  # fmt: skip
+            if verdict.action == "throttle":
+                node.sandbox.freeze(over.pod)
+            elif verdict.action == "kill":
+                killed.append(PodId(guarded[over.pod].record.pod))
+        return killed
+
+    # -- numbers that outlive it ---
+    def _number(self, name: str) -> int:
+        file = self._state / name
+        try:
+            return int(file.read_bytes())
+        except FileNotFoundError:
+            return 0
+        except ValueError as error:
+            raise AgentError(f"{file}: not a number; expected one, or no file") from error
