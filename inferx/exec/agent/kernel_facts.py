@@ -1,0 +1,114 @@
+"""What the kernel says of a container's processes and cgroup, whatever runtime made them.
+
+Both cgroup layouts are known: one folder per controller (v1, and beside it the unified tree of a
+hybrid machine), or one tree for all (v2).
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from inferx.exec.agent.ports import AgentError
+
+__all__ = ["cgroup_memory", "cgroup_pids", "clear_cgroup", "fix_device", "start_ticks"]
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 if it is not there."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # The name, in brackets, may hold anything; starttime is field 22.
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def cgroup_memory(cgroup: str) -> int:
+    """Return the bytes of memory that a cgroup is charged.
+
+    Raises:
+        AgentError: There is no such cgroup.
+    """
+    name = cgroup.lstrip("/")
+    for path in (
+        CGROUPS / "memory" / name / "memory.usage_in_bytes",
+        CGROUPS / name / "memory.current",
+    ):
+        with contextlib.suppress(OSError):
+            return int(path.read_text())
+    raise AgentError(f"cgroup {cgroup}: its memory cannot be read", phase="inspect")
+
+
+def cgroup_pids(cgroup: str) -> Sequence[int]:
+    """Return the processes of a cgroup and of those below; empty if it is not there."""
+    found: set[int] = set()
+    for folder in _folders(cgroup):
+        for at, _, _ in os.walk(folder):
+            with contextlib.suppress(OSError):
+                found.update(int(pid) for pid in (Path(at) / "cgroup.procs").read_text().split())
+    return sorted(found)
+
+
+def clear_cgroup(cgroup: str, *, within_s: float) -> None:
+    """Kill what is in a cgroup, and remove it: for what a runtime that died left behind.
+
+    Raises:
+        AgentError: Something in it did not die in time.
+    """
+    end = time.monotonic() + within_s
+    while folders := _folders(cgroup):
+        for folder in folders:
+            for control, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                # Opened without creating: only one of them is there, and only in some trees.
+                with contextlib.suppress(OSError), (folder / control).open("r+") as file:
+                    file.write(word)
+        for pid in cgroup_pids(cgroup):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for folder in folders:
+            for at, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(at).rmdir()
+        if not _folders(cgroup):
+            return
+        if time.monotonic() > end:
+            left = ", ".join(map(str, cgroup_pids(cgroup))) or "none"
+            raise AgentError(
+                f"cgroup {cgroup} was not cleared in {within_s:g} s; processes left: {left}",
+                phase="stop",
+            )
+        time.sleep(0.01)
+
+
+def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
+    """Make a device node of a restored process what its new spec says; tell if it was another.
+
+    The nodes of a restored container come with its dumped `/dev`, for the GPU that it had then.
+
+    Raises:
+        AgentError: The node cannot be made.
+    """
+    inside = Path(f"/proc/{pid}/root") / path.lstrip("/")
+    wanted = os.makedev(major, minor)
+    try:
+        if inside.exists() and inside.stat().st_rdev == wanted:
+            return False
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.unlink(missing_ok=True)
+        os.mknod(inside, mode | 0o020000, wanted)
+        inside.chmod(mode)
+    except OSError as error:
+        raise AgentError(f"device {path} of process {pid}: {error}", phase="restore") from error
+    return True
+
+
+def _folders(cgroup: str) -> list[Path]:
+    name = cgroup.strip("/")
+    assert name, "the root cgroup is not a pod's"
+    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
+    return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
