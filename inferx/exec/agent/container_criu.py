@@ -21,17 +21,22 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from inferx.exec.agent.kernel_facts import start_ticks
+from inferx.exec.agent.leftovers import remove_tree
 from inferx.exec.agent.ports import AgentError
 
 __all__ = [
     "CRIU_OPTIONS",
+    "PageServer",
     "check_dump",
     "check_empty",
     "clean_work",
     "empty",
     "last_error",
-    "serve_pages",
+    "program_version",
+    "seal_dump",
     "stop_pages",
     "unfit",
     "write_options",
@@ -40,6 +45,9 @@ __all__ = [
 CRIU_OPTIONS = "criu.conf"
 """In a pod's folder: CRIU's options, which its container's spec names."""
 
+SIZES = "sizes.json"
+"""In a dump: its files and their sizes in bytes."""
+
 LAZY_PID = "lazy-pages.pid"
 """In a pod's folder: who serves its pages, and when that process started."""
 
@@ -47,6 +55,8 @@ GHOST_BYTES = 1 << 30
 """Largest file that is open but has no name, as shared memory of libraries often is."""
 
 SOCKET_WAIT_S = 5.0
+
+ASK_S = 5.0
 
 OLDEST = (4, 2)
 """Older ones fail on sockets of newer kernels."""
@@ -68,6 +78,17 @@ def unfit(facts: Mapping[str, str]) -> str:
     return ""
 
 
+def program_version(program: str) -> str:
+    """Return the version that a program tells with `--version`; empty if it does not."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(  # noqa: S603 - the program that is going to be run anyway.
+            [program, "--version"], capture_output=True, timeout=ASK_S, check=False, text=True
+        ).stdout
+        if found := re.search(r"\d+(\.\d+)+\S*", told):
+            return found[0]
+    return ""
+
+
 def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> None:
     """Write CRIU's options for the next dump or restore of one pod."""
     options = [
@@ -75,6 +96,8 @@ def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> 
         "tcp-established" if keep_connections else "tcp-close",
         "file-locks",
         f"ghost-limit {GHOST_BYTES}",
+        # Errors and warnings: runtimes ask for every step, once for each piece of memory.
+        "verbosity 2",
         *(["lazy-pages"] if lazy else []),
     ]
     path.write_text("\n".join(options) + "\n", encoding="ascii")
@@ -83,19 +106,41 @@ def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> 
 
 def clean_work(folder: Path) -> Path:
     """Return an empty folder for CRIU's logs and sockets, outside the dump."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
     folder.mkdir(mode=0o700, parents=True)
     return folder
 
 
+def seal_dump(into: Path) -> None:
+    """Write down the size of each of a dump's files, so that one cut short is known as such.
+
+    CRIU does not notice: it reads past the end of a file for ever, and logs each time.
+    """
+    sizes = {path.name: path.stat().st_size for path in sorted(into.iterdir())}
+    (into / SIZES).write_bytes(msgspec.json.encode(sizes))
+
+
 def check_dump(pod: str, source: Path) -> None:
-    """Refuse what cannot be a dump.
+    """Refuse what is not a whole dump; what its files say is for a checksum to tell.
 
     Raises:
-        AgentError: It is not there, or lacks what CRIU begins with.
+        AgentError: It is not there, or a file is missing or has another size than was written.
     """
-    if not (source / "inventory.img").is_file():
-        raise AgentError(f"pod {pod}: {source} is not a dump: no inventory.img", phase="restore")
+    try:
+        sizes = msgspec.json.decode((source / SIZES).read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.DecodeError) as error:
+        raise AgentError(f"pod {pod}: {source} is not a dump: {error}", phase="restore") from error
+    for name, size in sizes.items():
+        try:
+            found = (source / name).stat().st_size
+        except OSError as error:
+            raise AgentError(f"pod {pod}: the dump lacks a file: {error}", phase="restore") from (
+                error
+            )
+        if found != size:
+            raise AgentError(
+                f"pod {pod}: {source / name} has {found} bytes, and had {size}", phase="restore"
+            )
 
 
 def check_empty(pod: str, into: Path) -> None:
@@ -137,58 +182,75 @@ def last_error(work: Path) -> str:
     return ""
 
 
-def serve_pages(
-    criu: str, images: Path, work: Path, folder: Path, *, on_failure: Callable[[], None]
-) -> None:
-    """Start the process that gives a lazily restored pod its pages, and wait until it listens.
+class PageServer:
+    """The process that gives a lazily restored pod its pages. It ends when all are there.
 
-    It ends by itself when all pages are there. Should it fail before, the kernel would give the pod
-    zeros in place of what it had: `on_failure` must kill the pod.
-
-    Args:
-        criu: The program.
-        images: The dump.
-        work: The restore's own work folder, where the socket is.
-        folder: The pod's, which remembers the server.
-        on_failure: Called from a thread of its own.
-
-    Raises:
-        AgentError: It did not start.
+    Should it fail before, the kernel would give the pod zeros in place of what it had: from the
+    moment that the pod runs, `watch` must be in force.
     """
-    command = (criu, "lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log")
-    try:
-        server = subprocess.Popen(  # noqa: S603 - our own command line.
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise AgentError(f"lazy pages: {criu} cannot be run: {error}", phase="restore") from error
-    record = folder / LAZY_PID
-    record.write_text(f"{server.pid} {start_ticks(server.pid)}\n", encoding="ascii")
-    end = time.monotonic() + SOCKET_WAIT_S
-    while not (work / "lazy-pages.socket").exists():
-        if server.poll() is not None or time.monotonic() > end:
-            server.kill()
-            server.wait()
-            record.unlink(missing_ok=True)
-            raise AgentError(
-                f"lazy pages: {criu} did not listen; see {work}/lazy-pages.log", phase="restore"
+
+    def __init__(self, criu: str, images: Path, work: Path, folder: Path) -> None:
+        """Start it, and wait until it listens.
+
+        Args:
+            criu: The program.
+            images: The dump.
+            work: The restore's own work folder, where the socket is.
+            folder: The pod's, which remembers the server: `stop_pages` ends it.
+
+        Raises:
+            AgentError: It did not start.
+        """
+        self._record = folder / LAZY_PID
+        command = (criu, "lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log")
+        try:
+            self._server = subprocess.Popen(  # noqa: S603 - our own command line.
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
-        time.sleep(0.002)
+        except OSError as error:
+            raise AgentError(f"lazy pages: {criu} cannot be run: {error}", phase="restore") from (
+                error
+            )
+        pid = self._server.pid
+        self._who = f"{pid} {start_ticks(pid)}\n"
+        self._record.write_text(self._who, encoding="ascii")
+        end = time.monotonic() + SOCKET_WAIT_S
+        while not (work / "lazy-pages.socket").exists():
+            if self._server.poll() is not None or time.monotonic() > end:
+                self.give_up()
+                raise AgentError(
+                    f"lazy pages: {criu} did not listen; see {work}/lazy-pages.log", phase="restore"
+                )
+            time.sleep(0.002)
 
-    def watch() -> None:
-        code = server.wait()
-        # A server that was stopped has no record any more: its pod is gone.
-        stopped = not record.exists()
-        record.unlink(missing_ok=True)
-        if code != 0 and not stopped:
-            log.error("pod_pages_lost folder=%s code=%d", folder, code)
-            on_failure()
+    def give_up(self) -> None:
+        """End it: its pod did not come to be."""
+        self._server.kill()
+        self._server.wait()
+        self._record.unlink(missing_ok=True)
 
-    threading.Thread(target=watch, name=f"pages-{folder.name}", daemon=True).start()
+    def watch(self, on_failure: Callable[[], None]) -> None:
+        """From now on, tell when it fails; `on_failure`, in a thread of its own, kills the pod."""
+
+        def wait() -> None:
+            code = self._server.wait()
+            try:
+                stopped = self._record.read_text(encoding="ascii") != self._who
+            except OSError:
+                # With its pod, by whoever removed the record; the next pod's is not ours.
+                stopped = True
+            if stopped:
+                return
+            self._record.unlink(missing_ok=True)
+            if code != 0:
+                log.error("pod_pages_lost record=%s code=%d", self._record, code)
+                on_failure()
+
+        threading.Thread(target=wait, name=f"pages-{self._server.pid}", daemon=True).start()
 
 
 def stop_pages(folder: Path) -> None:

@@ -6,14 +6,12 @@ hybrid machine), or one tree for all (v2).
 
 import contextlib
 import os
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["cgroup_memory", "cgroup_pids", "clear_cgroup", "fix_device", "start_ticks"]
+__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device", "start_ticks"]
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -26,6 +24,14 @@ def start_ticks(pid: int) -> int:
         return 0
     # The name, in brackets, may hold anything; starttime is field 22.
     return int(stat.rpartition(b")")[2].split()[19])
+
+
+def cgroup_folders(cgroup: str) -> list[Path]:
+    """Return where a cgroup is there: in each hierarchy that has processes of it."""
+    name = cgroup.strip("/")
+    assert name, "the root cgroup is not a pod's"
+    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
+    return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
 
 
 def cgroup_memory(cgroup: str) -> int:
@@ -47,42 +53,11 @@ def cgroup_memory(cgroup: str) -> int:
 def cgroup_pids(cgroup: str) -> Sequence[int]:
     """Return the processes of a cgroup and of those below; empty if it is not there."""
     found: set[int] = set()
-    for folder in _folders(cgroup):
+    for folder in cgroup_folders(cgroup):
         for at, _, _ in os.walk(folder):
             with contextlib.suppress(OSError):
                 found.update(int(pid) for pid in (Path(at) / "cgroup.procs").read_text().split())
     return sorted(found)
-
-
-def clear_cgroup(cgroup: str, *, within_s: float) -> None:
-    """Kill what is in a cgroup, and remove it: for what a runtime that died left behind.
-
-    Raises:
-        AgentError: Something in it did not die in time.
-    """
-    end = time.monotonic() + within_s
-    while folders := _folders(cgroup):
-        for folder in folders:
-            for control, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-                # Opened without creating: only one of them is there, and only in some trees.
-                with contextlib.suppress(OSError), (folder / control).open("r+") as file:
-                    file.write(word)
-        for pid in cgroup_pids(cgroup):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for folder in folders:
-            for at, _, _ in os.walk(folder, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(at).rmdir()
-        if not _folders(cgroup):
-            return
-        if time.monotonic() > end:
-            left = ", ".join(map(str, cgroup_pids(cgroup))) or "none"
-            raise AgentError(
-                f"cgroup {cgroup} was not cleared in {within_s:g} s; processes left: {left}",
-                phase="stop",
-            )
-        time.sleep(0.01)
 
 
 def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
@@ -105,10 +80,3 @@ def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
     except OSError as error:
         raise AgentError(f"device {path} of process {pid}: {error}", phase="restore") from error
     return True
-
-
-def _folders(cgroup: str) -> list[Path]:
-    name = cgroup.strip("/")
-    assert name, "the root cgroup is not a pod's"
-    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
-    return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]

@@ -8,6 +8,7 @@ Laws:
 3. A restored pod has the spec of a started one; only names, network and edits may differ.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "EditsFor",
     "OciEdits",
     "cgroup_of",
+    "check_name",
     "no_edits",
     "runtime_spec",
 ]
@@ -30,6 +32,9 @@ OciSpec = dict[str, Any]
 
 HOSTNAME = "pod"
 """The same for all: a clone keeps the name that was dumped."""
+
+POD_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+"""What a pod may be called: runtimes take it as an id, and the kernel as a folder."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -78,6 +83,19 @@ NO_EDITS = OciEdits()
 
 EditsFor = Callable[[PodSpec], OciEdits]
 """Tells what a pod's slices need in its container."""
+
+
+def check_name(spec: PodSpec, phase: str) -> None:
+    """Refuse a name that would be another folder, or none.
+
+    Raises:
+        AgentError: It is not 1 to 64 letters, digits and dashes, or begins or ends with a dash.
+    """
+    if not POD_NAME.fullmatch(spec.pod):
+        raise AgentError(
+            f"pod {spec.pod!r}: a name is 1 to 64 letters, digits and dashes between them",
+            phase=phase,
+        )
 
 
 def no_edits(spec: PodSpec) -> OciEdits:

@@ -7,13 +7,12 @@ each pod has of its own: sockets of the host's services are not reachable throug
 host's files as they are, root's included: it is for functions that their operator wrote.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError, Mount
 
-__all__ = ["OWN", "host_mounts", "lay_out", "remove_root"]
+__all__ = ["OWN", "host_mounts", "lay_out"]
 
 OWN = frozenset({"proc", "sys", "dev", "run", "tmp", "lost+found"})
 """Top-level folders that a pod has of its own, or has no use for."""
@@ -45,8 +44,3 @@ def lay_out(root: Path, mounts: Sequence[Mount], host: Path = Path("/")) -> None
         raise AgentError(f"cannot make a root of the host's files: {error}", phase="start") from (
             error
         )
-
-
-def remove_root(root: Path) -> None:
-    """Remove a root that `lay_out` made; nothing may be mounted below. Not there is fine."""
-    shutil.rmtree(root, ignore_errors=True)

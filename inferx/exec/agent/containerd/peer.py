@@ -4,16 +4,15 @@ containerd does not tell. Its shims inherit its environment, so the programs are
 PATH finds, and the kernel says who listens on its socket.
 """
 
-import contextlib
-import re
 import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["program_version", "shim_programs"]
+from inferx.exec.agent.container_criu import program_version
+
+__all__ = ["shim_programs"]
 
 PROGRAMS = ("runc", "criu")
 
@@ -46,17 +45,6 @@ def shim_programs(path: str) -> Mapping[str, str]:
             if version := program_version(found):
                 facts[f"{program}_version"] = version
     return facts
-
-
-def program_version(program: str) -> str:
-    """Return the version that a program tells with `--version`; empty if it does not."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run(  # noqa: S603 - the program that is going to be run anyway.
-            [program, "--version"], capture_output=True, timeout=ASK_S, check=False, text=True
-        ).stdout
-        if found := re.search(r"\d+(\.\d+)+\S*", told):
-            return found[0]
-    return ""
 
 
 def _listener(path: str) -> int:

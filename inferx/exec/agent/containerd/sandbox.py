@@ -1,8 +1,8 @@
 """Pods as containers of containerd.
 
 Laws:
-1. A container's record is made first and removed last: what is there of a pod can always be found by
-   its name, also by an agent that was killed in the middle.
+1. A container's record is made first and removed last: what there is of a pod can be found by its
+   name, also by an agent that was killed in the middle.
 2. The agent's own containers carry its label, in a containerd namespace of their own. Others are
    neither listed nor stopped.
 3. `stop` ends with nothing left: task, processes, cgroup, writable layer, root, server of pages.
@@ -10,7 +10,6 @@ Laws:
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,9 @@ from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
-from inferx.exec.agent.kernel_facts import cgroup_memory, clear_cgroup, start_ticks
-from inferx.exec.agent.oci import EditsFor, cgroup_of, no_edits, runtime_spec
+from inferx.exec.agent.kernel_facts import cgroup_memory, start_ticks
+from inferx.exec.agent.leftovers import clear_cgroup, remove_tree, runtime_state, unmount_below
+from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 
 __all__ = ["ContainerdSandbox"]
@@ -35,9 +35,6 @@ OPTIONS_TYPE = "containerd.runc.v1.Options"
 AGENT_LABEL = "inferx.agent"
 FOLDER_LABEL = "inferx.folder"
 CGROUP_LABEL = "inferx.cgroup"
-
-POD_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
-"""What a pod may be called: containerd takes it as an id, and the kernel as a folder."""
 
 RUNS = (pb.RUNNING, pb.PAUSED, pb.PAUSING)
 
@@ -123,7 +120,8 @@ class ContainerdSandbox:
             AgentError: Something failed, and what was made is removed again; or a pod of this name
                 is there, and is left as it is.
         """
-        self._check(spec)
+        check_name(spec, phase)
+        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         image = find_image(self.client, spec.launch.image) if spec.launch.image else None
         self._claim(spec, image, phase)
         try:
@@ -174,7 +172,9 @@ class ContainerdSandbox:
                 api.REMOVE_SNAPSHOT,
                 pb.SnapshotRequest(snapshotter=found.snapshotter, key=found.snapshot_key),
             )
-        rootfs.remove_root(folder / "rootfs")
+        for left in (*runtime_state(self.client.namespace, pod), folder / "rootfs"):
+            remove_tree(left)
+        unmount_below(folder / "criu")
         self._ignoring(api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
 
     def live(self) -> Sequence[Live]:
@@ -213,13 +213,6 @@ class ContainerdSandbox:
     def thaw(self, pod: str) -> None:
         """Let a frozen pod go on."""
         self.client.call(api.RESUME_TASK, pb.TaskRequest(container_id=pod), phase="freeze")
-
-    def _check(self, spec: PodSpec) -> None:
-        if not POD_NAME.fullmatch(spec.pod):
-            raise AgentError(
-                f"pod {spec.pod!r}: a name is 1 to 64 letters, digits and dashes", phase="start"
-            )
-        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _ours(self) -> Sequence[str]:
         request = pb.ListContainersRequest(filters=[f'labels."{AGENT_LABEL}"=={self._owner}'])
@@ -285,13 +278,14 @@ class ContainerdSandbox:
             labels={"containerd.io/gc.root": "pod"},
         )
         try:
-            return self.client.call(api.PREPARE_SNAPSHOT, request, phase=phase).mounts
+            answer = self.client.call(api.PREPARE_SNAPSHOT, request, phase=phase)
         except api.Refused as refused:
             if refused.code != "NOT_FOUND":
                 raise
             raise AgentError(
                 f"image {spec.launch.image!r} is not unpacked for {self._snapshotter}", phase=phase
             ) from refused
+        return list(answer.mounts)
 
     def _end_task(self, pod: str) -> None:
         """Kill a task until containerd lets it be deleted."""

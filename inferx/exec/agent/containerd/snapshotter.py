@@ -4,11 +4,10 @@ Nothing passes through containerd's content store, which would copy and hash it.
 tells what becomes of connections.
 """
 
-import os
 from pathlib import Path
 
 from inferx.exec.agent import container_criu
-from inferx.exec.agent.container_criu import CRIU_OPTIONS
+from inferx.exec.agent.container_criu import CRIU_OPTIONS, PageServer
 from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.peer import shim_programs
@@ -84,6 +83,7 @@ class ContainerdSnapshotter:
             container_criu.empty(into)
             why = container_criu.last_error(work) or str(error)
             raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error
+        container_criu.seal_dump(into)
         if leave:
             self._sandbox.stop(spec.pod)
 
@@ -91,6 +91,7 @@ class ContainerdSnapshotter:
         """Bring a dumped pod back in a container of the spec's name and network."""
         container_criu.check_dump(spec.pod, source)
         work = spec.folder / "criu" / "restore"
+        pages: list[PageServer] = []
 
         def options() -> pb.Options:
             container_criu.clean_work(work)
@@ -98,16 +99,22 @@ class ContainerdSnapshotter:
                 spec.folder / CRIU_OPTIONS, keep_connections=self._keep, lazy=lazy
             )
             if lazy:
-                self._serve_pages(spec, source, work)
+                pages.append(PageServer(self._pages_program(), source, work, spec.folder))
             return pb.Options(criu_image_path=str(source), criu_work_path=str(work))
 
         try:
             live = self._sandbox.create(spec, options=options, phase="restore")
-        except api.Refused as error:
+        except AgentError as error:
+            for server in pages:
+                server.give_up()
+            if not isinstance(error, api.Refused):
+                raise
             why = container_criu.last_error(work) or str(error)
             raise AgentError(
                 f"pod {spec.pod} cannot be restored: {why}", phase="restore"
             ) from error
+        for server in pages:
+            server.watch(lambda: self._sandbox.stop(spec.pod))
         try:
             for device in self._sandbox.edits(spec).devices:
                 fix_device(live.pid, device.path, device.major, device.minor, device.mode)
@@ -116,8 +123,5 @@ class ContainerdSnapshotter:
             raise
         return live
 
-    def _serve_pages(self, spec: PodSpec, source: Path, work: Path) -> None:
-        criu = self._criu or shim_programs(self._sandbox.client.socket).get("criu", "criu")
-        container_criu.serve_pages(
-            criu, source, work, spec.folder, on_failure=lambda: self._sandbox.stop(spec.pod)
-        )
+    def _pages_program(self) -> str:
+        return self._criu or shim_programs(self._sandbox.client.socket).get("criu", "criu")

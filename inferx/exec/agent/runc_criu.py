@@ -1,0 +1,83 @@
+"""Dumps and restores pods of runc alone: it runs CRIU, from and to a folder.
+
+`container_criu` tells what becomes of connections.
+"""
+
+from pathlib import Path
+
+from inferx.exec.agent import container_criu
+from inferx.exec.agent.container_criu import CRIU_OPTIONS, PageServer
+from inferx.exec.agent.kernel_facts import fix_device, start_ticks
+from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.runc import RuncSandbox
+
+__all__ = ["RuncSnapshotter"]
+
+
+class RuncSnapshotter:
+    """CRIU, as runc runs it, on the pods of a `RuncSandbox`."""
+
+    name = "runc"
+
+    def __init__(self, sandbox: RuncSandbox, *, keep_connections: bool = False) -> None:
+        """Work on the pods of a sandbox; keep established TCP connections, or close them."""
+        self._sandbox = sandbox
+        self._keep = keep_connections
+
+    def probe(self) -> Capability:
+        """Find out whether runc is there, and a CRIU that works."""
+        name = f"snapshotter/{self.name}"
+        below = self._sandbox.probe()
+        reason = below.reason or container_criu.unfit(below.facts)
+        return Capability(name=name, available=not reason, reason=reason, facts=below.facts)
+
+    def dump(self, spec: PodSpec, live: Live, into: Path, *, leave: bool) -> None:
+        """Write a pod into an empty folder; with `leave` nothing of it is left in runc."""
+        container_criu.check_empty(spec.pod, into)
+        if start_ticks(live.pid) != live.started:
+            raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
+        work = container_criu.clean_work(spec.folder / "criu" / "dump")
+        container_criu.write_options(spec.folder / CRIU_OPTIONS, keep_connections=self._keep)
+        words = ["--image-path", str(into), "--work-path", str(work)]
+        if not leave:
+            words.append("--leave-running")
+        try:
+            self._sandbox.runc("checkpoint", *words, spec.pod, phase="dump")
+        except AgentError as error:
+            container_criu.empty(into)
+            why = container_criu.last_error(work) or str(error)
+            raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error
+        container_criu.seal_dump(into)
+        if leave:
+            self._sandbox.stop(spec.pod)
+
+    def restore(self, spec: PodSpec, source: Path, *, lazy: bool = False) -> Live:
+        """Bring a dumped pod back in a container of the spec's name and network."""
+        container_criu.check_dump(spec.pod, source)
+        work = spec.folder / "criu" / "restore"
+        sandbox = self._sandbox
+        pages: list[PageServer] = []
+        with sandbox.claimed(spec, "restore"):
+            container_criu.clean_work(work)
+            container_criu.write_options(
+                spec.folder / CRIU_OPTIONS, keep_connections=self._keep, lazy=lazy
+            )
+            if lazy:
+                pages.append(PageServer(sandbox.criu, source, work, spec.folder))
+            pid_file = work / "pid"
+            words = ("--image-path", str(source), "--work-path", str(work))
+            try:
+                sandbox.run(spec, "restore", "restore", *words, "--pid-file", str(pid_file))
+            except AgentError as error:
+                for server in pages:
+                    server.give_up()
+                why = container_criu.last_error(work) or str(error)
+                raise AgentError(
+                    f"pod {spec.pod} cannot be restored: {why}", phase="restore"
+                ) from error
+            pid = int(pid_file.read_text())
+            for device in sandbox.edits(spec).devices:
+                fix_device(pid, device.path, device.major, device.minor, device.mode)
+        for server in pages:
+            server.watch(lambda: sandbox.stop(spec.pod))
+        return Live(pod=spec.pod, pid=pid, started=start_ticks(pid))
