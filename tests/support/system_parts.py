@@ -95,7 +95,11 @@ def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int,
         yield daemon.pid, str(address)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(timeout=10)
+        try:
+            daemon.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
         shutil.rmtree(run)
 
 

@@ -17,9 +17,23 @@ from pathlib import Path
 from inferx.exec.agent.kernel_facts import cgroup_folders, cgroup_pids
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["clear_cgroup", "remove_tree", "runtime_state", "unmount_below"]
+__all__ = ["clear_cgroup", "kill_workers", "remove_tree", "runtime_state", "unmount_below"]
 
 MNT_DETACH = 2
+
+
+def kill_workers(folder: Path) -> None:
+    """Kill what works in a folder of CRIU's: a dump or a restore that did not end in time.
+
+    It is not always in its pod's cgroup, and its command line does not name the pod.
+    """
+    top = str(folder.resolve())
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                cwd = str((entry / "cwd").readlink())
+                if cwd == top or cwd.startswith(f"{top}/"):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 def unmount_below(folder: Path) -> None:

@@ -32,7 +32,7 @@ from inferx.exec.agent.kernel_facts import (
     cgroup_pids,
     start_ticks,
 )
-from inferx.exec.agent.leftovers import clear_cgroup, remove_tree, unmount_below
+from inferx.exec.agent.leftovers import clear_cgroup, kill_workers, remove_tree, unmount_below
 from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 
@@ -191,6 +191,7 @@ class RuncSandbox:
         clear_cgroup(record.cgroup, within_s=self._kill_s)
         remove_tree(self._state / "runc" / pod)
         stop_pages(folder)
+        kill_workers(folder / "criu")
         remove_tree(folder / "rootfs")
         unmount_below(folder / "criu")
         (folder / "config.json").unlink(missing_ok=True)
@@ -245,7 +246,15 @@ class RuncSandbox:
         env = dict(os.environ)
         if criu := shutil.which(self.criu):
             env["PATH"] = f"{Path(criu).parent}:{env.get('PATH', '')}"
-        command = [self._runc, "--root", str(self._state / "runc"), "--log", str(log)]
+        command = [
+            self._runc,
+            "--root",
+            str(self._state / "runc"),
+            "--log",
+            str(log),
+            "--log-format",
+            "json",
+        ]
         told = subprocess.PIPE if verb == "state" else output
         try:
             ended = subprocess.run(  # noqa: S603 - our own command line.
@@ -258,10 +267,8 @@ class RuncSandbox:
                 env=env,
             )
             if ended.returncode != 0:
-                why = " ".join(log.read_text().split())[-ERROR_CHARACTERS:] if log.exists() else ""
-                raise AgentError(
-                    f"runc {verb} {words[-1]}: {why or f'code {ended.returncode}'}", phase=phase
-                )
+                why = _last_message(log) or f"code {ended.returncode}"
+                raise AgentError(f"runc {verb} {words[-1]}: {why}", phase=phase)
         except subprocess.TimeoutExpired as error:
             raise AgentError(f"runc {verb} {words[-1]} did not end in time", phase=phase) from error
         except OSError as error:
@@ -288,3 +295,11 @@ class RuncSandbox:
             return sorted(entry.name for entry in (self._state / "pods").iterdir())
         except FileNotFoundError:
             return []
+
+
+def _last_message(log: Path) -> str:
+    """Return what runc wrote last into its log: the error that it ended with."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        message = str(json.loads(log.read_text().splitlines()[-1])["msg"])
+        return " ".join(message.split())[-ERROR_CHARACTERS:]
+    return ""

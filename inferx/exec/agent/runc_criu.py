@@ -8,6 +8,7 @@ from pathlib import Path
 from inferx.exec.agent import container_criu
 from inferx.exec.agent.container_criu import CRIU_OPTIONS, PageServer
 from inferx.exec.agent.kernel_facts import fix_device, start_ticks
+from inferx.exec.agent.leftovers import kill_workers
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.runc import RuncSandbox
 
@@ -44,6 +45,7 @@ class RuncSnapshotter:
         try:
             self._sandbox.runc("checkpoint", *words, spec.pod, phase="dump")
         except AgentError as error:
+            kill_workers(work)
             container_criu.empty(into)
             why = container_criu.last_error(work) or str(error)
             raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from inferx.exec.agent.leftovers import remove_tree
 from inferx.exec.agent.oci import DeviceNode, OciEdits, cgroup_of, check_name, runtime_spec
 from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
-from inferx.exec.agent.rootfs import host_mounts, lay_out, remove_root
+from inferx.exec.agent.rootfs import host_mounts, lay_out
 
 
 def pod(name: str = "p1", *, network: str = "", env: tuple = (), **launch: object) -> PodSpec:
@@ -152,6 +153,6 @@ def test_a_root_of_the_hosts_files_has_links_and_mount_points(tmp_path: Path):
     assert not (root / "file").exists()
     with pytest.raises(AgentError, match="root"):
         lay_out(root, mounts, host)
-    remove_root(root)
-    remove_root(root)
+    remove_tree(root)
+    remove_tree(root)
     assert not root.exists()

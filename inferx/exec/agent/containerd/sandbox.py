@@ -23,7 +23,13 @@ from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
 from inferx.exec.agent.kernel_facts import cgroup_memory, start_ticks
-from inferx.exec.agent.leftovers import clear_cgroup, remove_tree, runtime_state, unmount_below
+from inferx.exec.agent.leftovers import (
+    clear_cgroup,
+    kill_workers,
+    remove_tree,
+    runtime_state,
+    unmount_below,
+)
 from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 
@@ -167,6 +173,7 @@ class ContainerdSandbox:
         # A shim that was killed leaves its container to containerd, which cleans up in its time.
         clear_cgroup(found.labels[CGROUP_LABEL], within_s=self._kill_s)
         stop_pages(folder)
+        kill_workers(folder / "criu")
         if found.snapshot_key:
             self._ignoring(
                 api.REMOVE_SNAPSHOT,

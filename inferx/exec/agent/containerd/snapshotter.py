@@ -13,6 +13,7 @@ from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.peer import shim_programs
 from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
 from inferx.exec.agent.kernel_facts import fix_device, start_ticks
+from inferx.exec.agent.leftovers import kill_workers
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 
 __all__ = ["ContainerdSnapshotter"]
@@ -80,6 +81,7 @@ class ContainerdSnapshotter:
                 api.CHECKPOINT_TASK, request, phase="dump", deadline_s=self._dump_s
             )
         except AgentError as error:
+            kill_workers(work)
             container_criu.empty(into)
             why = container_criu.last_error(work) or str(error)
             raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error
