@@ -35,12 +35,11 @@ from inferx.exec.agent.kernel_facts import (
 from inferx.exec.agent.leftovers import clear_cgroup, kill_workers, remove_tree, unmount_below
 from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.runc_program import RuncProgram
 
 __all__ = ["RuncSandbox"]
 
 RUNS = ("running", "paused")
-
-ERROR_CHARACTERS = 400
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -81,9 +80,9 @@ class RuncSandbox:
         self.edits = edits
         self._state = state
         self._runc = runc
+        self.program = RuncProgram(state, name=runc, criu=self.criu, within_s=restore_s)
         self._parent = cgroup_parent
         self._kill_s = kill_s
-        self._restore_s = restore_s
 
     def probe(self) -> Capability:
         """Look for runc, and for the CRIU that it would use."""
@@ -160,7 +159,7 @@ class RuncSandbox:
                 )
             # Reaped when the pod's last process has closed its output.
             threading.Thread(target=relay.wait, name=f"log-{spec.pod}", daemon=True).start()
-            self.runc(
+            self.program.run(
                 verb,
                 "--detach",
                 "--bundle",
@@ -185,13 +184,14 @@ class RuncSandbox:
                 error
             )
         folder = Path(record.folder)
-        # Of a start that was cut short runc may know nothing: then the cgroup tells.
-        with contextlib.suppress(AgentError):
-            self.runc("delete", "--force", pod, phase="stop")
-        clear_cgroup(record.cgroup, within_s=self._kill_s)
-        remove_tree(self._state / "runc" / pod)
+        # First what may hold runc up.
         stop_pages(folder)
         kill_workers(folder / "criu")
+        # Of a start that was cut short runc may know nothing: then the cgroup tells.
+        with contextlib.suppress(AgentError):
+            self.program.run("delete", "--force", pod, phase="stop")
+        clear_cgroup(record.cgroup, within_s=self._kill_s)
+        remove_tree(self._state / "runc" / pod)
         remove_tree(folder / "rootfs")
         unmount_below(folder / "criu")
         (folder / "config.json").unlink(missing_ok=True)
@@ -223,59 +223,11 @@ class RuncSandbox:
 
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
-        self.runc("pause", pod, phase="freeze")
+        self.program.run("pause", pod, phase="freeze")
 
     def thaw(self, pod: str) -> None:
         """Let a frozen pod go on."""
-        self.runc("resume", pod, phase="freeze")
-
-    def runc(self, verb: str, *words: str, phase: str, output: int = subprocess.DEVNULL) -> str:
-        """Run runc and return what it told.
-
-        Args:
-            verb: Its command.
-            words: Arguments of the command.
-            phase: For errors.
-            output: Where a container's output goes: it gets runc's own.
-
-        Raises:
-            AgentError: runc cannot be run, did not end in time, or refused.
-        """
-        # Its log is a file: a detached container holds runc's output open.
-        log = self._state / f"log-{verb}-{words[-1]}-{os.getpid()}-{threading.get_ident()}"
-        env = dict(os.environ)
-        if criu := shutil.which(self.criu):
-            env["PATH"] = f"{Path(criu).parent}:{env.get('PATH', '')}"
-        command = [
-            self._runc,
-            "--root",
-            str(self._state / "runc"),
-            "--log",
-            str(log),
-            "--log-format",
-            "json",
-        ]
-        told = subprocess.PIPE if verb == "state" else output
-        try:
-            ended = subprocess.run(  # noqa: S603 - our own command line.
-                [*command, verb, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=told,
-                stderr=output,
-                timeout=self._restore_s,
-                check=False,
-                env=env,
-            )
-            if ended.returncode != 0:
-                why = _last_message(log) or f"code {ended.returncode}"
-                raise AgentError(f"runc {verb} {words[-1]}: {why}", phase=phase)
-        except subprocess.TimeoutExpired as error:
-            raise AgentError(f"runc {verb} {words[-1]} did not end in time", phase=phase) from error
-        except OSError as error:
-            raise AgentError(f"{self._runc} cannot be run: {error}", phase=phase) from error
-        finally:
-            log.unlink(missing_ok=True)
-        return (ended.stdout or b"").decode()
+        self.program.run("resume", pod, phase="freeze")
 
     def _live(self, pod: str) -> Live:
         pid = int(self._ask(pod)["pid"])
@@ -283,7 +235,7 @@ class RuncSandbox:
 
     def _ask(self, pod: str) -> Mapping[str, Any]:
         with contextlib.suppress(AgentError, ValueError):
-            state: dict[str, Any] = json.loads(self.runc("state", pod, phase="inspect"))
+            state: dict[str, Any] = json.loads(self.program.run("state", pod, phase="inspect"))
             return state
         return {}
 
@@ -295,11 +247,3 @@ class RuncSandbox:
             return sorted(entry.name for entry in (self._state / "pods").iterdir())
         except FileNotFoundError:
             return []
-
-
-def _last_message(log: Path) -> str:
-    """Return what runc wrote last into its log: the error that it ended with."""
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        message = str(json.loads(log.read_text().splitlines()[-1])["msg"])
-        return " ".join(message.split())[-ERROR_CHARACTERS:]
-    return ""

@@ -43,7 +43,7 @@ class RuncSnapshotter:
         if not leave:
             words.append("--leave-running")
         try:
-            self._sandbox.runc("checkpoint", *words, spec.pod, phase="dump")
+            self._sandbox.program.run("checkpoint", *words, spec.pod, phase="dump")
         except AgentError as error:
             kill_workers(work)
             container_criu.empty(into)

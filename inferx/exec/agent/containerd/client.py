@@ -168,6 +168,9 @@ class Client:
                 message = f"containerd does not answer at {self.socket}: {said}"
             case "DEADLINE_EXCEEDED":
                 message = f"containerd: {method} did not end in time"
+            # The same, where containerd noticed first.
+            case _ if said.startswith("context deadline exceeded"):
+                message = f"containerd: {method} did not end in time"
             case _:
                 message = f"containerd: {method}: {said or code}"
         return Refused(message, phase=phase, code=code)

@@ -10,7 +10,6 @@ Laws:
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from inferx.exec.agent import rootfs
 from inferx.exec.agent.container_criu import CRIU_OPTIONS, stop_pages
 from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containerd.ending import call_ignoring, end_task
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
 from inferx.exec.agent.kernel_facts import cgroup_memory, start_ticks
@@ -43,9 +43,6 @@ FOLDER_LABEL = "inferx.folder"
 CGROUP_LABEL = "inferx.cgroup"
 
 RUNS = (pb.RUNNING, pb.PAUSED, pb.PAUSING)
-
-TASK_PAUSE_S = 0.01
-"""Between two looks at a task that is being killed."""
 
 
 class ContainerdSandbox:
@@ -169,20 +166,22 @@ class ContainerdSandbox:
         if found is None:
             return
         folder = Path(found.labels[FOLDER_LABEL])
-        self._end_task(pod)
-        # A shim that was killed leaves its container to containerd, which cleans up in its time.
-        clear_cgroup(found.labels[CGROUP_LABEL], within_s=self._kill_s)
+        # First what may hold a runtime up.
         stop_pages(folder)
         kill_workers(folder / "criu")
+        end_task(self.client, pod, within_s=self._kill_s)
+        # A shim that was killed leaves its container to containerd, which cleans up in its time.
+        clear_cgroup(found.labels[CGROUP_LABEL], within_s=self._kill_s)
         if found.snapshot_key:
-            self._ignoring(
+            call_ignoring(
+                self.client,
                 api.REMOVE_SNAPSHOT,
                 pb.SnapshotRequest(snapshotter=found.snapshotter, key=found.snapshot_key),
             )
         for left in (*runtime_state(self.client.namespace, pod), folder / "rootfs"):
             remove_tree(left)
         unmount_below(folder / "criu")
-        self._ignoring(api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
+        call_ignoring(self.client, api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
 
     def live(self) -> Sequence[Live]:
         """Return the pods whose first process runs, frozen ones included."""
@@ -293,36 +292,3 @@ class ContainerdSandbox:
                 f"image {spec.launch.image!r} is not unpacked for {self._snapshotter}", phase=phase
             ) from refused
         return list(answer.mounts)
-
-    def _end_task(self, pod: str) -> None:
-        """Kill a task until containerd lets it be deleted."""
-        end = time.monotonic() + self._kill_s
-        task = pb.TaskRequest(container_id=pod)
-        while True:
-            self._ignoring(api.KILL_TASK, pb.KillRequest(container_id=pod, signal=9, all=True))
-            try:
-                self.client.call(api.DELETE_TASK, task, phase="stop")
-            except api.Refused as refused:
-                if refused.code == "NOT_FOUND":
-                    return
-                if time.monotonic() > end:
-                    raise AgentError(
-                        f"pod {pod} was killed and did not end in {self._kill_s:g} s: {refused}",
-                        phase="stop",
-                    ) from refused
-                # Frozen processes die when they are let go.
-                self._ignoring(api.RESUME_TASK, task)
-                time.sleep(TASK_PAUSE_S)
-            else:
-                return
-
-    def _ignoring(self, method: api.Call[api.Q, api.A], request: api.Q) -> None:
-        """Call what may fail because there is nothing to do; a containerd that is away still tells.
-
-        What was not done shows in what is asked next.
-        """
-        try:
-            self.client.call(method, request, phase="stop")
-        except api.Refused as refused:
-            if refused.code == "UNAVAILABLE":
-                raise
