@@ -96,8 +96,6 @@ def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> 
         "tcp-established" if keep_connections else "tcp-close",
         "file-locks",
         f"ghost-limit {GHOST_BYTES}",
-        # Errors and warnings: runtimes ask for every step, once for each piece of memory.
-        "verbosity 2",
         *(["lazy-pages"] if lazy else []),
     ]
     path.write_text("\n".join(options) + "\n", encoding="ascii")
@@ -115,9 +113,16 @@ def seal_dump(into: Path) -> None:
     """Write down the size of each of a dump's files, so that one cut short is known as such.
 
     CRIU does not notice: it reads past the end of a file for ever, and logs each time.
+
+    Raises:
+        AgentError: It cannot be written; then nothing of the dump is left.
     """
-    sizes = {path.name: path.stat().st_size for path in sorted(into.iterdir())}
-    (into / SIZES).write_bytes(msgspec.json.encode(sizes))
+    try:
+        sizes = {path.name: path.stat().st_size for path in sorted(into.iterdir())}
+        (into / SIZES).write_bytes(msgspec.json.encode(sizes))
+    except OSError as error:
+        empty(into)
+        raise AgentError(f"{into} is not a whole dump: {error}", phase="dump") from error
 
 
 def check_dump(pod: str, source: Path) -> None:

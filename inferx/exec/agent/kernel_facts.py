@@ -6,6 +6,7 @@ hybrid machine), or one tree for all (v2).
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +20,11 @@ CGROUPS = Path("/sys/fs/cgroup")
 def start_ticks(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 if it is not there."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        told = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return 0
     # The name, in brackets, may hold anything; starttime is field 22.
-    return int(stat.rpartition(b")")[2].split()[19])
+    return int(told.rpartition(b")")[2].split()[19])
 
 
 def cgroup_folders(cgroup: str) -> list[Path]:
@@ -68,15 +69,31 @@ def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
     Raises:
         AgentError: The node cannot be made.
     """
-    inside = Path(f"/proc/{pid}/root") / path.lstrip("/")
+    *folders, name = path.strip("/").split("/")
     wanted = os.makedev(major, minor)
     try:
-        if inside.exists() and inside.stat().st_rdev == wanted:
-            return False
-        inside.parent.mkdir(parents=True, exist_ok=True)
-        inside.unlink(missing_ok=True)
-        os.mknod(inside, mode | 0o020000, wanted)
-        inside.chmod(mode)
+        with contextlib.ExitStack() as opened:
+            # Step by step and following nothing: the pod may have put links there, and from here
+            # they would lead through the host's root.
+            at = _open(opened, f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=at)
+                at = _open(opened, folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, at)
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=at, follow_symlinks=False).st_rdev == wanted:
+                    return False
+                os.unlink(name, dir_fd=at)
+            os.mknod(name, mode | stat.S_IFCHR, wanted, dir_fd=at)
+            # Again, for the mask of new files took its part.
+            node = _open(opened, name, os.O_PATH | os.O_NOFOLLOW, at)
+            Path(f"/proc/self/fd/{node}").chmod(mode)
     except OSError as error:
         raise AgentError(f"device {path} of process {pid}: {error}", phase="restore") from error
     return True
+
+
+def _open(opened: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
+    found = os.open(path, flags | os.O_CLOEXEC, dir_fd=at)
+    opened.callback(os.close, found)
+    return found

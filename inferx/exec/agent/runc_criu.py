@@ -49,9 +49,11 @@ class RuncSnapshotter:
             container_criu.empty(into)
             why = container_criu.last_error(work) or str(error)
             raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error
-        container_criu.seal_dump(into)
-        if leave:
-            self._sandbox.stop(spec.pod)
+        try:
+            container_criu.seal_dump(into)
+        finally:
+            if leave:
+                self._sandbox.stop(spec.pod)
 
     def restore(self, spec: PodSpec, source: Path, *, lazy: bool = False) -> Live:
         """Bring a dumped pod back in a container of the spec's name and network."""
