@@ -184,7 +184,8 @@ class RuncSandbox:
                 error
             )
         folder = Path(record.folder)
-        # First what may hold runc up.
+        # First what may hold runc up, or make anew what is removed here.
+        self.program.end(pod)
         stop_pages(folder)
         kill_workers(folder / "criu")
         # Of a start that was cut short runc may know nothing: then the cgroup tells.

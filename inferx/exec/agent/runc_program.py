@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -72,6 +73,16 @@ class RuncProgram:
         finally:
             log.unlink(missing_ok=True)
         return (ended.stdout or b"").decode()
+
+    def end(self, pod: str) -> None:
+        """Kill what an agent that is gone, or another thread, still has runc do with a pod."""
+        mine = {"--root", str(self._state / "runc"), pod}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if mine <= set(words) and int(entry.name) != os.getpid():
+                        os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _last_message(log: Path) -> str:

@@ -116,11 +116,15 @@ def test_a_tree_is_removed_without_what_is_mounted_in_it(tmp_path: Path):
     for folder in (kept, tree / "bound", tree / "memory"):
         folder.mkdir(parents=True)
     (kept / "file").touch()
-    mount_here("--bind", kept, tree / "bound")
-    mount_here("-t tmpfs none", tree / "memory")
-    (tree / "memory/deeper").mkdir()
-    mount_here("--bind", kept, tree / "memory/deeper")
-    leftovers.remove_tree(tree)
+    try:
+        mount_here("--bind", kept, tree / "bound")
+        mount_here("-t tmpfs none", tree / "memory")
+        (tree / "memory/deeper").mkdir()
+        mount_here("--bind", kept, tree / "memory/deeper")
+        leftovers.remove_tree(tree)
+    finally:
+        for left in ("memory/deeper", "memory", "bound"):
+            subprocess.run(["umount", "-l", tree / left], check=False, stderr=subprocess.DEVNULL)
     assert not tree.exists()
     assert (kept / "file").exists()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()

@@ -17,6 +17,7 @@ import pytest
 import system_parts as parts
 from system_parts import MEMORY_SERVER, ask, until
 
+from inferx.exec.agent import rootfs
 from inferx.exec.agent.container_criu import unfit
 from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
@@ -295,6 +296,18 @@ def test_a_record_without_a_task_remains_until_it_is_stopped(bench: Bench):
     assert list(bench.sandbox.remains()) == ["one"]
     bench.sandbox.stop("one")
     assert list(bench.sandbox.remains()) == []
+
+
+@needs_parts
+def test_a_task_that_was_made_and_not_started_remains_until_it_is_stopped(bench: Bench):
+    spec = bench.spec("one", 8000)
+    bench.sandbox._claim(spec, None, "start")
+    rootfs.lay_out(spec.folder / "rootfs", rootfs.host_mounts())
+    made = pb.CreateTaskRequest(container_id="one")
+    bench.client.call(api.CREATE_TASK, made, phase="start")
+    assert list(bench.sandbox.live()) == []
+    assert list(bench.sandbox.remains()) == ["one"]
+    bench.sandbox.stop("one")
 
 
 @needs_parts

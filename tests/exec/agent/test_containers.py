@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -512,6 +513,62 @@ def test_a_criu_that_does_not_end_leaves_nothing(
         sandbox.stop(spec.pod)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hit))
     node.check_nothing_left()
+
+
+AGENT = """
+import sys
+from pathlib import Path
+import msgspec
+from inferx.exec.agent.containerd.client import Client
+from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.ports import PodSpec
+from inferx.exec.agent.runc import RuncSandbox
+from inferx.exec.agent.runc_criu import RuncSnapshotter
+kind, where, parent, criu, spec, source = sys.argv[1:]
+if kind == "runc":
+    sandbox = RuncSandbox(Path(where), criu=criu, cgroup_parent=parent)
+    snapshotter = RuncSnapshotter(sandbox)
+else:
+    sandbox = ContainerdSandbox(Client(where, parent), cgroup_parent=parent)
+    snapshotter = ContainerdSnapshotter(sandbox)
+    sandbox.live()
+spec = msgspec.json.decode(spec, type=PodSpec, dec_hook=lambda kind, value: kind(value))
+print("restoring", flush=True)
+snapshotter.restore(spec, Path(source))
+"""
+
+
+def test_an_agent_that_is_killed_in_a_restore_leaves_what_the_next_can_remove(
+    node: Node, port: int
+):
+    sandbox = node.sandbox()
+    spec = node.spec(port)
+    live = sandbox.start(spec)
+    held = ask(port, "/sum")["sum"]
+    into = node.folder()
+    node.snapshotter(sandbox).dump(spec, live, into, leave=True)
+    where = str(node.base / "state") if node.kind == "runc" else node.socket
+    for delay_s in (0.03, 0.1, 0.2):
+        again = node.spec(port)
+        said = msgspec.json.encode(again, enc_hook=str).decode()
+        criu = f"{parts.criu_folder()}/criu"
+        agent = subprocess.Popen(
+            [sys.executable, "-c", AGENT, node.kind, where, node.parent, criu, said, str(into)],
+            stdout=subprocess.PIPE,
+        )
+        assert agent.stdout is not None
+        with agent.stdout as output:
+            assert output.readline() == b"restoring\n"
+            time.sleep(delay_s)
+            agent.kill()
+            agent.wait()
+        following = node.sandbox()
+        for pod in (*following.remains(), *(one.pod for one in following.live())):
+            following.stop(pod)
+        node.check_nothing_left()
+    node.snapshotter(sandbox).restore(node.spec(port), into)
+    assert ask(port, "/sum") == {"asked": 2, "sum": held}
 
 
 class Clock:
