@@ -30,6 +30,7 @@ __all__ = [
     "network",
     "processes",
     "remove_cgroup",
+    "remove_runtime_state",
     "until",
 ]
 
@@ -183,6 +184,12 @@ def conversation(port: int, *, namespace: str = "") -> Iterator[Callable[[], int
         yield talk
     finally:
         connection.close()
+
+
+def remove_runtime_state(namespace: str) -> None:
+    """Remove the empty folder that runc's shims leave for a namespace of containerd."""
+    with suppress(FileNotFoundError):
+        Path(f"/run/containerd/runc/{namespace}").rmdir()
 
 
 def remove_cgroup(name: str) -> None:

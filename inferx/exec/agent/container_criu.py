@@ -25,7 +25,7 @@ import msgspec
 
 from inferx.exec.agent.kernel_facts import start_ticks
 from inferx.exec.agent.leftovers import remove_tree
-from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.ports import AgentError, PodSpec
 
 __all__ = [
     "CRIU_OPTIONS",
@@ -35,6 +35,7 @@ __all__ = [
     "clean_work",
     "empty",
     "last_error",
+    "make_folder",
     "program_version",
     "seal_dump",
     "stop_pages",
@@ -87,6 +88,20 @@ def program_version(program: str) -> str:
         if found := re.search(r"\d+(\.\d+)+\S*", told):
             return found[0]
     return ""
+
+
+def make_folder(spec: PodSpec, phase: str) -> None:
+    """Make a pod's folder, if it is not there; none but the agent may look into it.
+
+    Raises:
+        AgentError: It cannot be made, or is not named from the root.
+    """
+    if not spec.folder.is_absolute():
+        raise AgentError(f"pod {spec.pod}: {spec.folder} is not an absolute path", phase=phase)
+    try:
+        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgentError(f"pod {spec.pod}: no folder: {error}", phase=phase) from error
 
 
 def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> None:
@@ -253,7 +268,10 @@ class PageServer:
             self._record.unlink(missing_ok=True)
             if code != 0:
                 log.error("pod_pages_lost record=%s code=%d", self._record, code)
-                on_failure()
+                try:
+                    on_failure()
+                except AgentError as error:
+                    log.error("pod_not_killed record=%s error=%s", self._record, error)  # noqa: TRY400
 
         threading.Thread(target=wait, name=f"pages-{self._server.pid}", daemon=True).start()
 

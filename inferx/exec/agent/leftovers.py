@@ -17,7 +17,14 @@ from pathlib import Path
 from inferx.exec.agent.kernel_facts import cgroup_folders, cgroup_pids
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["clear_cgroup", "kill_workers", "remove_tree", "runtime_state", "unmount_below"]
+__all__ = [
+    "clear_cgroup",
+    "kill_workers",
+    "remove_tree",
+    "runtime_state",
+    "unescaped",
+    "unmount_below",
+]
 
 MNT_DETACH = 2
 
@@ -66,6 +73,11 @@ def runtime_state(namespace: str, pod: str) -> list[Path]:
     return [Path(path).parent for path in _mounts() if path.endswith(end)]
 
 
+def unescaped(path: str) -> str:
+    """Return a path as it is, from how the kernel writes it: blanks and the like in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+
+
 def _mounts_below(folder: Path) -> list[str]:
     top = str(folder.resolve())
     return [path for path in _mounts() if path == top or path.startswith(f"{top}/")]
@@ -74,11 +86,7 @@ def _mounts_below(folder: Path) -> list[str]:
 def _mounts() -> list[str]:
     """Return all mount points, oldest first."""
     lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    # Blanks and the like are written as octal numbers.
-    return [
-        re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[4])
-        for line in lines
-    ]
+    return [unescaped(line.split(" ")[4]) for line in lines]
 
 
 def clear_cgroup(cgroup: str, *, within_s: float) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from inferx.exec.agent import rootfs
 from inferx.exec.agent.container_criu import (
     CRIU_OPTIONS,
+    make_folder,
     program_version,
     stop_pages,
     write_options,
@@ -118,6 +119,7 @@ class RuncSandbox:
                 " host's own files",
                 phase=phase,
             )
+        make_folder(spec, phase)
         cgroup = cgroup_of(self._parent, spec.pod)
         mounts = rootfs.host_mounts()
         oci = runtime_spec(
@@ -130,7 +132,6 @@ class RuncSandbox:
         )
         try:
             (self._state / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
-            spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             record = _Record(folder=str(spec.folder), cgroup=cgroup)
             with self._record(spec.pod).open("xb") as file:
                 file.write(msgspec.json.encode(record))

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferx.exec.agent import container_criu, leftovers
 from inferx.exec.agent.container_criu import LAZY_PID, PageServer
@@ -15,7 +17,9 @@ from inferx.exec.agent.kernel_facts import (
     fix_device,
     start_ticks,
 )
-from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.ports import AgentError, Launch, PodSpec
+from inferx.exec.agent.runc import RuncSandbox
+from inferx.exec.agent.runc_criu import RuncSnapshotter
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -104,6 +108,32 @@ def test_what_works_in_a_folder_is_killed_and_nothing_else(tmp_path: Path):
         for process in (inside, beside):
             process.kill()
             process.wait()
+
+
+@given(st.text(st.characters(exclude_characters="\0", max_codepoint=0x2FF), min_size=1))
+def test_a_path_is_read_as_the_kernel_writes_it(path: str):
+    octal = {" ": r"\040", "\t": r"\011", "\n": r"\012", "\\": r"\134"}
+    assert leftovers.unescaped("".join(octal.get(one, one) for one in path)) == path
+
+
+@needs_root
+def test_programs_that_are_not_there_are_reasons(tmp_path: Path):
+    without = RuncSandbox(tmp_path, runc="no-such-runc")
+    for capability in (without.probe(), RuncSnapshotter(without).probe()):
+        assert not capability.available
+        assert capability.reason == "no no-such-runc in the PATH"
+    silent = tmp_path / "runc"
+    silent.write_text("#!/bin/sh\nexit 1\n")
+    silent.chmod(0o755)
+    broken = RuncSandbox(tmp_path, runc=str(silent))
+    assert broken.probe().reason == f"{silent} cannot be run"
+
+
+def test_runc_alone_has_no_images(tmp_path: Path):
+    launch = Launch(function="f", command=("x",), image="registry.test/one:1")
+    with pytest.raises(AgentError, match="needs containerd"):
+        RuncSandbox(tmp_path).start(PodSpec(pod="p", launch=launch, folder=tmp_path / "p"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def mount_here(kind: str, *words: object) -> None:

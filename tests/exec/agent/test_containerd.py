@@ -136,6 +136,7 @@ def bench(daemon: str, tmp_path: Path) -> Iterator[Bench]:
             one.sandbox.stop(pod)
         one.client.close()
         parts.remove_cgroup(one.name)
+        parts.remove_runtime_state(one.name)
 
 
 def write_image(path: Path, *layers: dict[str, bytes], env: tuple[str, ...]) -> None:
@@ -243,6 +244,20 @@ def test_an_image_that_is_not_unpacked_is_one_clear_error(bench: Bench):
 
 
 @needs_parts
+def test_a_folder_of_a_pod_may_have_any_name_but_not_a_relative_one(bench: Bench):
+    odd = bench.base / "a b%20c?d#e"
+    spec = bench.spec("one", 8000, command=("/bin/echo", "done"))
+    with pytest.raises(AgentError, match="not an absolute path"):
+        bench.sandbox.start(msgspec.structs.replace(spec, folder=Path("pods/one")))
+    (bench.base / "file").touch()
+    with pytest.raises(AgentError, match="no folder"):
+        bench.sandbox.start(msgspec.structs.replace(spec, folder=bench.base / "file" / "one"))
+    bench.sandbox.start(msgspec.structs.replace(spec, folder=odd))
+    until(lambda: list(bench.sandbox.remains()) == ["one"])
+    assert (odd / "stdout.log").read_text() == "done\n"
+
+
+@needs_parts
 def test_a_runtime_that_is_not_there_is_one_clear_error(bench: Bench):
     sandbox = ContainerdSandbox(bench.client, cgroup_parent=bench.name, runtime="io.none.v2")
     with pytest.raises(AgentError, match=r"io\.none\.v2") as caught:
@@ -316,6 +331,32 @@ def test_a_pod_that_ended_by_itself_remains_until_it_is_stopped(bench: Bench):
     until(lambda: list(bench.sandbox.remains()) == ["one"])
     assert (bench.base / "pods/one/stdout.log").read_text() == "done\n"
     bench.sandbox.stop("one")
+
+
+@needs_parts
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo Version: 3.17.1", "criu is 3.17.1; needs 4.2 or newer"),
+        ("exit 1", "criu cannot be run"),
+    ],
+)
+def test_a_criu_that_containerd_finds_and_cannot_use_is_a_reason(
+    tmp_path: Path, script: str, reason: str
+):
+    found = tmp_path / "old"
+    found.mkdir()
+    (found / "criu").write_text(f"#!/bin/sh\n{script}\n")
+    (found / "criu").chmod(0o755)
+    with parts.containerd(tmp_path / "c", criu=found) as (_, socket):
+        client = Client(socket, "inferx-t")
+        sandbox = ContainerdSandbox(client)
+        assert sandbox.probe().available
+        capability = ContainerdSnapshotter(sandbox).probe()
+        client.close()
+    assert not capability.available
+    assert reason in capability.reason
+    assert capability.facts["criu"] == str(found / "criu")
 
 
 @needs_parts

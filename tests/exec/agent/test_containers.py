@@ -118,6 +118,7 @@ def node(request: pytest.FixtureRequest, tmp_path: Path, socket: str) -> Iterato
             for pod in one.made:
                 sandbox.stop(pod)
             parts.remove_cgroup(one.parent)
+            parts.remove_runtime_state(one.parent)
 
 
 @pytest.fixture

@@ -12,14 +12,15 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
 from inferx.exec.agent import rootfs
-from inferx.exec.agent.container_criu import CRIU_OPTIONS, stop_pages
+from inferx.exec.agent.container_criu import CRIU_OPTIONS, make_folder, stop_pages
 from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
-from inferx.exec.agent.containerd.ending import call_ignoring, end_task
+from inferx.exec.agent.containerd.ending import call_unless_gone, end_task
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
 from inferx.exec.agent.kernel_facts import cgroup_memory, start_ticks
@@ -124,7 +125,7 @@ class ContainerdSandbox:
                 is there, and is left as it is.
         """
         check_name(spec, phase)
-        spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(spec, phase)
         image = find_image(self.client, spec.launch.image) if spec.launch.image else None
         self._claim(spec, image, phase)
         try:
@@ -134,7 +135,7 @@ class ContainerdSandbox:
             else:
                 rootfs.lay_out(spec.folder / "rootfs", rootfs.host_mounts())
                 mounts = []
-            log = f"file://{spec.folder}"
+            log = f"file://{quote(str(spec.folder))}"
             self.client.call(
                 api.CREATE_TASK,
                 pb.CreateTaskRequest(
@@ -173,7 +174,7 @@ class ContainerdSandbox:
         # A shim that was killed leaves its container to containerd, which cleans up in its time.
         clear_cgroup(found.labels[CGROUP_LABEL], within_s=self._kill_s)
         if found.snapshot_key:
-            call_ignoring(
+            call_unless_gone(
                 self.client,
                 api.REMOVE_SNAPSHOT,
                 pb.SnapshotRequest(snapshotter=found.snapshotter, key=found.snapshot_key),
@@ -181,7 +182,7 @@ class ContainerdSandbox:
         for left in (*runtime_state(self.client.namespace, pod), folder / "rootfs"):
             remove_tree(left)
         unmount_below(folder / "criu")
-        call_ignoring(self.client, api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
+        call_unless_gone(self.client, api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
 
     def live(self) -> Sequence[Live]:
         """Return the pods whose first process runs, frozen ones included."""
