@@ -6,7 +6,8 @@ and restore; what stands there wins over what the runtime says.
 Connections: a snapshot that is cloned must not carry any. Two pods cannot be the same end of one
 connection, so by default a dump closes those that are established: clients see a reset, listening
 sockets stay. With `keep_connections` they are kept, for a pod that comes back once, under the
-address that it had, in a network namespace that nothing else speaks for meanwhile.
+address that it had, in a network namespace that nothing else speaks for meanwhile: CRIU locks it
+from the dump to the restore, and a pod that is started there in between is not heard.
 """
 
 import contextlib
@@ -107,8 +108,13 @@ def make_folder(spec: PodSpec, phase: str) -> None:
 def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> None:
     """Write CRIU's options for the next dump or restore of one pod."""
     options = [
-        "network-lock nftables",
-        "tcp-established" if keep_connections else "tcp-close",
+        # A lock outlives the dump: who starts in that network before a restore would be deaf. It is
+        # for connections that are kept, whose other end must meanwhile hear nothing.
+        *(
+            ("network-lock nftables", "tcp-established")
+            if keep_connections
+            else ("network-lock skip", "tcp-close")
+        ),
         "file-locks",
         f"ghost-limit {GHOST_BYTES}",
         *(["lazy-pages"] if lazy else []),

@@ -31,6 +31,7 @@ def test_connections_are_kept_or_closed_and_never_both(tmp_path: Path, *, keep: 
     container_criu.write_options(path, keep_connections=keep, lazy=lazy)
     options = path.read_text().splitlines()
     assert ("tcp-established" in options, "tcp-close" in options) == (keep, not keep)
+    assert ("network-lock nftables" in options, "network-lock skip" in options) == (keep, not keep)
     assert ("lazy-pages" in options) == lazy
     assert path.stat().st_mode & 0o777 == 0o600
 

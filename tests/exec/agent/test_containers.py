@@ -456,6 +456,11 @@ def test_an_established_connection_is_kept_where_asked_and_closed_where_not(node
                     with pytest.raises(OSError, match=r"reset|without response"):
                         talk()
             assert ask(8000, namespace=space)["asked"] == before + (2 if keep else 1)
+        # Nor is another pod deaf where one was dumped.
+        node.snapshotter(sandbox).dump(spec, live, node.folder(), leave=True)
+        spec = node.spec(8000, network=space)
+        sandbox.start(spec)
+        assert ask(8000, namespace=space)["asked"] == 1
         sandbox.stop(spec.pod)
 
 
