@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "MEMORY_SERVER",
+    "SERVER",
     "ask",
     "cgroup_folders",
     "children",
@@ -34,7 +34,7 @@ __all__ = [
     "until",
 ]
 
-MEMORY_SERVER = Path(__file__).with_name("memory_server.py")
+SERVER = Path(__file__).with_name("container_server.py")
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import system_parts as parts
-from system_parts import MEMORY_SERVER, ask, until
+from system_parts import SERVER, ask, until
 
 from inferx.exec.agent import rootfs
 from inferx.exec.agent.container_criu import unfit
@@ -101,9 +101,9 @@ class Bench:
         self.made.append(pod)
         said = {
             "function": "t/n/f@1",
-            "command": (os.path.realpath(sys.executable), "/srv/memory_server.py", "10"),
+            "command": (os.path.realpath(sys.executable), "/srv/container_server.py", "10"),
             "port": port,
-            "mounts": (Mount(str(MEMORY_SERVER.parent), "/srv"),),
+            "mounts": (Mount(str(SERVER.parent), "/srv"),),
             **launch,
         }
         return PodSpec(pod=pod, launch=Launch(**said), folder=self.base / "pods" / pod)
@@ -204,7 +204,7 @@ def test_a_pod_of_an_image_is_dumped_and_restored_without_changing_it(bench: Ben
     folders = {"/usr", "/lib", "/lib64", base if not base.startswith("/usr") else "/usr"}
     mounts = tuple(Mount(os.path.realpath(path), path) for path in sorted(folders))
     spec = bench.spec(
-        "one", port, image=IMAGE, mounts=(*mounts, Mount(str(MEMORY_SERVER.parent), "/srv"))
+        "one", port, image=IMAGE, mounts=(*mounts, Mount(str(SERVER.parent), "/srv"))
     )
     live = bench.sandbox.start(spec)
     assert ask(port, "/env")["env"]["GREETING"] == "from the image"

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import system_parts as parts
-from system_parts import MEMORY_SERVER, ask, until
+from system_parts import SERVER, ask, until
 
 from inferx.exec.agent.containerd.client import Client
 from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
@@ -69,9 +69,9 @@ class Node:
         self.made.append(pod)
         launch = Launch(
             function="t/n/f@1",
-            command=(os.path.realpath(sys.executable), "/srv/memory_server.py", str(mb)),
+            command=(os.path.realpath(sys.executable), "/srv/container_server.py", str(mb)),
             port=port,
-            mounts=(Mount(str(MEMORY_SERVER.parent), "/srv"),),
+            mounts=(Mount(str(SERVER.parent), "/srv"),),
             env=(("GREETING", "hello"),),
             cwd="/srv",
             memory_bytes=LIMIT,

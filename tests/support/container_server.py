@@ -1,4 +1,4 @@
-"""A server that holds random bytes: `memory_server.py MEGABYTES`, on the port named by PORT.
+"""A server that holds random bytes: `container_server.py MEGABYTES`, on the port named by PORT.
 
 It answers how often it was asked, and on `/sum` the checksum of what it holds; other paths
 tell what its container lets it do.
