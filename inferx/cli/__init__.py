@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack": ("inferx.cli.pack:pack", "Pack pods onto nodes under several rules."),
     "explain": ("inferx.cli.explain:explain", "Say why a request of a run waited."),
     "check": ("inferx.cli.check:check", "Hold a policy to the kernel's rules."),
+    "worker": ("inferx.cli.worker:worker", "Serve a model of declared size, to try things out."),
 }
 """Sub-command -> where its click command lives, and its line in `inferx --help`."""
 

@@ -6,7 +6,7 @@ Commands to a node carry the leader's epoch and a sequence number; a node answer
 
 import msgspec
 
-from inferx.core.events import Fact, Performed
+from inferx.core.events import Fact, Performed, PodExited
 from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
 
 __all__ = [
@@ -241,4 +241,4 @@ class Report(msgspec.Struct, frozen=True, gc=False, tag=True):
 RouterCommand = Dispatch | Refuse | AskLease | ReturnLease | ReportLoad
 SchedulerCommand = GrantLease | RevokeLease | RecallLease | RefuseLease | NodeCommand
 AgentCommand = Perform | Report
-AgentEvent = NodeCommand | Performed
+AgentEvent = NodeCommand | Performed | PodExited

@@ -20,6 +20,7 @@ __all__ = [
     "NodeLost",
     "Performed",
     "PhaseTiming",
+    "PodExited",
     "PodFailed",
     "PodGone",
     "PodReady",
@@ -269,6 +270,13 @@ class Performed(msgspec.Struct, frozen=True, gc=False, tag=True):
     action: int
     phases: tuple[PhaseTiming, ...] = ()
     error: str = ""
+
+
+class PodExited(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A pod's process ended by itself and all it held is free; `reason` as in `PodFailed`."""
+
+    pod: PodId
+    reason: str
 
 
 RouterEvent = (

@@ -111,7 +111,8 @@ class Promote:
 class Demote:
     """Take a function's state off a tier of a node.
 
-    NVME deletes its snapshot from the disk; DRAM sinks its suspended pods there to the disk.
+    NVME deletes its snapshot from the disk; DRAM sinks its suspended pods there to the disk; HBM
+    sinks the one of its pods there that is idle longest to where keep-alive says.
     """
 
     function: FunctionId

@@ -167,8 +167,11 @@ class FunctionTable:
     __slots__ = (
         "_c",
         "device_bytes",
+        "gpus",
+        "hbm_bytes",
         "host_bytes",
         "inflight",
+        "milli_gpu",
         "min_replica",
         "queued",
         "ready",
@@ -186,6 +189,12 @@ class FunctionTable:
         specs = cluster.functions
         self.slots: I32 = _locked(np.array([spec.slots for spec in specs], np.int32))
         """Requests that one pod serves at once."""
+        self.gpus: I32 = _locked(np.array([spec.gpus for spec in specs], np.int32))
+        """Slices of one pod."""
+        self.milli_gpu: I32 = _locked(np.array([spec.milli_gpu for spec in specs], np.int32))
+        """Compute of each slice."""
+        self.hbm_bytes: I64 = _locked(np.array([spec.hbm_bytes for spec in specs], np.int64))
+        """Memory of each slice."""
         self.device_bytes: I64 = _locked(np.array([s.device_bytes for s in specs], np.int64))
         """GPU state of a suspended pod."""
         self.host_bytes: I64 = _locked(np.array([s.host_bytes for s in specs], np.int64))

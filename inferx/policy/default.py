@@ -13,11 +13,12 @@ start makes those who come meanwhile wait `t + r t^2 / 2` in all. From that foll
 - *How a victim leaves*: a pod is killed, not suspended, when its state lies ready in host memory or
   will be back from disk before it is likely to be asked for: nobody then waits for its bytes.
 - *What moves without a request*: copies into host memory, as long as what one saves is worth the
-  bytes on the links.
+  bytes on the links; and pods off their GPUs, as long as an empty place there saves more.
 
 A pod that has been wanted for longer than `patience_s` gets room by draining the least busy pods.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,21 +32,28 @@ from inferx.policy import (
     NS_PER_S,
     ClusterView,
     Defer,
+    Demote,
     Evict,
     Explanation,
+    FunctionId,
     GpuId,
     Place,
     PodId,
     PolicyBundle,
+    Promote,
+    Retain,
     Tier,
     Want,
 )
-from inferx.policy.basics import AdmitAll, FixedHold, LeastOutstanding, OnDemand
+from inferx.policy.basics import AdmitAll, LeastOutstanding, OnDemand
 from inferx.policy.compose import BestFit, RankedEviction, Scored
 from inferx.policy.parts.host_market import HostMemoryMarket
 from inferx.policy.parts.host_memory import host_spare
+from inferx.policy.parts.room_ahead import RoomAhead
 from inferx.policy.parts.waiting import (
+    KILL_S,
     RARELY_PER_S,
+    comes_back,
     copies_of,
     far_s,
     ready_s,
@@ -54,11 +62,20 @@ from inferx.policy.parts.waiting import (
     waiting_s,
 )
 
-__all__ = ["CheapestRoom", "PlaceOrEvict", "SoonestReady", "Worth", "bundle"]
+__all__ = [
+    "AheadOfRequests",
+    "CheapestRoom",
+    "PlaceOrEvict",
+    "SoonestReady",
+    "UntilWanted",
+    "Worth",
+    "bundle",
+]
 
 _YEAR_S = 366 * 86_400.0
 
 _NO_HOST_MEMORY = Defer("no host memory")
+_COMES_BACK = Defer("a pod comes back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +190,7 @@ class CheapestRoom:
         alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= need_host)
         price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
-        price += waiting * ready_s(want.function, view)[at]
+        price += waiting * (ready_s(want.function, view)[at] + KILL_S)
         best = int(price.argmin())
         if price[best] == np.inf:
             return None
@@ -183,6 +200,8 @@ class CheapestRoom:
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
         """Return the cheapest plan with how each victim leaves, or defer if none suffices."""
+        if comes_back(want, view):
+            return _COMES_BACK
         found = self.cheapest(want, view) if want.gpus == 1 else None
         if found is None:
             plan = RankedEviction(self.worth, Tier.DRAM).evict(want, view, rng)
@@ -213,7 +232,9 @@ class PlaceOrEvict:
     room: CheapestRoom
 
     def place(self, want: Want, view: ClusterView, rng: Generator) -> Place | Defer:
-        """Return the soonest free GPUs, or defer to an eviction that beats them."""
+        """Return the soonest free GPUs, or defer to what beats them: an eviction, or a return."""
+        if want.node < 0 and comes_back(want, view):
+            return _COMES_BACK
         free = self.scored.place(want, view, rng)
         if isinstance(free, Defer) or want.node >= 0 or want.gpus > 1:
             return free
@@ -232,13 +253,40 @@ class PlaceOrEvict:
         return self.scored.explain(want, view)
 
 
+@dataclass(frozen=True, slots=True)
+class UntilWanted:
+    """Holds pods for ever: who needs their room pays for it. One that must go keeps its state near.
+
+    It is suspended, unless a copy is in host memory already.
+    """
+
+    def retain(self, function: FunctionId, at: Tier, view: ClusterView) -> Retain:
+        """Return an endless hold, and where the pod goes if its room is taken all the same."""
+        if at is not Tier.HBM:
+            return Retain(FOREVER_NS, Tier.ABSENT)
+        copied = view.functions.standby[function] > 0
+        return Retain(FOREVER_NS, Tier.NVME if copied else Tier.DRAM)
+
+
+@dataclass(frozen=True, slots=True)
+class AheadOfRequests:
+    """What moves without a request: pods that are worth less than their place, then copies."""
+
+    room: RoomAhead
+    copies: HostMemoryMarket
+
+    def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
+        """Return what to let go, and what to copy into host memory."""
+        return (*self.room.moves(view), *self.copies.promote(view, rng))
+
+
 def bundle(
     outlook_s: float = 60.0,
     host_outlook_s: float = 86_400.0,
     lanes: int = 8,
     waits: float = 0.05,
     patience_s: float = 60.0,
-    period_s: float = 2.0,
+    period_s: float = 1.0,
 ) -> PolicyBundle:
     """Return the bundle.
 
@@ -248,7 +296,7 @@ def bundle(
         lanes: Copies into the host memory of a node at once.
         waits: Chance that somebody waits for the link that a copy comes over.
         patience_s: How long a pod may be wanted before busy ones are drained for it.
-        period_s: How often copies are bought and sold.
+        period_s: How often room is made ahead, and copies are bought and sold.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -273,8 +321,10 @@ def bundle(
         routing=LeastOutstanding(),
         placement=PlaceOrEvict(scored, room),
         eviction=room,
-        keep_alive=FixedHold(FOREVER_NS, Tier.DRAM),
-        prewarm=HostMemoryMarket(lanes, host_outlook_s, waits),
+        keep_alive=UntilWanted(),
+        prewarm=AheadOfRequests(
+            RoomAhead(period_s), HostMemoryMarket(lanes, host_outlook_s, waits)
+        ),
         scaling=OnDemand(),
         snapshots=True,
         mechanism="snapshot",

@@ -107,8 +107,24 @@ def _shape(spec: Table) -> Shape:
     resources.close()
     extension = spec.table("inferx")
     shape = read_shape(extension, gpus=gpus, hbm_bytes=hbm_bytes, gpu_type=gpu_type)
+    for key in ("quiesce", "wake"):
+        _check_hook(extension, key)
+    # How long a node waits for it does not bear on scheduling.
+    extension.opaque("ready_timeout_ns", "ready_timeout_ms", "ready_timeout_s")
     extension.close()
     return shape
+
+
+def _check_hook(extension: Table, key: str) -> None:
+    """Check what a node agent posts before it freezes a pod (`quiesce`), or after (`wake`)."""
+    if key not in extension:
+        return
+    hook = extension.table(key)
+    path = hook.text("path")
+    if not path.startswith("/"):
+        raise hook.error("path", shown(path), "a path of the pod's HTTP server, from its /")
+    hook.opaque("body")
+    hook.close()
 
 
 def _inline_policy(spec: Table, key: _Key, policies: Mapping[_Key, Policy]) -> Policy:

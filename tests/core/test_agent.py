@@ -19,6 +19,7 @@ from inferx.core.events import (
     CommandRefused,
     Performed,
     PhaseTiming,
+    PodExited,
     PodFailed,
     PodGone,
     PodReady,
@@ -28,7 +29,8 @@ from inferx.core.events import (
     SnapshotTaken,
 )
 from inferx.core.machine import agent as agent_module
-from inferx.core.machine.agent import Agent
+from inferx.core.machine.agent import EPOCH, Agent
+from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, Tier
 
 NODE = NodeId(0)
@@ -49,7 +51,6 @@ def facts(out: tuple) -> list[object]:
 def tell(agent: Agent, *events: object) -> tuple:
     step = agent.step(0, events)
     assert step.deadline_ns is None
-    assert step.persist == ()
     return step.commands
 
 
@@ -168,3 +169,31 @@ def test_inv_5_time_never_goes_back() -> None:
     agent.step(5, ())
     with pytest.raises(AssertionError, match="INV-5"):
         agent.step(4, ())
+
+
+def test_a_newer_epoch_is_durable_before_it_is_obeyed_and_fences_after_a_restart() -> None:
+    agent = Agent(NODE)
+    first = agent.step(0, (create(1, 1, epoch=3),))
+    assert first.persist == (Record(EPOCH, b"3"),)
+    assert agent.step(0, (create(2, 2, gpu=1, epoch=3),)).persist == ()
+    restarted = Agent(NODE, epoch=3)
+    assert facts(tell(restarted, create(1, 1, epoch=2))) == [CommandRefused(0, 2, 1)]
+    assert restarted.step(0, (create(3, 3, epoch=3),)).persist == ()
+
+
+def test_a_pod_that_ends_by_itself_is_told_once_and_takes_no_commands_any_more() -> None:
+    agent = Agent(NODE)
+    tell(agent, create(1, 7), Performed(0))
+    gone = PodExited(7, "exited")
+    assert facts(tell(agent, gone, gone)) == [PodFailed(0, 1, -1, 7, "exited")]
+    late = tell(agent, Suspend(0, 1, 2, 7, 0, (0,)))
+    assert facts(late) == [PodFailed(0, 1, 2, 7, "pod is gone")]
+
+
+def test_a_pod_that_ends_while_it_is_worked_on_is_left_to_that_answer() -> None:
+    agent = Agent(NODE)
+    tell(agent, create(1, 7), Performed(0), Suspend(0, 1, 2, 7, 0, (0,)))
+    assert tell(agent, PodExited(7, "exited")) == ()
+    assert facts(tell(agent, Performed(1, (), "checkpoint"))) == [
+        PodFailed(0, 1, 2, 7, "checkpoint")
+    ]

@@ -157,7 +157,7 @@ def test_a_broken_hold_is_refused(hold: int, then: Tier, at: Tier) -> None:
         Promote(FunctionId(0), NodeId(9), Tier.HBM),
         Promote(FunctionId(0), NodeId(0), Tier.REMOTE),
         Demote(FunctionId(99), NodeId(0), Tier.NVME),
-        Demote(FunctionId(0), NodeId(0), Tier.HBM),
+        Demote(FunctionId(0), NodeId(0), Tier.REMOTE),
     ],
 )
 def test_a_broken_move_is_refused(c: Cluster, move: Promote | Demote) -> None:

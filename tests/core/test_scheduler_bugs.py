@@ -313,6 +313,22 @@ def test_demoting_from_host_memory_sinks_suspended_pods() -> None:
     w.check()
 
 
+def test_demoting_from_a_gpu_sinks_the_pod_that_is_idle_and_none_that_serves() -> None:
+    demote = [Demote(FunctionId(0), NodeId(0), Tier.HBM)]
+    keep = FixedHold(FOREVER_NS, Tier.DRAM)
+    script = Once((), demote, (), (), (), (), (), (), (), demote)
+    w = world(calm(prewarm=script, keep_alive=keep, control_period_ns=S), on_disk=[0])
+    w.arrive(0)
+    w.run(3500 * NS_PER_MS)
+    (pod,) = w.cluster.pods.values()
+    served = pod.state
+    w.run(12 * S)
+    assert w.ended == {0: "finished"}
+    assert served is not PodState.SUSPENDING
+    assert [p.state for p in w.cluster.pods.values()] == [PodState.STANDBY]
+    w.check()
+
+
 def test_a_suspended_pod_is_not_the_source_of_the_start_that_evicts_it() -> None:
     script = Once()
     w = world(calm(eviction=script, keep_alive=FixedHold(0, Tier.DRAM)), on_disk=[0])

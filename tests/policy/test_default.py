@@ -25,9 +25,10 @@ from inferx.policy import (
     Promote,
     Tier,
 )
-from inferx.policy.default import CheapestRoom, SoonestReady, Worth
+from inferx.policy.default import CheapestRoom, SoonestReady, UntilWanted, Worth
 from inferx.policy.parts.host_market import HostMemoryMarket
-from inferx.policy.parts.waiting import far_s, ready_s, waiting_s
+from inferx.policy.parts.room_ahead import LIKELY, NO_PLACE_S, RoomAhead, place_saves
+from inferx.policy.parts.waiting import KILL_S, comes_back, far_s, ready_s, waiting_s
 
 
 def learn_starts(c, *, resume_s, restore_s):
@@ -131,7 +132,8 @@ def loop_cheapest(w, view, worth):
                 and pods.milli_gpu[some].sum() >= lacks[1]
                 and pods.host_bytes[some].sum() >= host
             )
-            price = cost[some].sum() + max(1, view.functions.queued[w.function]) * ready[g]
+            price = cost[some].sum()
+            price += max(1, view.functions.queued[w.function]) * (ready[g] + KILL_S)
             if enough and (best is None or price < best - 1e-12):
                 best = price
     return best
@@ -359,3 +361,109 @@ def test_the_last_pod_that_a_function_is_promised_stays(name):
     c.touch(c.pods[PodId(1)])
     plan = bundle.eviction.evict(want(c, 1), view, stream(1, "t"))
     assert [pod for pod, _ in plan.victims] == [PodId(1)]
+
+
+# -- room ahead of requests ---
+def test_a_place_saves_what_the_starts_that_find_none_would_have_waited():
+    rng, within_s, runs = stream(1, "places"), 2.5, 40_000
+    for rate, places in ((0.2, 0), (1.0, 1), (2.0, 4)):
+        starts = rng.poisson(rate * within_s, runs)
+        found = rate * NO_PLACE_S * float((starts > places).mean())
+        assert place_saves(rate, places, within_s) == pytest.approx(found, rel=0.05)
+
+
+def loop_moves(view, period_s):
+    """Node by node, the pods that cost least for their room go while a place saves more."""
+    f, pods, gone = view.functions, view.pods, []
+    asked = {i: r for i, r in enumerate(f.arrivals_per_s) if f.last_arrival_ns[i] > 0}
+    away = {i: r for i, r in asked.items() if not f.ready[i] + f.starting[i]}
+    away = {i: max(r, 1 / 86_400) for i, r in away.items() if f.specs[i].gpus == 1}
+    size = [
+        quantile(away, lambda i, k=k: getattr(f.specs[i], k)) for k in ("milli_gpu", "hbm_bytes")
+    ]
+    near = view.starts_ns(Tier.DRAM).min(axis=0) / 1e9
+    for node in range(len(view.nodes.specs)):
+        on = [int(pods.function[r]) for r in np.flatnonzero(pods.standby & (pods.node == node))]
+        there = [int(pods.function[r]) for r in np.flatnonzero(pods.standby)]
+        starts = sum(away.get(i, 0.0) / there.count(i) for i in on)
+        room = {g: min(view.gpus.milli_free[g] / size[0], view.gpus.hbm_bytes_free[g] / size[1])
+                for g in np.flatnonzero(view.gpus.node == node)}  # fmt: skip
+        leaving = [PodState.TERMINATING, PodState.SUSPENDING]
+        have = sum(r >= 1 for r in room.values())
+        have += int((np.isin(pods.state, leaving) & (pods.node == node)).sum())
+        rows = [r for r in np.flatnonzero(pods.idle & (pods.node == node)) if pods.gpu[r, 1] < 0]
+        makes = {
+            r: min(1.0, pods.milli_gpu[r] / size[0], pods.hbm_bytes[r] / size[1]) for r in rows
+        }
+        rate = {r: max(f.arrivals_per_s[pods.function[r]], 1 / 86_400) for r in rows}
+        cost = {r: rate[r] * waiting_s(rate[r], near[pods.function[r]]) / makes[r] for r in rows}
+        for r in sorted(rows, key=lambda r: cost[r]):
+            if room[pods.gpu[r, 0]] < 1:
+                if place_saves(starts, have, period_s + NO_PLACE_S) <= cost[r]:
+                    break
+                gone.append((int(pods.function[r]), node))
+                room[pods.gpu[r, 0]] += makes[r]
+                have += room[pods.gpu[r, 0]] >= 1
+    return gone
+
+
+def quantile(weights, value):
+    """The value that `LIKELY` of the weight is not above."""
+    reached, total = 0.0, sum(weights.values())
+    for i in sorted(weights, key=value):
+        reached += weights[i]
+        if reached >= LIKELY * total - 1e-12:
+            return value(i)
+    raise AssertionError
+
+
+@given(st.data())
+def test_room_ahead_is_what_a_loop_over_nodes_makes(data):
+    c, _ = crowd(data)
+    pod = 100
+    for f in range(len(c.functions)):
+        away = not c.by_function[f]
+        if away and data.draw(st.booleans()):
+            ask(c, f, every_s=data.draw(st.sampled_from([0.1, 0.7, 5.0])), until_s=30.0)
+            gpu = int(c.gpu_hbm_open.argmax())
+            if c.functions[f].gpus == 1 and c.gpu_hbm_open[gpu] >= c.functions[f].hbm_bytes:
+                suspend(c, add(c, pod, f, [gpu]))
+                pod += 1
+    view = ClusterView(c, snapshots=True)
+    moves = RoomAhead(1.0).moves(view)
+    away = (view.functions.ready + view.functions.starting == 0).any()
+    asked = any(view.functions.last_arrival_ns[f] for f in range(len(c.functions) - 1))
+    if away and asked:
+        try:
+            expected = loop_moves(view, 1.0)
+        except AssertionError:  # Nobody is away that was asked for.
+            expected = []
+        assert [(m.function, m.node) for m in moves] == expected
+    assert all(move.tier is Tier.HBM for move in moves)
+
+
+def test_a_pod_on_its_way_to_host_memory_is_waited_for_if_that_is_sooner():
+    c = cluster([function("a"), function("b")], nodes=1)
+    learn_starts(c, resume_s=1.0, restore_s=9.0)
+    c.nvme[0, :] = True
+    view = ClusterView(c, snapshots=True)
+    assert not comes_back(want(c, 0), view)
+    pod = add(c, 1, 0, [0])
+    c.enter(pod, PodState.SUSPENDING)
+    assert comes_back(want(c, 0), view)
+    assert not comes_back(want(c, 1), view)
+    bundle = load_bundle("default")
+    for slot in (bundle.placement.place, bundle.eviction.evict):
+        assert slot(want(c, 0), view, stream(1, "t")) == Defer("a pod comes back")
+    learn_starts(c, resume_s=8.0, restore_s=9.0)
+    assert not comes_back(want(c, 0), ClusterView(c, snapshots=True))
+
+
+def test_who_must_go_is_suspended_unless_a_copy_is_there():
+    c = cluster([function("a")], nodes=1)
+    add(c, 1, 0, [0])
+    view = ClusterView(c, snapshots=True)
+    assert UntilWanted().retain(FunctionId(0), Tier.HBM, view).then is Tier.DRAM
+    suspend(c, add(c, 2, 0, [1]))
+    assert UntilWanted().retain(FunctionId(0), Tier.HBM, view).then is Tier.NVME
+    assert UntilWanted().retain(FunctionId(0), Tier.DRAM, view).then is Tier.ABSENT

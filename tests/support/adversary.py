@@ -111,7 +111,7 @@ class Adversary:
             f = FunctionId(int(self.rng.integers(len(view.functions.specs) + wild)))
             n = NodeId(int(self.rng.integers(-wild, len(view.nodes.specs))))
             if self.rng.random() < 0.3:
-                moves.append(Demote(f, n, Tier(int(self.rng.integers(0 if wild else 2, 4)))))
+                moves.append(Demote(f, n, Tier(int(self.rng.integers(0 if wild else 2, 5)))))
             else:
                 moves.append(Promote(f, n, Tier(int(self.rng.integers(0 if wild else 2, 5)))))
         return moves

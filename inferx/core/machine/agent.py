@@ -10,6 +10,10 @@ Laws:
 4. Every command is answered by exactly one fact, success or failure.
 5. A driver delivers to an agent only commands that were sent after the scheduler had taken in its
    `NodeJoined`: what was under way to its predecessor is lost with the connection.
+6. The newest epoch is durable before anything of it is obeyed: after the agent's own restart an old
+   leader is still refused.
+7. A pod that ends by itself is told once, as a failure that answers nothing; one that is being
+   worked on is left to that command's answer.
 """
 
 from collections import deque
@@ -36,6 +40,7 @@ from inferx.core.events import (
     CommandRefused,
     Fact,
     Performed,
+    PodExited,
     PodFailed,
     PodGone,
     PodReady,
@@ -44,21 +49,26 @@ from inferx.core.events import (
     SnapshotDropped,
     SnapshotTaken,
 )
-from inferx.core.machine.step import Step
+from inferx.core.machine.step import Record, Step
 from inferx.core.types import NodeId, PodId
 
-__all__ = ["Agent"]
+__all__ = ["EPOCH", "Agent"]
 
 REMEMBERED = 1_024
 """Facts kept to answer repeated commands; older ones have long been received."""
+EPOCH = "epoch"
+"""Key of the record of the newest epoch."""
+UNASKED = -1
+"""Sequence of a fact that answers no command."""
 
 
 class Agent:
     """One node's command queue. `step` is the only mutator; see the module's laws."""
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, *, epoch: int = 0) -> None:
+        """Start a node's agent; `epoch` is the newest that one before it has obeyed."""
         self._node = node
-        self._epoch = 0
+        self._epoch = epoch
         self._next_action = 0
         self._running: dict[int, NodeCommand] = {}
         self._accepted: dict[tuple[int, int], None] = {}
@@ -73,13 +83,18 @@ class Agent:
         """Take commands and ended actions in, give actions and facts out."""
         assert now_ns >= self.now_ns, "INV-5: time went back"
         self.now_ns = now_ns
+        before = self._epoch
         out: list[AgentCommand] = []
         for event in events:
             if isinstance(event, Performed):
                 self._ended(event, out)
+            elif isinstance(event, PodExited):
+                self._exited(event, out)
             else:
                 self._ordered(event, out)
-        return Step((), tuple(out), None)
+        rose = self._epoch > before
+        records = (Record(EPOCH, str(self._epoch).encode()),) if rose else ()
+        return Step(records, tuple(out), None)
 
     def _ordered(self, command: NodeCommand, out: list[AgentCommand]) -> None:
         key = (command.epoch, command.sequence)
@@ -111,11 +126,22 @@ class Agent:
                 del self._busy_gpus[gpu]
             left = isinstance(command, Snapshot) and command.leave
             if event.error or left or isinstance(command, Stop):
-                self._dead[command.pod] = None
-                if len(self._dead) > REMEMBERED:
-                    del self._dead[next(iter(self._dead))]
+                self._bury(command.pod)
         self._tell(command, self._fact(command, event), out)
         self._advance(out)
+
+    def _exited(self, event: PodExited, out: list[AgentCommand]) -> None:
+        pod = event.pod
+        if pod in self._busy_pods or pod in self._dead:
+            return
+        self._bury(pod)
+        out.append(Report(PodFailed(self._node, self._epoch, UNASKED, pod, event.reason)))
+        self._advance(out)
+
+    def _bury(self, pod: PodId) -> None:
+        self._dead[pod] = None
+        if len(self._dead) > REMEMBERED:
+            del self._dead[next(iter(self._dead))]
 
     def _tell(self, command: NodeCommand, fact: Fact, out: list[AgentCommand]) -> None:
         key = (command.epoch, command.sequence)

@@ -14,6 +14,7 @@ from inferx.core.machine.asking import Asking
 from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.fleet import Fleet
 from inferx.core.machine.placing import Placing
+from inferx.core.pod import Pod
 from inferx.core.protocols import Demote, Promote
 from inferx.core.types import I32, FunctionId, NodeId, Tier
 
@@ -89,9 +90,8 @@ class Control:
         ]
         pods.sort(key=lambda pod: (pod.leased_slots, pod.idle_since_ns, pod.id))
         for pod in pods[:surplus]:
-            hold = self._ask.retain(function, Tier.HBM)
             self._tell.decided("scale-in", function, pod=pod.id, node=pod.node)
-            self._fleet.sink(pod, Tier.ABSENT if hold is None else hold.then)
+            self._sink_as_held(pod)
 
     # -- tiers ---
     def _move(self, move: Promote | Demote) -> None:
@@ -128,7 +128,30 @@ class Control:
             if self._fleet.disks.drop(function, node):
                 self._tell.decided("demote", function, node=node, reason="nvme")
             return
+        if tier is Tier.HBM:
+            self._make_room(function, node)
+            return
         for pod in list(self._c.by_function[function].values()):
             if pod.node == node and pod.state is PodState.STANDBY and pod.blocks < 0:
                 self._tell.decided("demote", function, pod=pod.id, node=node, reason="dram")
                 self._fleet.sink(pod, Tier.NVME)
+
+    def _make_room(self, function: FunctionId, node: NodeId) -> None:
+        """Sink the pod of a function on a node that is idle longest, if one is."""
+        idle = [
+            pod
+            for pod in self._c.by_function[function].values()
+            if pod.node == node
+            and pod.state is PodState.READY
+            and not pod.leases
+            and pod.sink_to is Tier.HBM
+            and pod.blocks < 0
+        ]
+        if idle:
+            pod = min(idle, key=lambda pod: (pod.idle_since_ns, pod.id))
+            self._tell.decided("demote", function, pod=pod.id, node=node, reason="hbm")
+            self._sink_as_held(pod)
+
+    def _sink_as_held(self, pod: Pod) -> None:
+        hold = self._ask.retain(pod.function, Tier.HBM)
+        self._fleet.sink(pod, Tier.ABSENT if hold is None else hold.then)

@@ -117,5 +117,5 @@ def check_move(proposal: Promote | Demote, c: Cluster) -> None:
         raise PolicyError("prewarm", "there is no such function or node", proposal)
     if isinstance(proposal, Promote) and proposal.to not in (Tier.HBM, Tier.DRAM, Tier.NVME):
         raise PolicyError("prewarm", "a promotion goes to NVME, DRAM or HBM", proposal)
-    if isinstance(proposal, Demote) and proposal.tier not in (Tier.DRAM, Tier.NVME):
-        raise PolicyError("prewarm", "a demotion is from DRAM or NVME", proposal)
+    if isinstance(proposal, Demote) and proposal.tier not in (Tier.HBM, Tier.DRAM, Tier.NVME):
+        raise PolicyError("prewarm", "a demotion is from HBM, DRAM or NVME", proposal)

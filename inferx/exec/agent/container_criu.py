@@ -24,9 +24,9 @@ from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent.kernel_facts import start_ticks
 from inferx.exec.agent.leftovers import remove_tree
 from inferx.exec.agent.ports import AgentError, PodSpec
+from inferx.exec.agent.procfs import started
 
 __all__ = [
     "CRIU_OPTIONS",
@@ -83,7 +83,7 @@ def unfit(facts: Mapping[str, str]) -> str:
 def program_version(program: str) -> str:
     """Return the version that a program tells with `--version`; empty if it does not."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        told = subprocess.run(  # noqa: S603 - the program that is going to be run anyway.
+        told = subprocess.run(
             [program, "--version"], capture_output=True, timeout=ASK_S, check=False, text=True
         ).stdout
         if found := re.search(r"\d+(\.\d+)+\S*", told):
@@ -179,9 +179,11 @@ def check_empty(pod: str, into: Path) -> None:
         full = any(into.iterdir())
         into.chmod(0o700)
     except OSError as error:
-        raise AgentError(f"pod {pod}: no folder to dump into: {error}", phase="dump") from error
+        raise AgentError(
+            f"pod {pod}: no folder to dump into: {error}", phase="dump", survived=True
+        ) from error
     if full:
-        raise AgentError(f"pod {pod}: {into} is not empty", phase="dump")
+        raise AgentError(f"pod {pod}: {into} is not empty", phase="dump", survived=True)
 
 
 def empty(folder: Path) -> None:
@@ -230,7 +232,7 @@ class PageServer:
         self._record = folder / LAZY_PID
         command = (criu, "lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log")
         try:
-            self._server = subprocess.Popen(  # noqa: S603 - our own command line.
+            self._server = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -242,7 +244,7 @@ class PageServer:
                 error
             )
         pid = self._server.pid
-        self._who = f"{pid} {start_ticks(pid)}\n"
+        self._who = f"{pid} {started(pid)}\n"
         self._record.write_text(self._who, encoding="ascii")
         end = time.monotonic() + SOCKET_WAIT_S
         while not (work / "lazy-pages.socket").exists():
@@ -286,10 +288,10 @@ def stop_pages(folder: Path) -> None:
     """End the server of a pod's pages, if it is still there, this agent's or an earlier one's."""
     record = folder / LAZY_PID
     try:
-        pid, started = (int(word) for word in record.read_text().split())
+        pid, since = (int(word) for word in record.read_text().split())
     except (OSError, ValueError):
         return
     record.unlink(missing_ok=True)
-    if start_ticks(pid) == started:
+    if started(pid) == since:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -12,19 +12,9 @@ from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device", "start_ticks"]
+__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
 
 CGROUPS = Path("/sys/fs/cgroup")
-
-
-def start_ticks(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 if it is not there."""
-    try:
-        told = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    # The name, in brackets, may hold anything; starttime is field 22.
-    return int(told.rpartition(b")")[2].split()[19])
 
 
 def cgroup_folders(cgroup: str) -> list[Path]:

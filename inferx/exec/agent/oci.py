@@ -118,6 +118,7 @@ def runtime_spec(
     root_mounts: Sequence[Mount] = (),
     edits: OciEdits = NO_EDITS,
     image_env: Mapping[str, str] | None = None,
+    entrypoint: Sequence[str] = (),
 ) -> OciSpec:
     """Return the spec of a pod's container.
 
@@ -129,6 +130,7 @@ def runtime_spec(
         root_mounts: What fills an empty root; mounted before all others.
         edits: What the pod's devices add.
         image_env: What its image says of the environment; the function's own words win.
+        entrypoint: The image's program, for a function that names none.
 
     Raises:
         AgentError: A mount's target or a device's path is not absolute.
@@ -149,7 +151,7 @@ def runtime_spec(
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},
-            "args": list(launch.command),
+            "args": [*(entrypoint if launch.image_entrypoint else ()), *launch.command],
             "env": [f"{name}={value}" for name, value in env.items()],
             "cwd": launch.cwd,
             "noNewPrivileges": True,

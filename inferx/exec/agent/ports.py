@@ -22,6 +22,7 @@ __all__ = [
     "Gpu",
     "GpuInventory",
     "GpuProcess",
+    "Hook",
     "Launch",
     "Live",
     "Mount",
@@ -39,11 +40,13 @@ class AgentError(InferXError):
 
     Attributes:
         phase: The step that failed, from a small closed set, for it labels a metric.
+        survived: Whether the pod that it befell is as it was before; else it is gone.
     """
 
-    def __init__(self, message: str, *, phase: str = "") -> None:
+    def __init__(self, message: str, *, phase: str = "", survived: bool = False) -> None:
         super().__init__(message)
         self.phase = phase
+        self.survived = survived
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +149,13 @@ class Mount(msgspec.Struct, frozen=True):
     read_only: bool = True
 
 
+class Hook(msgspec.Struct, frozen=True):
+    """What the agent posts to a pod: where, and a JSON body."""
+
+    path: str
+    body: bytes = b"{}"
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How a function's process is started, from its file.
 
@@ -153,26 +163,28 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         function: `tenant/namespace/name@version`.
         image: Of containerd; empty is the host's own files, read-only in containers.
         command: Program and arguments.
+        image_entrypoint: The program is the image's own; `command` is its arguments.
         env: Environment, beside what shares add.
         port: Where it serves HTTP.
         health: Path that answers 200 when the pod can serve.
         ready_timeout_s: How long a cold start may take.
-        quiesce: Path that is posted to before a checkpoint, to give up what need not be kept.
-        wake: Path that is posted to after a restore.
+        quiesce: Posted before a checkpoint, so that the pod gives up what need not be kept.
+        wake: Posted after a restore.
         memory_bytes: Limit of host memory, GPU state while suspended included; 0 is no limit.
     """
 
     function: str
     command: tuple[str, ...]
     image: str = ""
+    image_entrypoint: bool = False
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     cwd: str = "/"
     port: int = 0
     health: str = "/health"
     ready_timeout_s: float = 600.0
-    quiesce: str = ""
-    wake: str = ""
+    quiesce: Hook | None = None
+    wake: Hook | None = None
     memory_bytes: int = 0
 
 
@@ -250,14 +262,37 @@ class Snapshotter(Probed, Protocol):
 
     name: str
 
-    def dump(self, spec: PodSpec, live: Live, into: Path, *, leave: bool) -> None:
+    def dump(
+        self,
+        spec: PodSpec,
+        live: Live,
+        into: Path,
+        *,
+        leave: bool,
+        keep_connections: bool = False,
+    ) -> None:
         """Write a pod's processes into an empty folder; with `leave` they have ended after.
 
         Without, the pod goes on as if nothing had happened. After an error it goes on, too.
+
+        Args:
+            spec: The pod.
+            live: Which processes.
+            into: Where to.
+            leave: Whether they end.
+            keep_connections: Keep established TCP connections, for one restore in the same network
+                namespace; without, they are closed there.
         """
         ...
 
-    def restore(self, spec: PodSpec, source: Path, *, lazy: bool = False) -> Live:
+    def restore(
+        self,
+        spec: PodSpec,
+        source: Path,
+        *,
+        lazy: bool = False,
+        keep_connections: bool = False,
+    ) -> Live:
         """Bring a dumped pod back, under another name or in another network namespace if told.
 
         `source` is not written to: several pods may come from it at once.
@@ -266,6 +301,7 @@ class Snapshotter(Probed, Protocol):
             spec: The pod.
             source: What `dump` wrote.
             lazy: Let the pod run before its memory is there; pages come when they are touched.
+            keep_connections: Go on with connections that the dump has kept.
         """
         ...
 

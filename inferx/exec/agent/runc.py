@@ -31,11 +31,11 @@ from inferx.exec.agent.container_criu import (
 from inferx.exec.agent.kernel_facts import (
     cgroup_memory,
     cgroup_pids,
-    start_ticks,
 )
 from inferx.exec.agent.leftovers import clear_cgroup, kill_workers, remove_tree, unmount_below
 from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.procfs import started
 from inferx.exec.agent.runc_program import RuncProgram
 
 __all__ = ["RuncSandbox"]
@@ -205,7 +205,7 @@ class RuncSandbox:
         # A pod that is being started has a record before runc has a state.
         states = {pod: self._ask(pod) for pod in known if (self._state / "runc" / pod).exists()}
         return [
-            Live(pod=pod, pid=state["pid"], started=start_ticks(state["pid"]))
+            Live(pod=pod, pid=state["pid"], started=started(state["pid"]))
             for pod, state in states.items()
             if state.get("status") in RUNS
         ]
@@ -233,7 +233,7 @@ class RuncSandbox:
 
     def _live(self, pod: str) -> Live:
         pid = int(self._ask(pod)["pid"])
-        return Live(pod=pod, pid=pid, started=start_ticks(pid))
+        return Live(pod=pod, pid=pid, started=started(pid))
 
     def _ask(self, pod: str) -> Mapping[str, Any]:
         with contextlib.suppress(AgentError, ValueError):

@@ -54,7 +54,7 @@ class RuncProgram:
         ]
         told = subprocess.PIPE if verb == "state" else output
         try:
-            ended = subprocess.run(  # noqa: S603 - our own command line.
+            ended = subprocess.run(
                 [*command, verb, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=told,

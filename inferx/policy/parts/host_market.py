@@ -83,8 +83,10 @@ class HostMemoryMarket:
         need = functions.host_bytes + functions.device_bytes
         density = saved / np.maximum(need, 1)
         copies = copies_of(view)
+        # A pod on a GPU is its function's copy, too: it can be suspended.
+        held = copies + (functions.ready + functions.starting > 0)
         # Of several copies of a function, the last one is what a byte is sold for.
-        density *= COPY_AGAIN ** np.maximum(copies - 1.0, 0.0)
+        density *= COPY_AGAIN ** np.maximum(held - 1.0, 0.0)
         spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
         rows = np.flatnonzero(pods.standby)
         rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
@@ -99,7 +101,7 @@ class HostMemoryMarket:
         coming = copying(view)
         lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
         lanes[~nodes.schedulable] = 0
-        benefit = saved * self.outlook_s * COPY_AGAIN ** copies.astype(np.float64)
+        benefit = saved * self.outlook_s * COPY_AGAIN ** held.astype(np.float64)
         # Seconds that others wait for the bytes on the link: about as long as reading them takes.
         worth_it = (benefit > self.waits * far) & (copies < len(spare))
         self._learn_failures(copies, view.now_ns)
@@ -125,7 +127,7 @@ class HostMemoryMarket:
                 lanes[node] -= 1
                 moves.append(Promote(function, NodeId(node), Tier.DRAM))
                 self._asked.append(f)
-            elif not copies[f] and not displaced:
+            elif not held[f] and not displaced:
                 displaced = True
                 moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
         return moves

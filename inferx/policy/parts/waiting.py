@@ -11,10 +11,13 @@ from inferx.policy import (
     FunctionId,
     PodState,
     Tier,
+    Want,
 )
 
 __all__ = [
+    "KILL_S",
     "RARELY_PER_S",
+    "comes_back",
     "copies_of",
     "copying",
     "far_s",
@@ -28,6 +31,11 @@ BESIDE = 0.1
 """Share of a start that each other one under way on its node adds to it."""
 RARELY_PER_S = 1.0 / 86_400
 """Rate of a function that nobody has asked for yet: once a day."""
+
+KILL_S = 0.5
+"""How long a start waits for a victim that is killed; longer for one that is suspended."""
+COMES_BACK = 1.5
+"""Resumes that a pod takes which must first arrive in host memory: half of that way is left."""
 
 _STARTING = np.zeros(len(PodState), np.bool_)
 _STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
@@ -96,3 +104,12 @@ def ready_s(function: FunctionId, view: ClusterView) -> F64:
     gpu = gpu[gpu >= 0]
     np.add.at(ready, gpu, alone[node[gpu]])
     return ready
+
+
+def comes_back(want: Want, view: ClusterView) -> bool:
+    """Tell whether a pod on its way to host memory is back before a new one would be ready."""
+    pods = view.pods
+    if not ((pods.function == want.function) & (pods.state == PodState.SUSPENDING)).any():
+        return False
+    back_ns = COMES_BACK * int(view.starts_ns(Tier.DRAM)[:, want.function].min())
+    return bool(back_ns <= view.node_restore_ns(want.function).min())

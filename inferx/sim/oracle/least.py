@@ -33,6 +33,8 @@ class LeastStarts:
 
     any_s: F64
     """From the warmest tier that the profile offers, host memory before all."""
+    below_s: F64
+    """From below host memory: what was not suspended there."""
     first_s: F64
     """The first start of a run: nothing is in host memory yet, snapshots are where they were
     prepared."""
@@ -48,8 +50,8 @@ def _fits(function: FunctionSpec, node: NodeSpec) -> bool:
 
 
 def _kinds(nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
-    """One node of each kind: of equal links and GPUs, all times are equal."""
-    kinds = {(n.links, n.gpu_type, n.gpus, n.hbm_bytes): n for n in nodes}
+    """One node of each kind: of equal links, GPUs and host memory, all times are equal."""
+    kinds = {(n.links, n.gpu_type, n.gpus, n.hbm_bytes, n.host_bytes): n for n in nodes}
     return list(kinds.values())
 
 
@@ -61,20 +63,21 @@ def least_starts(world: World) -> LeastStarts:
         store = Link("object-store", world.object_store_bytes_per_s)
     devices = [NodeDevices(SimClock(), node, store) for node in kinds]
     any_s = np.full(len(world.functions), math.inf)
-    first_s = any_s.copy()
+    below_s, first_s = any_s.copy(), any_s.copy()
     for row, function in enumerate(world.functions):
         for node, device in zip(kinds, devices, strict=True):
             if _fits(function, node):
-                first, later = _on(world.profile, function, device, world.prepared)
+                first, resumed, below = _on(world.profile, function, device, world.prepared)
                 first_s[row] = min(first_s[row], first)
-                any_s[row] = min(any_s[row], first, later)
-    return LeastStarts(any_s, first_s)
+                below_s[row] = min(below_s[row], below)
+                any_s[row] = min(any_s[row], first, resumed, below)
+    return LeastStarts(any_s, below_s, first_s)
 
 
 def _on(
     profile: Profile, function: FunctionSpec, devices: NodeDevices, prepared: str
-) -> tuple[float, float]:
-    """Return the least first start on a kind of node, and the least of any later one."""
+) -> tuple[float, float, float]:
+    """Return the least first start on a kind of node; of later ones, a resume's and all others'."""
     gpus = tuple(range(function.gpus))
 
     def least_s(operation: Operation, source: Tier, on: tuple[int, ...] = gpus) -> float:
@@ -86,10 +89,12 @@ def _on(
             return math.inf
         return took_ns / NS_PER_S - _ROUNDING_S
 
-    resume_s = least_s("resume", Tier.DRAM)
+    resume_s = math.inf
+    if function.host_bytes + function.device_bytes <= devices.node.host_bytes:
+        resume_s = least_s("resume", Tier.DRAM)
     disk_s, store_s = least_s("restore", Tier.NVME), least_s("restore", Tier.REMOTE)
-    later_s = min(resume_s, disk_s, store_s, *(least_s("cold", t) for t in (Tier.NVME,)))
     first_s = least_s("cold", Tier.REMOTE)
+    below_s = min(disk_s, store_s, least_s("cold", Tier.NVME), first_s)
     if prepared != "none":
         fetched_s = least_s("copy_in", Tier.REMOTE, ()) + disk_s
         first_s = min(first_s, store_s, fetched_s)
@@ -97,7 +102,7 @@ def _on(
         first_s = min(first_s, least_s("restore", Tier.REMOTE, ()) + resume_s)
     if prepared == "nvme":
         first_s = min(first_s, disk_s, least_s("restore", Tier.NVME, ()) + resume_s)
-    return max(0.0, first_s), max(0.0, later_s)
+    return max(0.0, first_s), max(0.0, resume_s), max(0.0, below_s)
 
 
 def least_service_s(

@@ -7,7 +7,8 @@ mean wait; three bounds on waits are known:
 
 - `prewarm` holds for every policy (`inferx.sim.oracle.prewarm`);
 - `on-demand` holds for runs in which no pod was started ahead of demand, which is read off the run
-  (`inferx.sim.oracle.keep_alive`);
+  (`inferx.sim.oracle.keep_alive`); it is greater for those that copied no state into host memory
+  either, where that is short;
 - `unforeseen` holds for policies that do not know the future, on average over the draws of a trace
   whose requests' functions are drawn one by one (`inferx.sim.oracle.unforeseen`).
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from inferx.core.types import F64, I64, Bool
 from inferx.core.units import NS_PER_S
-from inferx.sim.oracle.keep_alive import on_demand_wait_s
+from inferx.sim.oracle.keep_alive import OnDemand, on_demand_wait_s
 from inferx.sim.oracle.prewarm import prewarm_wait_s
 from inferx.sim.oracle.solver import SolverError
 from inferx.sim.oracle.unforeseen import unforeseen_wait_s
@@ -35,7 +36,14 @@ from inferx.sim.spans import column, states
 from inferx.sim.workload.trace import Trace
 from inferx.sim.world import World
 
-__all__ = ["Bounds", "Regret", "bounds_of", "regret_of", "started_on_demand"]
+__all__ = [
+    "Bounds",
+    "Regret",
+    "bounds_of",
+    "copied_into_host",
+    "regret_of",
+    "started_on_demand",
+]
 
 _STARTING: Final = ("creating", "restoring", "resuming")
 
@@ -63,7 +71,7 @@ class Bounds:
     work: Work
     name: str
     wait_s: float
-    on_demand_s: float | None
+    on_demand: OnDemand | None
     unforeseen_s: float | None
 
 
@@ -85,7 +93,7 @@ def bounds_of(
         shares: The chances by which each request's function was drawn, on its own; None where
             they were not drawn so. Shape (functions,).
 
-    Cost: seconds, for tens of thousands of requests; at most twice the limit.
+    Cost: seconds, for tens of thousands of requests; at most three times the limit.
     """
     work = work_of(trace, world, warmup_ns=warmup_ns)
     try:
@@ -93,15 +101,16 @@ def bounds_of(
     except SolverError:
         name, wait_s = "first-starts", math.fsum(work.first_starts_s()[work.counts].tolist())
     try:
+        found = on_demand_wait_s(work, time_limit_s=time_limit_s)
         # Who starts on demand is a policy too: the greater bound of the two holds.
-        on_demand_s = max(wait_s, on_demand_wait_s(work, time_limit_s=time_limit_s))
+        on_demand = OnDemand(max(wait_s, found.wait_s), max(wait_s, found.suspending_s))
     except SolverError:
-        on_demand_s = None
+        on_demand = None
     unforeseen_s = None
     if shares is not None:
         with contextlib.suppress(SolverError):
             unforeseen_s = unforeseen_wait_s(work, shares, time_limit_s=time_limit_s)
-    return Bounds(work, name, wait_s, on_demand_s, unforeseen_s)
+    return Bounds(work, name, wait_s, on_demand, unforeseen_s)
 
 
 def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
@@ -122,8 +131,9 @@ def regret_of(record: RunRecord, bounds: Bounds) -> Regret | None:
     response, service = mean(response_s), mean(work.service_s)
     bound_wait = bounds.wait_s / counts
     on_demand = unforeseen = None
-    if bounds.on_demand_s is not None and started_on_demand(record):
-        on_demand = bounds.on_demand_s / counts
+    found = bounds.on_demand
+    if found is not None and started_on_demand(record):
+        on_demand = (found.wait_s if copied_into_host(record) else found.suspending_s) / counts
     if bounds.unforeseen_s is not None:
         unforeseen = bounds.unforeseen_s / counts
     return Regret(
@@ -169,6 +179,15 @@ def started_on_demand(record: RunRecord) -> bool:
         if (inside <= 0).any():
             return False
     return True
+
+
+def copied_into_host(record: RunRecord) -> bool:
+    """Say whether any pod was restored into host memory, without GPUs."""
+    codes, words = states(record.spans)
+    if "restoring" not in words:
+        return False
+    copies = codes == words.index("restoring")
+    return bool((copies & (column(record.spans, "gpu", np.int32) < 0)).any())
 
 
 def _left_ns(record: RunRecord) -> I64:

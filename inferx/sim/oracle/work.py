@@ -11,6 +11,7 @@ from inferx.core.types import F64, I32, I64, Bool
 from inferx.core.units import NS_PER_S
 from inferx.sim.oracle.least import least_service_s, least_starts
 from inferx.sim.oracle.room import Room, room_of
+from inferx.sim.oracle.tiers import Tiers, tiers_of
 from inferx.sim.workload.trace import Trace
 from inferx.sim.world import World
 
@@ -32,12 +33,17 @@ class Work:
     """Whether the request's wait is part of what is bounded; the others only take room."""
     start_s: F64
     """Least start-up time of a function, from the warmest tier; at most its timeout."""
+    below_s: F64
+    """The same of what is not in host memory."""
     first_s: F64
-    """The same of a run's first start."""
+    """The same of a run's first start, from the beginning of the trace."""
+    prepared: bool
+    """Whether snapshots are there then: they may be copied nearer before anybody asks."""
     timeout_s: F64
     never: Bool
     """Whether no node could ever hold the function: its requests time out."""
     room: Room
+    tiers: Tiers
 
     @property
     def counted_from_s(self) -> float:
@@ -74,6 +80,7 @@ class Cluster:
 def work_of(trace: Trace, world: World, *, warmup_ns: int = 0) -> Work:
     """Return a trace's work in a world. Cost: O(requests + functions * kinds of nodes)."""
     starts = least_starts(world)
+    room = room_of(world.functions, world.nodes)
     timeout_s = np.array([f.queue_timeout_ns for f in world.functions], np.float64) / NS_PER_S
     return Work(
         function=np.asarray(trace.function),
@@ -81,10 +88,13 @@ def work_of(trace: Trace, world: World, *, warmup_ns: int = 0) -> Work:
         service_s=least_service_s(trace, world.functions, world.nodes),
         counts=np.asarray(trace.arrival_ns >= warmup_ns),
         start_s=np.minimum(starts.any_s, timeout_s),
+        below_s=np.minimum(starts.below_s, timeout_s),
         first_s=np.minimum(starts.first_s, timeout_s),
+        prepared=world.prepared != "none",
         timeout_s=timeout_s,
         never=np.isinf(starts.any_s),
-        room=room_of(world.functions, world.nodes),
+        room=room,
+        tiers=tiers_of(world.functions, world.nodes, room),
     )
 
 

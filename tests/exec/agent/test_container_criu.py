@@ -15,9 +15,9 @@ from inferx.exec.agent.kernel_facts import (
     cgroup_memory,
     cgroup_pids,
     fix_device,
-    start_ticks,
 )
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
+from inferx.exec.agent.procfs import started
 from inferx.exec.agent.runc import RuncSandbox
 from inferx.exec.agent.runc_criu import RuncSnapshotter
 
@@ -81,13 +81,13 @@ def test_only_the_process_that_was_recorded_is_ended(tmp_path: Path):
     process = subprocess.Popen(["sleep", "60"])
     try:
         record = tmp_path / LAZY_PID
-        record.write_text(f"{process.pid} {start_ticks(process.pid) + 1}\n")
+        record.write_text(f"{process.pid} {started(process.pid) + 1}\n")
         container_criu.stop_pages(tmp_path)
         assert process.poll() is None
         assert not record.exists()
         record.write_text("nonsense")
         container_criu.stop_pages(tmp_path)
-        record.write_text(f"{process.pid} {start_ticks(process.pid)}\n")
+        record.write_text(f"{process.pid} {started(process.pid)}\n")
         container_criu.stop_pages(tmp_path)
         assert process.wait(timeout=5) == -9
     finally:
@@ -189,8 +189,8 @@ def test_a_device_is_not_made_through_a_link(tmp_path: Path):
 
 
 def test_what_is_not_there_has_no_processes_no_start_and_no_memory():
-    assert start_ticks(2**22 + 1) == 0
-    assert start_ticks(os.getpid()) > 0
+    assert started(2**22 + 1) == 0
+    assert started(os.getpid()) > 0
     assert list(cgroup_pids("/inferx/none")) == []
     with pytest.raises(AgentError, match="cannot be read"):
         cgroup_memory("/inferx/none")

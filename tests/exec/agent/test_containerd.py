@@ -203,9 +203,7 @@ def test_a_pod_of_an_image_is_dumped_and_restored_without_changing_it(bench: Ben
     base = sys.base_prefix
     folders = {"/usr", "/lib", "/lib64", base if not base.startswith("/usr") else "/usr"}
     mounts = tuple(Mount(os.path.realpath(path), path) for path in sorted(folders))
-    spec = bench.spec(
-        "one", port, image=IMAGE, mounts=(*mounts, Mount(str(SERVER.parent), "/srv"))
-    )
+    spec = bench.spec("one", port, image=IMAGE, mounts=(*mounts, Mount(str(SERVER.parent), "/srv")))
     live = bench.sandbox.start(spec)
     assert ask(port, "/env")["env"]["GREETING"] == "from the image"
     root = Path(f"/proc/{live.pid}/root")

@@ -413,6 +413,7 @@ def test_what_criu_cannot_dump_is_told_and_the_pod_goes_on(node: Node, port: int
     with pytest.raises(AgentError, match=r"cannot be dumped: .*(type|chr)") as caught:
         node.snapshotter(sandbox).dump(spec, live, into, leave=True)
     print(f"\n{node.kind}: {caught.value}")
+    assert caught.value.survived
     assert list(into.iterdir()) == []
     assert ask(port)["asked"] == 2
     assert list(sandbox.live()) == [live]
@@ -443,13 +444,13 @@ def test_an_established_connection_is_kept_where_asked_and_closed_where_not(node
         live = sandbox.start(spec)
         ask(8000, namespace=space)
         for keep in (True, False):
-            snapshotter = node.snapshotter(sandbox, keep_connections=keep)
+            snapshotter = node.snapshotter(sandbox)
             with parts.conversation(8000, namespace=space) as talk:
                 before = talk()
                 into = node.folder()
-                snapshotter.dump(spec, live, into, leave=True)
+                snapshotter.dump(spec, live, into, leave=True, keep_connections=keep)
                 spec = node.spec(8000, network=space)
-                live = snapshotter.restore(spec, into)
+                live = snapshotter.restore(spec, into, keep_connections=keep)
                 if keep:
                     assert talk() == before + 1
                 else:
@@ -516,7 +517,7 @@ def test_a_criu_that_does_not_end_leaves_nothing(
     print(f"\n{node.kind}: {caught.value}")
     if action == "dump":
         assert list(into.iterdir()) == []
-        sandbox.stop(spec.pod)
+    assert not caught.value.survived
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hit))
     node.check_nothing_left()
 

@@ -76,6 +76,13 @@ def test_the_hosts_network_is_used_where_no_other_is_named():
     assert kinds == ["pid", "ipc", "uts", "mount"]
 
 
+def test_the_images_program_is_run_where_the_function_names_none():
+    own = spec_of(pod(), entrypoint=("/entry", "-x"))
+    assert own["process"]["args"] == ["serve", "--fast"]
+    images = spec_of(pod(image_entrypoint=True), entrypoint=("/entry", "-x"))
+    assert images["process"]["args"] == ["/entry", "-x", "serve", "--fast"]
+
+
 def test_a_limit_of_memory_is_set_only_where_there_is_one():
     assert spec_of(pod(memory_bytes=5))["linux"]["resources"]["memory"] == {"limit": 5}
     assert "memory" not in spec_of(pod())["linux"]["resources"]

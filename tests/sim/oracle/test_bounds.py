@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,8 @@ from inferx.core.types import FunctionSpec
 from inferx.core.units import GIB, NS_PER_S
 from inferx.load import load_bundle
 from inferx.sim.driver import simulate
-from inferx.sim.oracle.regret import bounds_of, regret_of
+from inferx.sim.oracle.keep_alive import on_demand_wait_s
+from inferx.sim.oracle.regret import bounds_of, copied_into_host, regret_of
 from inferx.sim.oracle.work import work_of
 from inferx.sim.profile import load_profile
 from inferx.sim.workload.trace import make_trace
@@ -95,12 +97,89 @@ def test_bounds_fall_as_the_cluster_grows(seed):
         )
         found.append(bounds_of(trace, world))
     waits = [bounds.wait_s for bounds in found]
-    on_demand = [bounds.on_demand_s for bounds in found]
+    on_demand = [bounds.on_demand.wait_s for bounds in found]
     slack = 1e-5 * (1 + max(on_demand))
     assert all(less <= more + slack for more, less in pairwise(waits))
     assert all(less <= more + slack for more, less in pairwise(on_demand))
     # With room for everybody only first starts are waited for.
     assert waits[-1] == pytest.approx(float(found[-1].work.first_starts_s().sum()), abs=1e-3)
+
+
+# -- host memory ---
+def with_host(nodes, gib):
+    return tuple(msgspec.structs.replace(node, host_bytes=gib * GIB) for node in nodes)
+
+
+def big_states(seed):
+    """The random case with more state on each device, and the largest pod's state in GiB."""
+    functions, trace = random_case(seed)
+    times = 2 + seed % 2
+    functions = tuple(
+        msgspec.structs.replace(f, device_bytes=times * f.device_bytes) for f in functions
+    )
+    return functions, trace, max(f.device_bytes for f in functions) // GIB + 1
+
+
+SHORT = (0, 2, 4)
+"""Seeds whose functions do not all fit GPUs and host memory together."""
+SUSPENDING = ("fixed-ttl", "greedy-dual", "lru", "plain")
+
+
+@pytest.mark.parametrize("seed", SHORT)
+def test_nobody_beats_a_bound_where_host_memory_is_short(seed):
+    functions, trace, largest = big_states(seed)
+    world = World(
+        nodes=with_host(load_cluster("g6e.2xlarge=1"), largest + 1 + len(functions)),
+        functions=functions,
+        profile=load_profile("criu-memfd"),
+        prepared=("none", "remote", "nvme")[seed // 2],
+    )
+    bounds = bounds_of(trace, world)
+    for policy in (*SUSPENDING, "default", "inferx-reference"):
+        record = simulate(world, [trace], load_bundle(policy), seed=seed)
+        found = regret_of(record, bounds)
+        copied = copied_into_host(record)
+        assert not copied or policy not in SUSPENDING
+        if found.on_demand_wait_s is not None:
+            assert found.mean_wait_s >= found.on_demand_wait_s
+            least = bounds.on_demand.wait_s if copied else bounds.on_demand.suspending_s
+            assert found.on_demand_wait_s == least / found.requests
+
+
+@pytest.mark.parametrize("seed", SHORT)
+def test_the_bound_of_those_who_suspend_rises_as_host_memory_shrinks(seed):
+    functions, trace, largest = big_states(seed)
+    found = []
+    for gib in (largest + 1, 2 * largest + 1, 400):
+        nodes = with_host(load_cluster("g6e.2xlarge=1"), gib)
+        world = World(nodes=nodes, functions=functions, profile=load_profile("criu-memfd"))
+        found.append(on_demand_wait_s(work_of(trace, world)))
+    assert all(bound.wait_s == pytest.approx(found[0].wait_s) for bound in found)
+    held = [bound.suspending_s for bound in found]
+    assert all(more >= less - 1e-4 * (1 + less) for more, less in pairwise(held))
+    assert held[0] > 1.2 * held[-1]
+
+
+def test_a_state_that_was_copied_before_anybody_asked_is_resumed_the_first_time():
+    functions = functions_of([(40, 900), (20, 100)])
+    trace = trace_of([(0.0, 0, 0.1), (100.0, 1, 0.1)], functions)
+    world = World(
+        nodes=load_cluster("g6e.2xlarge=1"),
+        functions=functions,
+        profile=load_profile("criu-memfd"),
+    )
+    bounds = bounds_of(trace, world, warmup_ns=60 * NS_PER_S)
+    waits = {}
+    for policy in ("default", "plain"):
+        record = simulate(world, [trace], load_bundle(policy), seed=1)
+        assert copied_into_host(record) == (policy == "default")
+        found = regret_of(record, bounds)
+        waits[policy] = found.mean_wait_s, found.on_demand_wait_s
+        assert found.mean_wait_s >= found.on_demand_wait_s
+    start_s, first_s = float(bounds.work.start_s[1]), float(bounds.work.below_s[1])
+    assert waits["default"] == pytest.approx((start_s, start_s), abs=0.2)
+    assert waits["plain"][1] == pytest.approx(first_s)
+    assert first_s > start_s + 1.0
 
 
 # -- what cannot be foreseen ---

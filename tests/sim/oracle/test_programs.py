@@ -1,5 +1,6 @@
 """The linear programs against all that could be done, on instances small enough to try it all."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -12,6 +13,7 @@ from inferx.sim.oracle.keep_alive import on_demand_wait_s
 from inferx.sim.oracle.prewarm import prewarm_wait_s
 from inferx.sim.oracle.room import Room, dual_feasible
 from inferx.sim.oracle.solver import Program, SolverError
+from inferx.sim.oracle.tiers import gpus_alone
 from inferx.sim.oracle.work import Work, clusters
 
 
@@ -19,16 +21,20 @@ def work_of(rows, *, sizes, total, start_s=2.0, timeout_s=0.5, service_s=0.0):
     """Requests (function, second); starts take 2 s, a place `sizes`. No wait before the trace."""
     rows = sorted(rows, key=lambda row: row[1])
     count = len(sizes)
+    room = Room(("hbm",), np.array([sizes], np.float64), np.array([float(total)]))
     return Work(
         function=np.array([row[0] for row in rows], np.int32),
         arrival_s=np.array([row[1] for row in rows], np.float64),
         service_s=np.full(len(rows), service_s),
         counts=np.ones(len(rows), np.bool_),
         start_s=np.full(count, min(start_s, timeout_s)),
+        below_s=np.full(count, min(start_s, timeout_s)),
         first_s=np.full(count, min(start_s, timeout_s)),
+        prepared=False,
         timeout_s=np.full(count, timeout_s),
         never=np.zeros(count, np.bool_),
-        room=Room(("hbm",), np.array([sizes], np.float64), np.array([float(total)])),
+        room=room,
+        tiers=gpus_alone(room),
     )
 
 
@@ -61,7 +67,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, ma
 @given(ROWS, st.lists(st.integers(1, 3), min_size=4, max_size=4), st.integers(1, 5))
 def test_keeping_fractions_is_at_most_keeping_whole_functions(rows, sizes, total):
     work = work_of([(f, float(at)) for f, at in rows], sizes=sizes, total=total)
-    assert on_demand_wait_s(work) <= kept_whole(work, total) + 1e-9
+    assert on_demand_wait_s(work).wait_s <= kept_whole(work, total) + 1e-9
 
 
 @pytest.mark.parametrize("total", [1, 2, 3])
@@ -71,7 +77,9 @@ def test_equal_sizes_lose_nothing_to_fractions(total):
     rows = [(int(f), 0.5 * i * 16) for i, f in enumerate("0120312002131023")]
     rows.append((0, 512.0))
     work = work_of(rows, sizes=[1, 1, 1, 1], total=total, timeout_s=2.0)
-    assert on_demand_wait_s(work) == pytest.approx(kept_whole(work, total), rel=1e-5)
+    found = on_demand_wait_s(work)
+    assert found.wait_s == pytest.approx(kept_whole(work, total), rel=1e-5)
+    assert found.suspending_s == found.wait_s
 
 
 def test_two_services_at_once_on_one_gpu_wait_for_each_other():
@@ -90,7 +98,13 @@ def test_who_asks_before_a_start_can_be_over_waits_for_the_rest():
     work = work_of([(0, 0.0), (1, 1.5), (0, 30.0)], sizes=[1, 1], total=2, timeout_s=60.0)
     assert prewarm_wait_s(work) == pytest.approx(2.0 + 0.5)
     # On demand, each function's first start is waited for in full.
-    assert on_demand_wait_s(work) == pytest.approx(4.0)
+    assert on_demand_wait_s(work).wait_s == pytest.approx(4.0)
+
+
+def test_where_no_request_counts_nothing_is_waited_for():
+    work = work_of([(0, 0.0), (0, 30.0), (0, 60.0)], sizes=[1], total=2, timeout_s=60.0)
+    found = on_demand_wait_s(replace(work, counts=np.zeros(3, np.bool_)))
+    assert (found.wait_s, found.suspending_s) == (0.0, 0.0)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 4))

@@ -25,10 +25,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         chain: Key of the committed snapshot that holds its files.
         env: Its environment.
+        entrypoint: Its program, and arguments that come before all others.
     """
 
     chain: str
     env: dict[str, str]
+    entrypoint: tuple[str, ...]
 
 
 class _Platform(msgspec.Struct):
@@ -52,8 +54,9 @@ class _Rootfs(msgspec.Struct):
     diff_ids: list[str]
 
 
-class _Run(msgspec.Struct, rename={"env": "Env"}):
+class _Run(msgspec.Struct, rename={"env": "Env", "entrypoint": "Entrypoint"}):
     env: list[str] | None = None
+    entrypoint: list[str] | None = None
 
 
 class _Config(msgspec.Struct):
@@ -93,9 +96,12 @@ def find_image(client: api.Client, name: str) -> Image:
     config = _read(client, manifest.config.digest, _Config, name)
     if not config.rootfs.diff_ids:
         raise AgentError(f"image {name!r} has no layers", phase="start")
-    words = (config.config.env if config.config else None) or []
+    run = config.config or _Run()
+    words = run.env or []
     env = dict(word.split("=", 1) for word in words if "=" in word)
-    return Image(chain=chain_id(config.rootfs.diff_ids), env=env)
+    return Image(
+        chain=chain_id(config.rootfs.diff_ids), env=env, entrypoint=tuple(run.entrypoint or ())
+    )
 
 
 def _of_here(manifests: Sequence[_Descriptor], name: str) -> _Descriptor:

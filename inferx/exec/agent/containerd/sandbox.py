@@ -23,7 +23,7 @@ from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.ending import call_unless_gone, end_task
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
-from inferx.exec.agent.kernel_facts import cgroup_memory, start_ticks
+from inferx.exec.agent.kernel_facts import cgroup_memory
 from inferx.exec.agent.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -33,6 +33,7 @@ from inferx.exec.agent.leftovers import (
 )
 from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.procfs import started
 
 __all__ = ["ContainerdSandbox"]
 
@@ -159,7 +160,7 @@ class ContainerdSandbox:
             with contextlib.suppress(AgentError):
                 self.stop(spec.pod)
             raise
-        return Live(pod=spec.pod, pid=pid, started=start_ticks(pid))
+        return Live(pod=spec.pod, pid=pid, started=started(pid))
 
     def stop(self, pod: str) -> None:
         """Kill a pod and remove all that was made for it."""
@@ -189,7 +190,7 @@ class ContainerdSandbox:
         tasks = self.client.call(api.LIST_TASKS, pb.ListTasksRequest(), phase="inspect").tasks
         running = {task.id: task.pid for task in tasks if task.status in RUNS}
         return [
-            Live(pod=pod, pid=running[pod], started=start_ticks(running[pod]))
+            Live(pod=pod, pid=running[pod], started=started(running[pod]))
             for pod in self._ours()
             if pod in running
         ]
@@ -249,6 +250,7 @@ class ContainerdSandbox:
             root_mounts=() if image else rootfs.host_mounts(),
             edits=self.edits(spec),
             image_env=image.env if image else None,
+            entrypoint=image.entrypoint if image else (),
         )
         container = pb.Container(
             id=spec.pod,

@@ -12,9 +12,10 @@ from inferx.exec.agent.containerd import client as api
 from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.peer import shim_programs
 from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.kernel_facts import fix_device, start_ticks
+from inferx.exec.agent.kernel_facts import fix_device
 from inferx.exec.agent.leftovers import kill_workers
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.procfs import started
 
 __all__ = ["ContainerdSnapshotter"]
 
@@ -31,7 +32,6 @@ class ContainerdSnapshotter:
         sandbox: ContainerdSandbox,
         *,
         criu: str = "",
-        keep_connections: bool = False,
         dump_s: float = 600.0,
     ) -> None:
         """Work on the pods of a sandbox.
@@ -40,12 +40,10 @@ class ContainerdSnapshotter:
             sandbox: Whose pods.
             criu: Program that serves lazy pages; empty is the one that containerd's shims find,
                 which dumps and restores in any case.
-            keep_connections: Keep established TCP connections, for pods that come back once.
             dump_s: How long a dump may take.
         """
         self._sandbox = sandbox
         self._criu = criu
-        self._keep = keep_connections
         self._dump_s = dump_s
 
     def probe(self) -> Capability:
@@ -59,16 +57,18 @@ class ContainerdSnapshotter:
         reason = below.reason or container_criu.unfit(below.facts)
         return Capability(name=name, available=not reason, reason=reason, facts=below.facts)
 
-    def dump(self, spec: PodSpec, live: Live, into: Path, *, leave: bool) -> None:
+    def dump(
+        self, spec: PodSpec, live: Live, into: Path, *, leave: bool, keep_connections: bool = False
+    ) -> None:
         """Write a pod into an empty folder; with `leave` nothing of it is left in containerd."""
         container_criu.check_empty(spec.pod, into)
-        if start_ticks(live.pid) != live.started:
+        if started(live.pid) != live.started:
             raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
         work = container_criu.clean_work(spec.folder / "criu" / "dump")
-        container_criu.write_options(spec.folder / CRIU_OPTIONS, keep_connections=self._keep)
+        container_criu.write_options(spec.folder / CRIU_OPTIONS, keep_connections=keep_connections)
         options = pb.CheckpointOptions(
             exit=leave,
-            open_tcp=self._keep,
+            open_tcp=keep_connections,
             file_locks=True,
             image_path=str(into),
             work_path=str(work),
@@ -83,15 +83,24 @@ class ContainerdSnapshotter:
         except AgentError as error:
             kill_workers(work)
             container_criu.empty(into)
-            why = container_criu.last_error(work) or str(error)
-            raise AgentError(f"pod {spec.pod} cannot be dumped: {why}", phase="dump") from error
+            why = container_criu.last_error(work)
+            # What CRIU itself gives up it has undone. Was it killed, or stuck, or the shim, then
+            # pieces of it may be in the pod's processes.
+            survived = bool(why) and started(live.pid) == live.started
+            if not survived:
+                self._sandbox.stop(spec.pod)
+            raise AgentError(
+                f"pod {spec.pod} cannot be dumped: {why or error}", phase="dump", survived=survived
+            ) from error
         try:
             container_criu.seal_dump(into)
         finally:
             if leave:
                 self._sandbox.stop(spec.pod)
 
-    def restore(self, spec: PodSpec, source: Path, *, lazy: bool = False) -> Live:
+    def restore(
+        self, spec: PodSpec, source: Path, *, lazy: bool = False, keep_connections: bool = False
+    ) -> Live:
         """Bring a dumped pod back in a container of the spec's name and network."""
         container_criu.check_dump(spec.pod, source)
         work = spec.folder / "criu" / "restore"
@@ -100,7 +109,7 @@ class ContainerdSnapshotter:
         def options() -> pb.Options:
             container_criu.clean_work(work)
             container_criu.write_options(
-                spec.folder / CRIU_OPTIONS, keep_connections=self._keep, lazy=lazy
+                spec.folder / CRIU_OPTIONS, keep_connections=keep_connections, lazy=lazy
             )
             if lazy:
                 pages.append(PageServer(self._pages_program(), source, work, spec.folder))

@@ -1,0 +1,50 @@
+"""Which CRIU there is, and whether it can do what we need of it."""
+
+import os
+import shutil
+import subprocess
+
+from inferx.exec.agent.criu_image import telling_line, version_of
+
+__all__ = ["find_criu", "why_not"]
+
+LEAST = (4, 2)
+"""Older ones fail on sockets of today's kernels."""
+PROBE_S = 30.0
+
+
+def find_criu(path: str = "") -> str:
+    """Return CRIU's path: the given one, else INFERX_CRIU's, else PATH's; empty without any."""
+    return shutil.which(path or os.environ.get("INFERX_CRIU", "") or "criu") or ""
+
+
+def why_not(path: str, facts: dict[str, str]) -> str:
+    """Return why this CRIU cannot be used, or nothing; `facts` gets its version."""
+    version = version_of(_ask(path, "--version"))
+    if not version:
+        return f"{path} does not tell its version"
+    facts["version"] = shown = ".".join(str(each) for each in version)
+    if version < LEAST:
+        least = ".".join(str(each) for each in LEAST)
+        return f"{path} is version {shown}, expected {least} or newer"
+    if os.geteuid() != 0:
+        return "no permission: CRIU needs root"
+    told = _ask(path, "check")
+    if "Looks good" not in told:
+        return f"{path} check: {telling_line(told) or told.strip() or 'it says nothing'}"
+    return ""
+
+
+def _ask(path: str, argument: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, argument],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PROBE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stdout.decode(errors="replace")

@@ -1,0 +1,79 @@
+"""What the agent says to a pod over HTTP: is it well, be quiet, wake up.
+
+Plain HTTP/1.1 to the pod's own address; a pod is asked nothing else.
+"""
+
+import http.client
+import time
+from collections.abc import Callable
+
+from inferx.exec.agent.ports import AgentError, Hook
+
+__all__ = ["healthy", "post", "wait_until_healthy"]
+
+_ASK_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
+
+
+def healthy(address: str, path: str, *, timeout_s: float = _ASK_S) -> bool:
+    """Say whether a pod answers 200; whatever else it does is no."""
+    try:
+        return _status("GET", address, path, timeout_s) == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def wait_until_healthy(
+    address: str, path: str, *, timeout_s: float, gone: Callable[[], bool]
+) -> None:
+    """Ask until a pod is well.
+
+    Args:
+        address: Its `host:port`.
+        path: What is asked for.
+        timeout_s: How long.
+        gone: Says whether the pod has ended meanwhile: then there is nothing to wait for.
+
+    Raises:
+        AgentError: It was not well in time, or has ended.
+    """
+    until = time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while not healthy(address, path):
+        if gone():
+            raise AgentError("the pod's process ended before it was ready", phase="health")
+        if time.monotonic() >= until:
+            text = f"{address}{path}: not well after {timeout_s:g} s; expected 200"
+            raise AgentError(text, phase="health")
+        time.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
+
+
+def post(address: str, hook: Hook, *, timeout_s: float) -> None:
+    """Post to a hook.
+
+    Raises:
+        AgentError: It was not answered by a 2xx in time.
+    """
+    try:
+        status = _status("POST", address, hook.path, timeout_s, hook.body)
+    except (OSError, http.client.HTTPException) as error:
+        raise AgentError(f"{address}{hook.path}: {error or type(error).__name__}") from error
+    if not 200 <= status < 300:
+        raise AgentError(f"{address}{hook.path}: answered {status}; expected 200")
+
+
+def _status(
+    method: str, address: str, path: str, timeout_s: float, body: bytes | None = None
+) -> int:
+    connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    headers = {"Connection": "close"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()

@@ -1,0 +1,153 @@
+"""GPUs, MIG devices and who holds their memory, as NVML tells through nvidia-ml-py.
+
+NVML is initialised once and kept: on nodes with many GPUs that takes seconds. A node without the
+library, without a driver or without GPUs has an empty inventory and a reason; after NVML has
+answered once, that it no longer does is an error. A GPU that has fallen off its bus is not told:
+it takes no others with it.
+"""
+
+import importlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from inferx.exec.agent.loaded import library_path
+from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuProcess
+
+__all__ = ["NvmlInventory"]
+
+
+class NvmlInventory:
+    """Asks NVML anew each time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nvml: Any = None
+        self._reason = ""
+
+    def probe(self) -> Capability:
+        """Tell driver, library and number of GPUs."""
+        name = "gpu/nvml"
+        if not self._open():
+            return Capability(name=name, available=False, reason=self._reason)
+        try:
+            gpus = self.gpus()
+            facts = {"driver": self.driver, "library": library_path("libnvidia-ml.so")}
+        except AgentError as error:
+            return Capability(name=name, available=False, reason=str(error))
+        facts["gpus"] = str(sum(not gpu.parent for gpu in gpus))
+        facts["mig_devices"] = str(sum(bool(gpu.parent) for gpu in gpus))
+        if not gpus:
+            return Capability(name=name, available=False, reason="no GPU", facts=facts)
+        return Capability(name=name, available=True, facts=facts)
+
+    @property
+    def driver(self) -> str:
+        """Driver version; empty without one."""
+        if not self._open():
+            return ""
+        try:
+            return _text(self._nvml.nvmlSystemGetDriverVersion())
+        except self._nvml.NVMLError as error:
+            raise _failed("driver version", error) from error
+
+    def gpus(self) -> Sequence[Gpu]:
+        """Return whole GPUs in NVML's order, each followed by its MIG devices."""
+        if not self._open():
+            return ()
+        try:
+            return tuple(gpu for gpu, _ in self._devices())
+        except self._nvml.NVMLError as error:
+            raise _failed("list of GPUs", error) from error
+
+    def processes(self) -> Sequence[GpuProcess]:
+        """Return what each process holds of each GPU, or of each MIG device where it is cut.
+
+        Memory that NVML cannot tell, as of a process in another guest, counts as 0.
+        """
+        if not self._open():
+            return ()
+        found: list[GpuProcess] = []
+        try:
+            for gpu, handle in self._devices():
+                if gpu.mig_enabled:
+                    continue  # Its devices tell the same processes.
+                for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                    used = int(process.usedGpuMemory or 0)
+                    found.append(GpuProcess(gpu.uuid, int(process.pid), used))
+        except self._nvml.NVMLError as error:
+            raise _failed("processes", error) from error
+        return tuple(found)
+
+    def close(self) -> None:
+        """Give the library back."""
+        with self._lock:
+            nvml, self._nvml = self._nvml, None
+            if nvml is not None:
+                nvml.nvmlShutdown()
+
+    def _open(self) -> bool:
+        """Load and initialise the library unless that is done; keep the reason where it cannot."""
+        with self._lock:
+            if self._nvml is not None:
+                return True
+            try:
+                nvml = importlib.import_module("pynvml")
+            except ImportError as error:
+                self._reason = f"nvidia-ml-py cannot be imported: {error}"
+                return False
+            try:
+                nvml.nvmlInit()
+            except nvml.NVMLError as error:
+                self._reason = f"NVML: {error}"
+                return False
+            self._nvml = nvml
+            return True
+
+    def _devices(self) -> Iterator[tuple[Gpu, Any]]:
+        nvml = self._nvml
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            except nvml.NVMLError_GpuIsLost:
+                continue
+            whole = self._gpu(index, handle)
+            yield whole, handle
+            if not whole.mig_enabled:
+                continue
+            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                try:
+                    part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+                except nvml.NVMLError_NotFound:  # Places may be empty.
+                    continue
+                yield self._gpu(index, part, parent=whole.uuid), part
+
+    def _gpu(self, index: int, handle: Any, *, parent: str = "") -> Gpu:
+        nvml = self._nvml
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        name = _text(nvml.nvmlDeviceGetName(handle))
+        mig_enabled = False
+        if not parent:
+            try:
+                mig_enabled = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+            except nvml.NVMLError_NotSupported:  # A chip that cannot be cut.
+                mig_enabled = False
+        return Gpu(
+            index=index,
+            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            name=name,
+            memory_total=int(memory.total),
+            memory_used=int(memory.used),
+            parent=parent,
+            mig_profile=name.rpartition(" MIG ")[2] if parent else "",
+            mig_enabled=mig_enabled,
+        )
+
+
+def _text(value: Any) -> str:
+    """Return a text of NVML, which older bindings give as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _failed(what: str, error: Exception) -> AgentError:
+    return AgentError(f"NVML, {what}: {error}", phase="inventory")

@@ -1,0 +1,78 @@
+"""What a sandbox of plain processes remembers of its pods, so that a new agent finds them again."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from inferx.exec.agent.ports import AgentError
+
+__all__ = ["Record", "Records"]
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """One pod.
+
+    Attributes:
+        folder: Where its logs are.
+        init: Pid of the process that holds its namespaces; 0 where it has none of its own.
+        pid: Of the command's process; 0 until it is there.
+        boot: During which boot of the machine all this holds.
+    """
+
+    pod: str
+    folder: str
+    boot: str
+    init: int = 0
+    init_started: int = 0
+    pid: int = 0
+    started: int = 0
+    network: str = ""
+
+
+class Records:
+    """A folder with a file for each pod, whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, record: Record) -> None:
+        """Write or replace a pod's record."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = self.folder / f".{record.pod}.partial"
+        try:
+            with os.fdopen(
+                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+            ) as f:
+                f.write(msgspec.json.encode(record))
+            partial.replace(self._file(record.pod))
+        except OSError as error:
+            raise AgentError(
+                f"pod {record.pod}: cannot write its record: {error}", phase="record"
+            ) from error
+
+    def load(self, pod: str) -> Record | None:
+        """Return a pod's record, or None; one that cannot be read is an error."""
+        try:
+            return msgspec.json.decode(self._file(pod).read_bytes(), type=Record)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise AgentError(
+                f"pod {pod}: cannot read its record {self._file(pod)}: {error}", phase="record"
+            ) from error
+
+    def remove(self, pod: str) -> None:
+        """Forget a pod; one that is not known is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file(pod).unlink()
+
+    def pods(self) -> list[str]:
+        """Names of all pods with a record."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(each.stem for each in self.folder.glob("*.json"))
+
+    def _file(self, pod: str) -> Path:
+        return self.folder / f"{pod}.json"

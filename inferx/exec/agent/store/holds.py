@@ -1,0 +1,79 @@
+"""Who uses which snapshot of a folder: names within this process, locks towards all others."""
+
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Final, Self
+
+from inferx.exec.agent.store.durable import FileLock
+from inferx.exec.agent.store.manifest import Manifest
+
+__all__ = ["FolderHold", "Holders"]
+
+_ANOTHER_PROCESS: Final = "another process"
+
+
+class Holders:
+    """Names of those in this process that hold a snapshot; the same may do so more than once."""
+
+    __slots__ = ("_lock", "_names")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, snapshot: str, holder: str) -> None:
+        """Note one more."""
+        with self._lock:
+            self._names.setdefault(snapshot, []).append(holder)
+
+    def remove(self, snapshot: str, holder: str) -> None:
+        """Note one less."""
+        with self._lock:
+            names = self._names[snapshot]
+            names.remove(holder)
+            if not names:
+                del self._names[snapshot]
+
+    def of(self, snapshot: str) -> tuple[str, ...]:
+        """Return the names, or that it is somebody elsewhere, where a lock told so."""
+        with self._lock:
+            return tuple(sorted(set(self._names.get(snapshot, ())))) or (_ANOTHER_PROCESS,)
+
+
+class FolderHold:
+    """A snapshot in use, by a shared lock on its manifest."""
+
+    __slots__ = ("_done", "_guard", "_holder", "_holders", "_lock", "folder", "manifest")
+
+    def __init__(
+        self, manifest: Manifest, folder: Path, lock: FileLock, holders: Holders, holder: str
+    ) -> None:
+        self.manifest = manifest
+        self.folder = folder
+        self._lock = lock
+        self._holders = holders
+        self._holder = holder
+        self._guard = Lock()
+        self._done = False
+        holders.add(manifest.id, holder)
+
+    def release(self) -> None:
+        """Let go; twice is fine."""
+        with self._guard:
+            if self._done:
+                return
+            self._done = True
+        self._lock.release()
+        self._holders.remove(self.manifest.id, self._holder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()

@@ -1,0 +1,120 @@
+"""The launcher: a program apart, so that the agent with its threads need not fork."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_pods import wait_for, zombies
+
+from inferx.exec.agent import launch, procfs
+from inferx.exec.agent.criu_image import choose_last_pid, telling_line, version_of
+from inferx.exec.agent.ports import AgentError
+
+
+def plan_of(*command, **more):
+    files = [(number, "/dev/null", os.O_RDWR) for number in range(3)]
+    return launch.Plan(command=command, env={"PATH": launch.PATH}, files=files, wait=True, **more)
+
+
+def test_run_ends_as_the_program_did():
+    assert launch.run(plan_of("true"), what="x", timeout_s=10) == 0
+    assert launch.run(plan_of("sh", "-c", "exit 7"), what="x", timeout_s=10) == 7
+    assert launch.run(plan_of("sh", "-c", "kill -9 $$"), what="x", timeout_s=10) == 137
+    assert zombies() == []
+
+
+def test_program_that_is_not_there_is_told():
+    with pytest.raises(AgentError, match=r"x: .*No such file"):
+        launch.run(plan_of("/no/such/program"), what="x", timeout_s=10)
+    assert zombies() == []
+
+
+def test_program_that_takes_too_long_is_killed(tmp_path):
+    began = time.monotonic()
+    plan = plan_of("sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    with pytest.raises(AgentError, match=r"x: it took longer than 0\.2 s"):
+        launch.run(plan, what="x", timeout_s=0.2)
+    assert time.monotonic() - began < 10
+    assert not procfs.started(int((tmp_path / "pid").read_text()))
+    assert zombies() == []
+
+
+def test_program_is_killed_with_its_launcher(tmp_path):
+    process = launch.begin(plan_of("sleep", "60", tied=True))
+    pid = launch.answer(process, what="x")
+    process.kill()
+    process.wait()
+    wait_for(lambda: not procfs.started(pid))
+    # It is our child by now if orphans are adopted.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(("command", "killed"), [("true", False), ("false", True)])
+def test_guarded_process_is_killed_if_the_program_fails(command, killed):
+    guarded = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with guarded:
+        launch.run(plan_of(command, guards=guarded.pid), what="x", timeout_s=10)
+        if not killed:
+            assert guarded.poll() is None
+            guarded.communicate(b"\n")
+        assert guarded.wait() == (-signal.SIGKILL if killed else 0)
+
+
+# -- what is known of CRIU's images and words ---
+@pytest.mark.parametrize(
+    ("numbers", "last"),
+    [
+        ([], 300),
+        ([1, 2, 40], 300),
+        ([2, 300, 301, 400], 400),
+        (range(300, 600), 599),
+        ([350, 607], 350),
+        ([350, 606], 606),
+        ([9000], 300),
+    ],
+)
+def test_numbers_that_criu_takes_are_the_first_free_ones(numbers, last):
+    assert choose_last_pid(numbers, most=32767) == last
+
+
+@given(st.lists(st.integers(1, 4000), max_size=60))
+def test_numbers_that_criu_takes_are_used_by_none(numbers):
+    try:
+        last = choose_last_pid(numbers, most=4000)
+    except AgentError:
+        taken = {*numbers, 4001}
+        assert all(taken & set(range(at, at + 256)) for at in range(301, 4001 - 255))
+    else:
+        assert 300 <= last <= 4000 - 256
+        assert not set(numbers) & set(range(last + 1, last + 257))
+
+
+def test_no_free_numbers_is_an_error():
+    with pytest.raises(AgentError, match="no 256 process numbers in a row are free below 4000"):
+        choose_last_pid(range(0, 4001, 200), most=4000)
+
+
+def test_telling_line_is_the_first_that_is_no_echo():
+    log = (
+        "(00.1) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self\n"
+        "(00.2) Warn  (criu/x.c:1): something\n"
+        "(00.3) Error (criu/files-ext.c:98): Can't dump file 3 of that type\n"
+        "(00.4) Error (criu/cr-dump.c:1545): Dump files failed with -1\n"
+    )
+    assert telling_line(log) == "Can't dump file 3 of that type"
+    assert telling_line("(00.2) Warn  (criu/x.c:1): something\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("Version: 4.2.1\nGitID: v4\n", (4, 2, 1)), ("Version: 4.2", (4, 2)), ("no", ()), ("", ())],
+)
+def test_version_is_read(text, version):
+    assert version_of(text) == version
