@@ -358,6 +358,23 @@ def test_a_criu_that_containerd_finds_and_cannot_use_is_a_reason(
 
 
 @needs_parts
+def test_a_dump_that_containerd_is_not_there_for_leaves_the_pod_as_it_is(bench: Bench):
+    port = parts.free_port()
+    spec = bench.spec("one", port)
+    live = bench.sandbox.start(spec)
+    into = bench.base / "dump"
+    into.mkdir()
+    away = Client(str(bench.base / "none.sock"), bench.name, deadline_s=2.0)
+    snapshotter = ContainerdSnapshotter(ContainerdSandbox(away), dump_s=2.0)
+    with pytest.raises(AgentError, match="does not answer") as caught:
+        snapshotter.dump(spec, live, into, leave=True)
+    away.close()
+    assert caught.value.survived
+    assert ask(port)["asked"] == 1
+    assert list(bench.sandbox.live()) == [live]
+
+
+@needs_parts
 def test_a_containerd_that_comes_back_is_used_again(tmp_path: Path):
     name = f"inferx-t-{secrets.token_hex(4)}"
     with parts.containerd(tmp_path / "c") as (pid, socket):

@@ -80,13 +80,14 @@ class ContainerdSnapshotter:
             self._sandbox.client.call(
                 api.CHECKPOINT_TASK, request, phase="dump", deadline_s=self._dump_s
             )
-        except AgentError as error:
+        except api.Refused as error:
             kill_workers(work)
             container_criu.empty(into)
             why = container_criu.last_error(work)
-            # What CRIU itself gives up it has undone. Was it killed, or stuck, or the shim, then
-            # pieces of it may be in the pod's processes.
-            survived = bool(why) and started(live.pid) == live.started
+            # A containerd that is away has not begun, and what CRIU itself gives up it has undone.
+            # Was it killed, or stuck, or the shim, then pieces of it may be in the pod's processes.
+            undone = bool(why) or (error.code == "UNAVAILABLE" and not any(work.iterdir()))
+            survived = undone and started(live.pid) == live.started
             if not survived:
                 self._sandbox.stop(spec.pod)
             raise AgentError(
