@@ -1,0 +1,1 @@
+"""Pods as containers of containerd, driven through its native API."""

@@ -1,0 +1,141 @@
+"""Dumps and restores pods of containerd: its runtime runs CRIU, straight from and to a folder.
+
+Nothing passes through containerd's content store, which would copy and hash it. `container_criu`
+tells what becomes of connections.
+"""
+
+from pathlib import Path
+
+from inferx.exec.agent import container_criu
+from inferx.exec.agent.container_criu import CRIU_OPTIONS, PageServer
+from inferx.exec.agent.containerd import client as api
+from inferx.exec.agent.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containerd.peer import shim_programs
+from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.kernel_facts import fix_device
+from inferx.exec.agent.leftovers import kill_workers
+from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.procfs import started
+
+__all__ = ["ContainerdSnapshotter"]
+
+CHECKPOINT_TYPE = "containerd.runc.v1.CheckpointOptions"
+
+
+class ContainerdSnapshotter:
+    """CRIU, as the runtime of a `ContainerdSandbox` runs it."""
+
+    name = "containerd"
+
+    def __init__(
+        self,
+        sandbox: ContainerdSandbox,
+        *,
+        criu: str = "",
+        dump_s: float = 600.0,
+    ) -> None:
+        """Work on the pods of a sandbox.
+
+        Args:
+            sandbox: Whose pods.
+            criu: Program that serves lazy pages; empty is the one that containerd's shims find,
+                which dumps and restores in any case.
+            dump_s: How long a dump may take.
+        """
+        self._sandbox = sandbox
+        self._criu = criu
+        self._dump_s = dump_s
+
+    def probe(self) -> Capability:
+        """Find out whether containerd answers, and whether its shims find a CRIU that works.
+
+        One that is known to be missing or too old is a reason; one that cannot be looked for is
+        taken to be there, and the facts say so.
+        """
+        name = f"snapshotter/{self.name}"
+        below = self._sandbox.probe()
+        reason = below.reason or container_criu.unfit(below.facts)
+        return Capability(name=name, available=not reason, reason=reason, facts=below.facts)
+
+    def dump(
+        self, spec: PodSpec, live: Live, into: Path, *, leave: bool, keep_connections: bool = False
+    ) -> None:
+        """Write a pod into an empty folder; with `leave` nothing of it is left in containerd."""
+        container_criu.check_empty(spec.pod, into)
+        if started(live.pid) != live.started:
+            raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
+        work = container_criu.clean_work(spec.folder / "criu" / "dump")
+        container_criu.write_options(spec.folder / CRIU_OPTIONS, keep_connections=keep_connections)
+        options = pb.CheckpointOptions(
+            exit=leave,
+            open_tcp=keep_connections,
+            file_locks=True,
+            image_path=str(into),
+            work_path=str(work),
+        )
+        request = pb.CheckpointTaskRequest(
+            container_id=spec.pod, options=api.packed(CHECKPOINT_TYPE, options)
+        )
+        try:
+            self._sandbox.client.call(
+                api.CHECKPOINT_TASK, request, phase="dump", deadline_s=self._dump_s
+            )
+        except api.Refused as error:
+            kill_workers(work)
+            container_criu.empty(into)
+            why = container_criu.last_error(work)
+            # A containerd that is away has not begun, and what CRIU itself gives up it has undone.
+            # Was it killed, or stuck, or the shim, then pieces of it may be in the pod's processes.
+            undone = bool(why) or (error.code == "UNAVAILABLE" and not any(work.iterdir()))
+            survived = undone and started(live.pid) == live.started
+            if not survived:
+                self._sandbox.stop(spec.pod)
+            raise AgentError(
+                f"pod {spec.pod} cannot be dumped: {why or error}", phase="dump", survived=survived
+            ) from error
+        try:
+            container_criu.seal_dump(into)
+        finally:
+            if leave:
+                self._sandbox.stop(spec.pod)
+
+    def restore(
+        self, spec: PodSpec, source: Path, *, lazy: bool = False, keep_connections: bool = False
+    ) -> Live:
+        """Bring a dumped pod back in a container of the spec's name and network."""
+        container_criu.check_dump(spec.pod, source)
+        work = spec.folder / "criu" / "restore"
+        pages: list[PageServer] = []
+
+        def options() -> pb.Options:
+            container_criu.clean_work(work)
+            container_criu.write_options(
+                spec.folder / CRIU_OPTIONS, keep_connections=keep_connections, lazy=lazy
+            )
+            if lazy:
+                pages.append(PageServer(self._pages_program(), source, work, spec.folder))
+            return pb.Options(criu_image_path=str(source), criu_work_path=str(work))
+
+        try:
+            live = self._sandbox.create(spec, options=options, phase="restore")
+        except AgentError as error:
+            for server in pages:
+                server.give_up()
+            if not isinstance(error, api.Refused):
+                raise
+            why = container_criu.last_error(work) or str(error)
+            raise AgentError(
+                f"pod {spec.pod} cannot be restored: {why}", phase="restore"
+            ) from error
+        for server in pages:
+            server.watch(lambda: self._sandbox.stop(spec.pod))
+        try:
+            for device in self._sandbox.edits(spec).devices:
+                fix_device(live.pid, device.path, device.major, device.minor, device.mode)
+        except BaseException:
+            self._sandbox.stop(spec.pod)
+            raise
+        return live
+
+    def _pages_program(self) -> str:
+        return self._criu or shim_programs(self._sandbox.client.socket).get("criu", "criu")

@@ -1,0 +1,89 @@
+"""What the kernel says of a container's processes and cgroup, whatever runtime made them.
+
+Both cgroup layouts are known: one folder per controller (v1, and beside it the unified tree of a
+hybrid machine), or one tree for all (v2).
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from inferx.exec.agent.ports import AgentError
+
+__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cgroup_folders(cgroup: str) -> list[Path]:
+    """Return where a cgroup is there: in each hierarchy that has processes of it."""
+    name = cgroup.strip("/")
+    assert name, "the root cgroup is not a pod's"
+    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
+    return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
+
+
+def cgroup_memory(cgroup: str) -> int:
+    """Return the bytes of memory that a cgroup is charged.
+
+    Raises:
+        AgentError: There is no such cgroup.
+    """
+    name = cgroup.lstrip("/")
+    for path in (
+        CGROUPS / "memory" / name / "memory.usage_in_bytes",
+        CGROUPS / name / "memory.current",
+    ):
+        with contextlib.suppress(OSError):
+            return int(path.read_text())
+    raise AgentError(f"cgroup {cgroup}: its memory cannot be read", phase="inspect")
+
+
+def cgroup_pids(cgroup: str) -> Sequence[int]:
+    """Return the processes of a cgroup and of those below; empty if it is not there."""
+    found: set[int] = set()
+    for folder in cgroup_folders(cgroup):
+        for at, _, _ in os.walk(folder):
+            with contextlib.suppress(OSError):
+                found.update(int(pid) for pid in (Path(at) / "cgroup.procs").read_text().split())
+    return sorted(found)
+
+
+def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
+    """Make a device node of a restored process what its new spec says; tell if it was another.
+
+    The nodes of a restored container come with its dumped `/dev`, for the GPU that it had then.
+
+    Raises:
+        AgentError: The node cannot be made.
+    """
+    *folders, name = path.strip("/").split("/")
+    wanted = os.makedev(major, minor)
+    try:
+        with contextlib.ExitStack() as opened:
+            # Step by step and following nothing: the pod may have put links there, and from here
+            # they would lead through the host's root.
+            at = _open(opened, f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+            for folder in folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=at)
+                at = _open(opened, folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, at)
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(name, dir_fd=at, follow_symlinks=False).st_rdev == wanted:
+                    return False
+                os.unlink(name, dir_fd=at)
+            os.mknod(name, mode | stat.S_IFCHR, wanted, dir_fd=at)
+            # Again, for the mask of new files took its part.
+            node = _open(opened, name, os.O_PATH | os.O_NOFOLLOW, at)
+            Path(f"/proc/self/fd/{node}").chmod(mode)
+    except OSError as error:
+        raise AgentError(f"device {path} of process {pid}: {error}", phase="restore") from error
+    return True
+
+
+def _open(opened: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
+    found = os.open(path, flags | os.O_CLOEXEC, dir_fd=at)
+    opened.callback(os.close, found)
+    return found

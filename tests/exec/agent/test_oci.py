@@ -1,0 +1,165 @@
+"""The OCI spec of a pod: least privilege, and the same for all pods of a function."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inferx.exec.agent.leftovers import remove_tree
+from inferx.exec.agent.oci import DeviceNode, OciEdits, cgroup_of, check_name, runtime_spec
+from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
+from inferx.exec.agent.rootfs import host_mounts, lay_out
+
+
+def pod(name: str = "p1", *, network: str = "", env: tuple = (), **launch: object) -> PodSpec:
+    said = {"function": "t/n/f@1", "command": ("serve", "--fast"), **launch}
+    return PodSpec(
+        pod=name, launch=Launch(**said), network=network, env=env, folder=Path("/pods") / name
+    )
+
+
+def spec_of(spec: PodSpec, **more: object) -> dict:
+    return runtime_spec(
+        spec, root="rootfs", cgroup="/inferx/p1", criu_config=Path("/pods/p1/criu.conf"), **more
+    )
+
+
+def env_of(oci: dict) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in oci["process"]["env"])
+
+
+def test_a_pod_has_no_privilege_and_a_root_that_it_cannot_write():
+    oci = spec_of(pod())
+    assert all(kept == [] for kept in oci["process"]["capabilities"].values())
+    assert oci["process"]["noNewPrivileges"] is True
+    assert oci["root"]["readonly"] is True
+    assert oci["linux"]["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
+    assert "/proc/sys" in oci["linux"]["readonlyPaths"]
+    by_target = {mount["destination"]: mount for mount in oci["mounts"]}
+    assert "ro" in by_target["/sys"]["options"]
+    assert {by_target[path]["type"] for path in ("/tmp", "/run", "/dev/shm")} == {"tmpfs"}
+    assert not any("cgroup" in mount["destination"] for mount in oci["mounts"])
+
+
+def test_io_uring_is_told_as_absent_not_as_forbidden():
+    rules = spec_of(pod())["linux"]["seccomp"]["syscalls"]
+    answer = {name: rule["errnoRet"] for rule in rules for name in rule["names"]}
+    assert {answer[f"io_uring_{call}"] for call in ("setup", "enter", "register")} == {38}
+    assert answer["bpf"] == 1
+
+
+def test_the_environment_is_the_images_then_devices_then_functions_then_the_shares():
+    edits = OciEdits(env=(("A", "device"), ("B", "device")))
+    spec = PodSpec(
+        pod="p1",
+        launch=Launch(function="f", command=("x",), env=(("B", "function"), ("C", "function"))),
+        env=(("C", "share"),),
+        folder=Path("/pods/p1"),
+    )
+    image = {"A": "image", "D": "image", "PATH": "/image"}
+    env = env_of(spec_of(spec, edits=edits, image_env=image))
+    expected = {"A": "device", "B": "function", "C": "share", "D": "image", "PATH": "/image"}
+    assert env == expected | {"HOME": "/tmp"}
+    assert env_of(spec_of(pod(port=8001)))["PORT"] == "8001"
+
+
+def test_what_differs_between_pods_is_named_by_their_specs_alone():
+    one, other = pod("one", network="/run/netns/a"), pod("other", network="/run/netns/b")
+    first, second = spec_of(one), spec_of(other)
+    networks = [spec["linux"]["namespaces"].pop() for spec in (first, second)]
+    assert [network["path"] for network in networks] == ["/run/netns/a", "/run/netns/b"]
+    assert first == second
+
+
+def test_the_hosts_network_is_used_where_no_other_is_named():
+    kinds = [one["type"] for one in spec_of(pod())["linux"]["namespaces"]]
+    assert kinds == ["pid", "ipc", "uts", "mount"]
+
+
+def test_the_images_program_is_run_where_the_function_names_none():
+    own = spec_of(pod(), entrypoint=("/entry", "-x"))
+    assert own["process"]["args"] == ["serve", "--fast"]
+    images = spec_of(pod(image_entrypoint=True), entrypoint=("/entry", "-x"))
+    assert images["process"]["args"] == ["/entry", "-x", "serve", "--fast"]
+
+
+def test_a_limit_of_memory_is_set_only_where_there_is_one():
+    assert spec_of(pod(memory_bytes=5))["linux"]["resources"]["memory"] == {"limit": 5}
+    assert "memory" not in spec_of(pod())["linux"]["resources"]
+
+
+def test_a_devices_edits_become_a_node_a_rule_mounts_and_words():
+    edits = OciEdits(
+        devices=(DeviceNode(path="/dev/nvidia0", major=195, minor=0),),
+        mounts=(Mount("/usr/lib/libcuda.so.1", "/usr/lib/libcuda.so.1"),),
+        env=(("NVIDIA_VISIBLE_DEVICES", "void"),),
+    )
+    oci = spec_of(pod(), edits=edits)
+    assert oci["linux"]["devices"][0]["path"] == "/dev/nvidia0"
+    assert oci["linux"]["resources"]["devices"][1] == {
+        "allow": True,
+        "type": "c",
+        "major": 195,
+        "minor": 0,
+        "access": "rw",
+    }
+    bind = oci["mounts"][-1]
+    assert bind["source"] == "/usr/lib/libcuda.so.1"
+    assert "ro" in bind["options"]
+    assert env_of(oci)["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_a_mount_may_be_written_only_where_it_says_so():
+    oci = spec_of(pod(mounts=(Mount("/models", "/models"), Mount("/w", "/w", read_only=False))))
+    read, write = oci["mounts"][-2:]
+    assert "ro" in read["options"]
+    assert "rw" in write["options"]
+
+
+def test_the_root_is_filled_before_anything_is_mounted_on_it():
+    oci = spec_of(pod(), root_mounts=(Mount("/usr", "/usr"),))
+    assert oci["mounts"][0]["destination"] == "/usr"
+
+
+@pytest.mark.parametrize("path", ["models", "/a/../etc", ""])
+def test_paths_that_are_not_absolute_are_refused(path: str):
+    with pytest.raises(AgentError, match="absolute"):
+        spec_of(pod(mounts=(Mount("/models", path),)))
+    with pytest.raises(AgentError, match="absolute"):
+        spec_of(pod(), edits=OciEdits(devices=(DeviceNode(path=path, major=1, minor=3),)))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a-", "a b", "a\n", "x" * 65, "ä"])
+def test_a_name_that_is_not_a_plain_word_is_refused(name: str):
+    with pytest.raises(AgentError, match="a name is"):
+        check_name(pod(name), "start")
+
+
+@pytest.mark.parametrize("parent", ["inferx", "/inferx", "/inferx/"])
+def test_a_pods_cgroup_is_below_the_parent_that_was_named(parent: str):
+    assert cgroup_of(parent, "p1") == "/inferx/p1"
+
+
+def test_a_spec_is_json():
+    assert json.loads(json.dumps(spec_of(pod(port=1)))) == spec_of(pod(port=1))
+
+
+def test_a_root_of_the_hosts_files_has_links_and_mount_points(tmp_path: Path):
+    host = tmp_path / "host"
+    for name in ("usr/bin", "etc", "proc", "tmp", "work"):
+        (host / name).mkdir(parents=True)
+    (host / "bin").symlink_to("usr/bin")
+    (host / "file").touch()
+    mounts = host_mounts(host)
+    assert [mount.target for mount in mounts] == ["/etc", "/usr", "/work"]
+    assert all(mount.read_only for mount in mounts)
+    root = tmp_path / "pod" / "rootfs"
+    lay_out(root, mounts, host)
+    assert (root / "bin").readlink() == Path("usr/bin")
+    assert (root / "proc").is_dir()
+    assert not (root / "file").exists()
+    with pytest.raises(AgentError, match="root"):
+        lay_out(root, mounts, host)
+    remove_tree(root)
+    remove_tree(root)
+    assert not root.exists()
