@@ -29,6 +29,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the agent; its cgroups, bridge and namespaces are called by it.
         state: Folder of what it must find again after a restart.
         socket: Where it takes commands; only its own user can open it.
+        sandbox: `containerd`, `runc`, `process`, or `auto`: containerd if it answers, else process.
+        containerd: Its socket.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
@@ -41,6 +43,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "inferx"
     state: Path = Path("/var/lib/inferx")
     socket: Path = Path("/run/inferx/agent.sock")
+    sandbox: str = "auto"
+    containerd: str = "/run/containerd/containerd.sock"
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
@@ -58,7 +62,7 @@ def read_config(path: Path) -> AgentConfig:
     """
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
-    gpu, store = top.table("gpu"), top.table("store")
+    gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
@@ -67,6 +71,8 @@ def read_config(path: Path) -> AgentConfig:
         name=name,
         state=state,
         socket=Path(agent.text("socket", str(state / "agent.sock"))),
+        sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
+        containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
@@ -75,7 +81,7 @@ def read_config(path: Path) -> AgentConfig:
         tiers=_tiers(store, state),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
     )
-    for table in (agent, network, gpu, store, top):
+    for table in (agent, sandbox, network, gpu, store, top):
         table.close()
     return config
 

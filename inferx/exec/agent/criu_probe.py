@@ -23,7 +23,7 @@ def why_not(path: str, facts: dict[str, str]) -> str:
     version = version_of(_ask(path, "--version"))
     if not version:
         return f"{path} does not tell its version"
-    facts["version"] = shown = ".".join(str(each) for each in version)
+    facts["criu_version"] = shown = ".".join(str(each) for each in version)
     if version < LEAST:
         least = ".".join(str(each) for each in LEAST)
         return f"{path} is version {shown}, expected {least} or newer"

@@ -140,6 +140,10 @@ class Freezing:
             if found is None:
                 raise AgentError(f"no snapshot of {deployed.launch.function} on this node")
             manifest = found.manifest
+        writer, reader = manifest.snapshotter, self._node.snapshotter.name
+        if writer != reader:
+            text = f"snapshot {manifest.id} was written by {writer}; this node reads {reader}'s"
+            raise AgentError(text, phase="fit")
         if not slices:
             # Its GPUs are chosen when it is resumed.
             platform = replace(platform, gpus=manifest.platform.gpus)

@@ -4,12 +4,13 @@ What was found out is kept, with the reasons: `inferx agent probe` prints it.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
 from inferx.exec.agent.criu import CriuSnapshotter
 from inferx.exec.agent.declared import DeclaredGpus
 from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer
@@ -26,6 +27,8 @@ from inferx.exec.agent.ports import (
     Snapshotter,
 )
 from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.runc import RuncSandbox
+from inferx.exec.agent.runc_criu import RuncSnapshotter
 from inferx.exec.agent.share import shares
 from inferx.exec.agent.store import SnapshotStore, open_store
 from inferx.exec.agent.store.manifest import Platform
@@ -70,6 +73,10 @@ class _Findings:
         self.all.append(capability)
         return capability
 
+    def facts(self, name: str) -> Mapping[str, str]:
+        """Return what the adapter of that name told."""
+        return next((one.facts for one in self.all if one.name == name), {})
+
 
 def assemble(config: AgentConfig) -> Node:
     """Return the node's adapters, after asking all of them.
@@ -80,21 +87,19 @@ def assemble(config: AgentConfig) -> Node:
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)
-    processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
-    findings.ask(processes)
-    snapshotter = _snapshotter(config, processes, findings)
+    sandbox, snapshotter = _sandbox(config, findings)
     network = _network(config, findings)
     by_level = dict(shares(inventory))
     for share in by_level.values():
         findings.ask(share)
-    facts = {key: value for one in findings.all for key, value in one.facts.items()}
+    facts = findings.facts(f"snapshotter/{snapshotter.name}")
     store = open_store(config.tiers)
     return Node(
         config,
         tuple(findings.all),
         inventory,
         device,
-        processes,
+        sandbox,
         snapshotter,
         network,
         by_level,
@@ -104,7 +109,9 @@ def assemble(config: AgentConfig) -> Node:
             cpu=_cpu(),
             kernel=platform.release(),
             driver=inventory.driver,
-            criu=facts.get("version", ""),
+            criu=facts.get("criu_version", ""),
+            runc=facts.get("runc_version", ""),
+            containerd=facts.get("containerd_version", ""),
         ),
     )
 
@@ -126,12 +133,30 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
     return cuda if told.available else NoCheckpointer(told.reason)
 
 
-def _snapshotter(
-    config: AgentConfig, processes: ProcessSandbox, findings: _Findings
-) -> Snapshotter:
-    criu = CriuSnapshotter(processes, path=config.criu)
-    told = findings.ask(criu)
-    return criu if told.available else SuspendOnly(told.reason)
+def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
+    """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+    containers = ContainerdSandbox(
+        Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
+    )
+    runc = RuncSandbox(config.state / "runc", criu=config.criu, cgroup_parent=config.name)
+    processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
+    pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
+        "containerd": (containers, ContainerdSnapshotter(containers, criu=config.criu)),
+        "runc": (runc, RuncSnapshotter(runc)),
+        "process": (processes, CriuSnapshotter(processes, path=config.criu)),
+    }
+    told = {
+        name: (findings.ask(sandbox), findings.ask(snapshotter))
+        for name, (sandbox, snapshotter) in pairs.items()
+    }
+    taken = config.sandbox
+    if taken == "auto":
+        taken = "containerd" if told["containerd"][0].available else "process"
+    there, writes = told[taken]
+    if not there.available:
+        raise AgentError(f"sandbox {taken}: {there.reason}", phase="sandbox")
+    sandbox, snapshotter = pairs[taken]
+    return sandbox, snapshotter if writes.available else SuspendOnly(writes.reason)
 
 
 def _network(config: AgentConfig, findings: _Findings) -> Network:

@@ -210,10 +210,9 @@ class RuncSandbox:
             if state.get("status") in RUNS
         ]
 
-    def remains(self) -> Sequence[str]:
-        """Return the pods of this agent that do not run and still hold something, for `stop`."""
-        live = {pod.pod for pod in self.live()}
-        return [pod for pod in self._known() if pod not in live]
+    def traces(self) -> Sequence[str]:
+        """Return the names of all pods that have left something, which `stop` removes."""
+        return sorted(self._known())
 
     def pids(self, pod: str) -> Sequence[int]:
         """Return all processes of a pod, as the host counts."""

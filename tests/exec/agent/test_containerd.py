@@ -114,7 +114,7 @@ class Bench:
 
     def check_nothing_left(self) -> None:
         assert list(self.sandbox.live()) == []
-        assert list(self.sandbox.remains()) == []
+        assert list(self.sandbox.traces()) == []
         assert self.ctr("snapshot", "ls").count("Active") == 0
         assert str(self.base) not in Path("/proc/self/mounts").read_text()
         for pod in self.made:
@@ -251,7 +251,7 @@ def test_a_folder_of_a_pod_may_have_any_name_but_not_a_relative_one(bench: Bench
     with pytest.raises(AgentError, match="no folder"):
         bench.sandbox.start(msgspec.structs.replace(spec, folder=bench.base / "file" / "one"))
     bench.sandbox.start(msgspec.structs.replace(spec, folder=odd))
-    until(lambda: list(bench.sandbox.remains()) == ["one"])
+    until(lambda: list(bench.sandbox.traces()) == ["one"])
     assert (odd / "stdout.log").read_text() == "done\n"
 
 
@@ -306,9 +306,9 @@ def test_a_shim_that_is_killed_leaves_nothing_after_stop(bench: Bench):
 def test_a_record_without_a_task_remains_until_it_is_stopped(bench: Bench):
     bench.sandbox._claim(bench.spec("one", 8000), None, "start")
     assert list(bench.sandbox.live()) == []
-    assert list(bench.sandbox.remains()) == ["one"]
+    assert list(bench.sandbox.traces()) == ["one"]
     bench.sandbox.stop("one")
-    assert list(bench.sandbox.remains()) == []
+    assert list(bench.sandbox.traces()) == []
 
 
 @needs_parts
@@ -319,14 +319,14 @@ def test_a_task_that_was_made_and_not_started_remains_until_it_is_stopped(bench:
     made = pb.CreateTaskRequest(container_id="one")
     bench.client.call(api.CREATE_TASK, made, phase="start")
     assert list(bench.sandbox.live()) == []
-    assert list(bench.sandbox.remains()) == ["one"]
+    assert list(bench.sandbox.traces()) == ["one"]
     bench.sandbox.stop("one")
 
 
 @needs_parts
 def test_a_pod_that_ended_by_itself_remains_until_it_is_stopped(bench: Bench):
     bench.sandbox.start(bench.spec("one", 8000, command=("/bin/echo", "done")))
-    until(lambda: list(bench.sandbox.remains()) == ["one"])
+    until(lambda: list(bench.sandbox.traces()) == ["one"])
     assert (bench.base / "pods/one/stdout.log").read_text() == "done\n"
     bench.sandbox.stop("one")
 

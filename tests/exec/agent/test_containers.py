@@ -87,7 +87,7 @@ class Node:
         """Nothing of any pod is there, wherever it could be."""
         sandbox = self.sandbox()
         assert list(sandbox.live()) == []
-        assert list(sandbox.remains()) == []
+        assert list(sandbox.traces()) == []
         for pod in self.made:
             assert parts.cgroup_folders(f"/{self.parent}/{pod}") == []
             assert not (self.base / "pods" / pod / "rootfs").exists()
@@ -171,7 +171,7 @@ def test_an_agent_that_was_restarted_finds_its_pods(node: Node, port: int):
     live = node.sandbox().start(node.spec(port))
     again = node.sandbox()
     assert list(again.live()) == [live]
-    assert list(again.remains()) == []
+    assert list(again.traces()) == []
     again.stop(live.pod)
     again.stop(live.pod)
     assert list(again.live()) == []
@@ -289,7 +289,7 @@ def test_three_clones_come_from_one_dump_at_once(node: Node):
         with pytest.raises(OSError, match=r"closed|reset|without response"):
             ask(8000, "/grow", namespace=specs[0].network, within_s=0)
         until(lambda: sorted(sandbox.live(), key=lambda one: one.pod) == clones[1:])
-        assert list(sandbox.remains()) == [specs[0].pod]
+        assert list(sandbox.traces()) == [specs[0].pod]
         assert ask(8000, "/", namespace=specs[1].network)["asked"] == 3
         for one in specs:
             sandbox.stop(one.pod)
@@ -341,7 +341,7 @@ def test_a_pod_whose_pages_are_lost_is_killed_and_not_given_zeros(node: Node, po
         snapshotter.restore(again, into, lazy=True)
     killer.join()
     assert killed
-    until(lambda: list(sandbox.live()) == [] and list(sandbox.remains()) == [])
+    until(lambda: list(sandbox.live()) == [] and list(sandbox.traces()) == [])
     node.check_nothing_left()
 
 
@@ -571,7 +571,7 @@ def test_an_agent_that_is_killed_in_a_restore_leaves_what_the_next_can_remove(
             agent.kill()
             agent.wait()
         following = node.sandbox()
-        for pod in (*following.remains(), *(one.pod for one in following.live())):
+        for pod in (*following.traces(), *(one.pod for one in following.live())):
             following.stop(pod)
         node.check_nothing_left()
     node.snapshotter(sandbox).restore(node.spec(port), into)

@@ -99,7 +99,7 @@ def network():
 def test_probe_tells_version_and_path(criu):
     found = criu.probe()
     assert (found.name, found.reason) == ("snapshotter/criu", "")
-    assert tuple(int(each) for each in found.facts["version"].split(".")) >= (4, 2)
+    assert tuple(int(each) for each in found.facts["criu_version"].split(".")) >= (4, 2)
     assert Path(found.facts["path"]).name == "criu"
 
 

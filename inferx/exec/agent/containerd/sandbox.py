@@ -98,7 +98,7 @@ class ContainerdSandbox:
             answer = self.client.call(api.VERSION, pb.Empty(), phase="inspect", deadline_s=5.0)
         except AgentError as error:
             return Capability(name=name, available=False, reason=str(error), facts=facts)
-        facts["containerd"] = answer.version
+        facts["containerd_version"] = answer.version
         facts |= shim_programs(self.client.socket)
         return Capability(name=name, available=True, facts=facts)
 
@@ -195,10 +195,9 @@ class ContainerdSandbox:
             if pod in running
         ]
 
-    def remains(self) -> Sequence[str]:
-        """Return the pods of this agent that do not run and still hold something, for `stop`."""
-        live = {pod.pod for pod in self.live()}
-        return [pod for pod in self._ours() if pod not in live]
+    def traces(self) -> Sequence[str]:
+        """Return the names of all pods that have left something, which `stop` removes."""
+        return sorted(self._ours())
 
     def pids(self, pod: str) -> Sequence[int]:
         """Return all processes of a pod, as the host counts."""
