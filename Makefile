@@ -40,6 +40,7 @@ parts:
 	tools/system-parts
 
 # Every line and branch of the kernel is met by a test; policies may have a few that are not.
+test: export INFERX_CRIU := $(or $(INFERX_CRIU),$(abspath build/criu/criu))
 test: lint type parts
 	$(BIN)/pytest -q -n 2 --dist worksteal --cov=inferx.core --cov=inferx.policy --cov-report=
 	$(BIN)/coverage report --include='inferx/core/*' --skip-covered --show-missing --fail-under=100

@@ -251,7 +251,7 @@ def test_a_folder_of_a_pod_may_have_any_name_but_not_a_relative_one(bench: Bench
     with pytest.raises(AgentError, match="no folder"):
         bench.sandbox.start(msgspec.structs.replace(spec, folder=bench.base / "file" / "one"))
     bench.sandbox.start(msgspec.structs.replace(spec, folder=odd))
-    until(lambda: list(bench.sandbox.traces()) == ["one"])
+    until(lambda: not bench.sandbox.live() and list(bench.sandbox.traces()) == ["one"])
     assert (odd / "stdout.log").read_text() == "done\n"
 
 
@@ -326,7 +326,7 @@ def test_a_task_that_was_made_and_not_started_remains_until_it_is_stopped(bench:
 @needs_parts
 def test_a_pod_that_ended_by_itself_remains_until_it_is_stopped(bench: Bench):
     bench.sandbox.start(bench.spec("one", 8000, command=("/bin/echo", "done")))
-    until(lambda: list(bench.sandbox.traces()) == ["one"])
+    until(lambda: not bench.sandbox.live() and list(bench.sandbox.traces()) == ["one"])
     assert (bench.base / "pods/one/stdout.log").read_text() == "done\n"
     bench.sandbox.stop("one")
 

@@ -63,7 +63,6 @@ def with_file(**fields: Any) -> bytes:
         (edited(version=2), "of version 2, this program reads version 1"),
         (edited(version="1"), "no manifest of a snapshot: Expected `int`"),
         (edited(created_ns="now"), r"not as expected: Expected `int`.*created_ns"),
-        (edited(snapshotter="docker"), r"not as expected: Invalid enum value 'docker'"),
         (edited(surprise=1), r"not as expected: .*unknown field `surprise`"),
         (edited(function="evil/chat/llama@1"), "has id .*, but its content spells"),
         (edited(id="0" * 40), "has id '0{40}', but its content spells"),
