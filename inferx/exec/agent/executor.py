@@ -2,7 +2,7 @@
 
 A start finds three kinds of pods. Those that nothing was being done to are adopted as they are. One
 that was being suspended or snapshotted is asked where its GPU state is, and brought back to what it
-was or on to what it was to be; where that fails it is killed. One whose start, restore, resume or
+was; where that fails it is killed. One whose start, restore, resume or
 stop was cut short is killed: half a restore is never gone on with.
 """
 
@@ -25,7 +25,6 @@ from inferx.core.commands import (
 )
 from inferx.core.types import FunctionId, GpuId, PodId, Tier
 from inferx.exec.agent.freezing import Freezing
-from inferx.exec.agent.gpu_state import LOCK_S, MOVE_S
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.pods import Pod, Pods
@@ -72,9 +71,12 @@ class Executor:
         try:
             self._perform(command, phases)
         except AgentError as error:
-            if error.survived and not isinstance(command, Copy | Drop):
-                # The scheduler takes a failure for the pod's end.
-                self.pods.stop(command.pod)
+            if not isinstance(command, Copy | Drop | Stop):
+                # The scheduler takes a failure for the pod's end, whatever could be saved of it.
+                try:
+                    self.pods.stop(command.pod)
+                except AgentError as failed:
+                    error.add_note(f"and it could not be ended: {failed}")
             raise
 
     def _perform(self, command: NodeCommand, phases: Phases) -> None:
@@ -157,38 +159,18 @@ class Executor:
         if record.state in {"creating", "restoring", "resuming", "stopping"}:
             return False
         try:
+            cut_short = record.state in {"suspending", "snapshotting"}
+            if cut_short:
+                record = replace(record, state=record.before, before="")
             one = Pod(record, self.pods.spec_of(record), live)
-            if record.state in {"suspending", "snapshotting"}:
-                one = self._settled(one)
-            self.pods.room.adopt(record.pod, one.record.slices)
+            if cut_short:
+                self.pods.settle(one)
+            self.pods.room.adopt(record.pod, record.slices)
             self.pods.keep(one)
         except AgentError as error:
             _log.warning("pod %s cannot be adopted: %s", record.pod, error)
             return False
         return True
-
-    def _settled(self, one: Pod) -> Pod:
-        """Bring a pod to rest that was on its way to host memory, or being written."""
-        pods, node = self.pods, self.pods.node
-        before = one.record.before
-        pids = node.sandbox.pids(one.spec.pod)
-        states = {pid: node.device.state(pid).name for pid in pids}
-        if "failed" in states.values():
-            raise AgentError("its GPU state is lost", phase="adopt")
-        record = replace(one.record, state=before, before="")
-        if before == "standby":
-            node.sandbox.freeze(one.spec.pod)
-            return Pod(record, one.spec, one.live)
-        node.sandbox.thaw(one.spec.pod)
-        for pid, state in states.items():
-            if state == "checkpointed":
-                # Its GPUs' room was never given back.
-                node.device.restore(pid, gpu_map={}, timeout_s=MOVE_S)
-            if state in {"checkpointed", "locked"}:
-                node.device.unlock(pid, timeout_s=LOCK_S)
-        settled = Pod(record, one.spec, one.live)
-        pods.wake(settled, Phases())
-        return settled
 
     def running(self) -> Sequence[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]]]:
         """Return all pods as a node tells them when it joins."""

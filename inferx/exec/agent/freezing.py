@@ -1,33 +1,40 @@
 """Snapshots of pods: taken, and restored; each step timed, each failure undone.
 
-Taken: quiesce, lock, checkpoint, verify, dump, commit; then the pod goes on, or has ended.
-Restored: fit, reserve, network, restore, onto the GPUs, unlock, wake, health.
+Taken: quiesce, room, lock, checkpoint, verify, dump, commit; then the pod goes on, or has ended.
+Restored: fit, verify, reserve, network, restore, onto the GPUs, unlock, wake, health.
+
+Every byte is verified before every restore: what a disk did to a page of memory would be met long
+after, and by nobody who could tell why.
 """
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.host_room import require_host_room
+from inferx.exec.agent.host_room import require_room_to_start
 from inferx.exec.agent.phases import Phases
-from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.pods import Pod, Pods, untouched
 from inferx.exec.agent.ports import AgentError, Launch, SliceShape
 from inferx.exec.agent.share import check_checkpointable
 from inferx.exec.agent.store import (
     Draft,
     FolderTier,
     GpuModel,
+    Held,
     Manifest,
     Phase,
     Platform,
     Sizes,
     TierName,
+    Watch,
     require_fit,
 )
+from inferx.exec.agent.store.checksum import faults
 
 __all__ = ["Freezing", "command_digest"]
 
@@ -46,43 +53,70 @@ class Freezing:
         self._node = pods.node
 
     def snapshot(
-        self, pod: PodId, phases: Phases, *, leave: bool, to: TierName = "nvme"
+        self,
+        pod: PodId,
+        phases: Phases,
+        *,
+        leave: bool,
+        to: TierName = "nvme",
+        keep_connections: bool = False,
     ) -> Manifest:
         """Write a pod's state to a tier; with `leave` the pod has ended after.
+
+        With `keep_connections` its clients wait for one restore that keeps them, too.
 
         Raises:
             AgentError: It could not be; `survived` says whether the pod goes on.
         """
-        pods, node = self.pods, self._node
+        pods, sandbox = self.pods, self._node.sandbox
         one = pods.get(pod)
-        deployed = pods.function(FunctionId(one.record.function))
-        was_ready = one.record.state == "ready"
-        with phases.step("share"):
-            check_checkpointable(node.shares[deployed.spec.enforcement], one.record.named)
+        name, was_ready = one.spec.pod, one.record.state == "ready"
+        with untouched():
+            pods.require(one, "ready", "standby")
+            deployed = pods.function(FunctionId(one.record.function))
+            with phases.step("share"):
+                self._check_way(one, deployed, keep_connections=keep_connections)
+            tier = self._tier(to)
         with pods.changing(one, "snapshotting"):
-            pids = pods.quiet(one, phases)
+            pids = pods.quiet(one, phases) if was_ready else []
             held = pods.device_bytes(pids) if was_ready else one.record.device_bytes
-            if was_ready and pids:
-                with phases.step("host-memory"):
-                    require_host_room(node.sandbox, one.spec, held)
-                pods.gpu_state.to_host(pids, phases, moved_bytes=held)
-            try:
-                manifest = self._write(one, deployed, held, phases, leave=leave, to=to)
-            except AgentError:
-                if was_ready and pids:
-                    # To its own GPUs, whose room it never gave back.
-                    pods.onto_gpus(one, one.record.slices, Phases())
-                raise
-            if not leave:
-                if was_ready and pids:
-                    pods.onto_gpus(replace_device(one, held), one.record.slices, phases)
+            with phases.step("room"):
+                # What is suspended is in its host memory already.
+                staging = tier.begin(sandbox.memory_bytes(name) + (held if was_ready else 0))
+            with staging:
                 if was_ready:
-                    pods.wake(one, phases)
+                    pods.to_host(one, pids, held, phases)
+                else:
+                    with phases.step("thaw"):
+                        sandbox.thaw(name)
+                host = sandbox.memory_bytes(name)
+                with phases.step("dump", host):
+                    self._node.snapshotter.dump(
+                        one.spec,
+                        one.live,
+                        staging.folder,
+                        leave=leave,
+                        keep_connections=keep_connections,
+                    )
+                with phases.step("commit", host):
+                    sizes = Sizes(device_bytes=held, host_bytes=host)
+                    manifest = staging.commit(self._draft(one, deployed, sizes, phases))
+            if not leave:
+                record = replace(one.record, device_bytes=held)
+                self._go_on(Pod(record, one.spec, one.live), phases)
         if leave:
             pods.stop(pod)
-        else:
-            pods.keep(Pod(replace(one.record, device_bytes=held), one.spec, one.live))
         return manifest
+
+    def _go_on(self, one: Pod, phases: Phases) -> None:
+        """Have a pod be again what it was before it was written."""
+        if one.record.state == "ready":
+            self.pods.onto_gpus(one, one.record.slices, phases)
+            self.pods.wake(one, phases)
+        else:
+            with phases.step("freeze"):
+                self._node.sandbox.freeze(one.spec.pod)
+        self.pods.keep(one)
 
     def restore(
         self,
@@ -92,6 +126,7 @@ class Freezing:
         phases: Phases,
         *,
         snapshot: str = "",
+        keep_connections: bool = False,
     ) -> Pod:
         """Bring a pod back from a function's newest snapshot, or from a certain one.
 
@@ -102,9 +137,12 @@ class Freezing:
         slices = pods.slices(deployed, gpus)
         with phases.step("fit"):
             manifest = self._find(deployed, slices, snapshot)
+        with phases.step("host-memory"):
+            require_room_to_start(deployed.launch, manifest.sizes.host_bytes)
         _, held = node.store.hold(manifest.id, pods.records.name(pod), now_ns=time.time_ns())
         with (
             held,
+            self._verified(held, phases),
             pods.entering(
                 pod,
                 function,
@@ -116,7 +154,9 @@ class Freezing:
             ) as (spec, record),
         ):
             with phases.step("restore", manifest.size_bytes):
-                live = node.snapshotter.restore(spec, held.folder)
+                live = node.snapshotter.restore(
+                    spec, held.folder, keep_connections=keep_connections
+                )
             built_on = tuple(gpu.uuid for gpu in manifest.platform.gpus)
             device_bytes = manifest.sizes.device_bytes
             one = Pod(replace(record, built_on=built_on, device_bytes=device_bytes), spec, live)
@@ -150,36 +190,41 @@ class Freezing:
         require_fit(manifest, platform)
         return manifest
 
-    def _write(
-        self, one: Pod, deployed: Deployed, held: int, phases: Phases, *, leave: bool, to: TierName
-    ) -> Manifest:
-        node, name = self._node, one.spec.pod
-        tier = node.store.tier(to)
+    @contextmanager
+    def _verified(self, held: Held, phases: Phases) -> Generator[None]:
+        """Read all of a snapshot that is held, which also has it in memory for who comes next."""
+        with phases.step("verify", held.manifest.size_bytes):
+            if wrong := faults(held.folder, held.manifest, Watch()):
+                more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                raise AgentError(f"snapshot {held.manifest.id} is damaged: {wrong[0]}{more}")
+        yield
+
+    def _check_way(self, one: Pod, deployed: Deployed, *, keep_connections: bool) -> None:
+        check_checkpointable(self._node.shares[deployed.spec.enforcement], one.record.named)
+        if keep_connections and one.record.network:
+            # Its namespace goes with the pod, and what others would restore has another.
+            text = f"{one.spec.pod}: connections can be kept on the host's network only"
+            raise AgentError(text)
+
+    def _tier(self, name: TierName) -> FolderTier:
+        tier = self._node.store.tier(name)
         if not isinstance(tier, FolderTier):
-            raise AgentError(f"tier {to} cannot be written to from here", phase="begin")
-        host = node.sandbox.memory_bytes(name)
-        if one.record.state == "standby":
-            node.sandbox.thaw(name)
-        with tier.begin(host) as staging:
-            with phases.step("dump", host):
-                node.snapshotter.dump(one.spec, one.live, staging.folder, leave=leave)
-            with phases.step("commit", host):
-                slices = one.record.slices
-                gpus = tuple(shape.gpu for shape in slices) or one.record.built_on
-                manifest = staging.commit(
-                    Draft(
-                        function=one.record.named,
-                        created_ns=time.time_ns(),
-                        snapshotter=node.snapshotter.name,
-                        platform=self._platform(deployed, slices, gpus=gpus),
-                        sizes=Sizes(device_bytes=held, host_bytes=host),
-                        phases=tuple(
-                            Phase(name=step.phase, duration_ns=step.duration_ns)
-                            for step in phases.as_tuple()
-                        ),
-                    )
-                )
-        return manifest
+            raise AgentError(f"tier {name} cannot be written to from here", phase="room")
+        return tier
+
+    def _draft(self, one: Pod, deployed: Deployed, sizes: Sizes, phases: Phases) -> Draft:
+        slices = one.record.slices
+        gpus = tuple(shape.gpu for shape in slices) or one.record.built_on
+        return Draft(
+            function=one.record.named,
+            created_ns=time.time_ns(),
+            snapshotter=self._node.snapshotter.name,
+            platform=self._platform(deployed, slices, gpus=gpus),
+            sizes=sizes,
+            phases=tuple(
+                Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
+            ),
+        )
 
     def _platform(
         self, deployed: Deployed, slices: tuple[SliceShape, ...], *, gpus: Sequence[str] = ()
@@ -194,8 +239,3 @@ class Freezing:
             ),
             command_digest=command_digest(deployed.launch),
         )
-
-
-def replace_device(one: Pod, held: int) -> Pod:
-    """Return a pod that is known to hold so much GPU state."""
-    return Pod(replace(one.record, device_bytes=held), one.spec, one.live)

@@ -1,7 +1,8 @@
 """Moves all GPU state of a pod to host memory and back: every process of it, in order.
 
 Laws:
-1. To host memory it is all or nothing: where one process fails, those before it are brought back.
+1. To host memory it is all or nothing: where it fails, `back` asks the driver how far each process
+   came, and brings all of them back; if one is lost, its pod must be killed.
 2. Back onto GPUs there is no way home: a process whose restore failed is poisoned, and its pod must
    be killed. It is not tried again.
 3. After a checkpoint nothing of the pod may hold a GPU's device file: a dump would fail, or worse,
@@ -9,7 +10,6 @@ Laws:
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 from inferx.exec.agent.device.files import gpu_files
 from inferx.exec.agent.phases import Phases
@@ -35,18 +35,30 @@ class GpuState:
 
     def to_host(self, pids: Sequence[int], phases: Phases, *, moved_bytes: int) -> None:
         """Checkpoint processes that run; afterwards their GPUs are free of them."""
-        with ExitStack() as undo:
-            for pid in pids:
-                with phases.step("lock"):
-                    self._device.lock(pid, timeout_s=LOCK_S)
-                # Undone last first: restored, then unlocked.
-                undo.callback(self._device.unlock, pid, timeout_s=LOCK_S)
-                with phases.step("checkpoint", moved_bytes // len(pids)):
-                    self._device.checkpoint(pid, timeout_s=MOVE_S)
-                undo.callback(self._device.restore, pid, gpu_map={}, timeout_s=MOVE_S)
-            with phases.step("verify"):
-                self._verify(pids)
-            undo.pop_all()
+        for pid in pids:
+            with phases.step("lock"):
+                self._device.lock(pid, timeout_s=LOCK_S)
+            with phases.step("checkpoint", moved_bytes // len(pids)):
+                self._device.checkpoint(pid, timeout_s=MOVE_S)
+        with phases.step("verify"):
+            self._verify(pids)
+
+    def back(self, pids: Sequence[int]) -> None:
+        """Have processes run on their own GPUs, however far they were on their way from there.
+
+        Raises:
+            AgentError: One of them cannot be brought back.
+        """
+        states = {pid: self._device.state(pid).name for pid in pids}
+        lost = [pid for pid, state in states.items() if state == "failed"]
+        if lost:
+            raise AgentError(f"the GPU state of process {lost[0]} is lost", phase="device-state")
+        for pid, state in states.items():
+            if state == "checkpointed":
+                # Where it was: the room there was never given back.
+                self._device.restore(pid, gpu_map={}, timeout_s=MOVE_S)
+            if state in {"checkpointed", "locked"}:
+                self._device.unlock(pid, timeout_s=LOCK_S)
 
     def to_gpus(
         self, pids: Sequence[int], phases: Phases, *, gpu_map: Mapping[str, str], moved_bytes: int

@@ -1,4 +1,4 @@
-"""Whether host memory has room for a pod's GPU state, asked before it is moved there.
+"""Whether host memory has room: for a pod's GPU state before it is moved there, for a restored pod.
 
 The driver moves it into the process's own memory: it is charged to the pod's cgroup, and where that
 or the host is too small, the kernel would kill the pod in the middle.
@@ -6,9 +6,9 @@ or the host is too small, the kernel would kill the pod in the middle.
 
 from pathlib import Path
 
-from inferx.exec.agent.ports import AgentError, PodSpec, Sandbox
+from inferx.exec.agent.ports import AgentError, Launch, PodSpec, Sandbox
 
-__all__ = ["available_bytes", "require_host_room"]
+__all__ = ["available_bytes", "require_host_room", "require_room_to_start"]
 
 MARGIN_BYTES = 256 << 20
 """Of the host's memory, left to everybody else."""
@@ -41,3 +41,18 @@ def require_host_room(sandbox: Sandbox, spec: PodSpec, size_bytes: int) -> None:
         if left < size_bytes:
             text = f"{spec.pod}: {size_bytes} bytes of GPU state; its memory limit leaves {left}"
             raise AgentError(text, phase="host-memory")
+
+
+def require_room_to_start(launch: Launch, size_bytes: int) -> None:
+    """Refuse where a snapshot's memory, GPU state included, would not fit.
+
+    Raises:
+        AgentError: The host, or the function's limit, is too small.
+    """
+    free = available_bytes() - MARGIN_BYTES
+    if free < size_bytes:
+        text = f"{size_bytes} bytes to restore; the host has {max(0, free)} to spare"
+        raise AgentError(text, phase="host-memory")
+    if launch.memory_bytes and launch.memory_bytes < size_bytes:
+        text = f"{size_bytes} bytes to restore; the function's limit is {launch.memory_bytes}"
+        raise AgentError(text, phase="host-memory")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from inferx.exec.agent.ports import AgentError, SliceShape
-from inferx.exec.agent.store.durable import remove_tree, sync_folder
+from inferx.exec.agent.store.durable import remove_tree, sync_folder, told
 
 __all__ = ["PodRecord", "PodRecords", "write_whole"]
 
@@ -88,8 +88,13 @@ class PodRecords:
         return folder
 
     def put(self, record: PodRecord) -> None:
-        """Make a record durable."""
-        write_whole(self.folder(record.pod) / _FILE, msgspec.json.encode(record))
+        """Make a record durable.
+
+        Raises:
+            AgentError: It could not be; the one before it is still there.
+        """
+        with told(f"cannot keep the record of pod {record.pod}", phase="record"):
+            write_whole(self.folder(record.pod) / _FILE, msgspec.json.encode(record))
 
     def remove(self, pod: int) -> None:
         """Forget a pod: its folder goes, the record before the rest, so that nothing is half there.
@@ -99,8 +104,9 @@ class PodRecords:
         folder = self._root / self.name(pod)
         if not folder.exists():
             return
-        (folder / _FILE).unlink(missing_ok=True)
-        remove_tree(folder)
+        with told(f"cannot remove the record of pod {pod}", phase="record"):
+            (folder / _FILE).unlink(missing_ok=True)
+            remove_tree(folder)
 
     def read(self) -> tuple[Sequence[PodRecord], Sequence[int]]:
         """Return all records, and the pods whose folder has none: they were not begun, or are gone.

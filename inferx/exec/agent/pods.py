@@ -5,8 +5,10 @@ Laws:
 2. What a step made, a later failure undoes, last first. A failure that leaves the pod as it was
    says so (`AgentError.survived`); after any other the pod is gone, with all it held.
 3. A restore or resume that failed on the device is never tried again: the pod is killed.
+4. A pod's new state is durable before what the old one held is promised to others.
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -30,10 +32,22 @@ from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, Live, PodSpec, SliceShape
 from inferx.exec.agent.store.durable import FileLock
 
-__all__ = ["HOOK_S", "Pod", "Pods"]
+__all__ = ["HOOK_S", "Pod", "Pods", "untouched"]
+
+_log = logging.getLogger(__name__)
 
 HOOK_S = 60.0
 """How long a pod may take to be quiet, or to wake."""
+
+
+@contextmanager
+def untouched() -> Generator[None]:
+    """Say of what fails in here that the pod is as it was."""
+    try:
+        yield
+    except AgentError as error:
+        error.survived = True
+        raise
 
 
 @dataclass(slots=True)
@@ -104,8 +118,10 @@ class Pods:
         self, pod: PodId, function: FunctionId, gpus: Sequence[GpuId], phases: Phases
     ) -> Pod:
         """Start a pod cold, and wait until it can serve."""
-        launch = self.function(function).launch
-        with self.entering(pod, function, gpus, "creating", phases) as (spec, record):
+        deployed = self.function(function)
+        launch, needs = deployed.launch, deployed.spec.device_bytes
+        entered = self.entering(pod, function, gpus, "creating", phases, needs_bytes=needs)
+        with entered as (spec, record):
             with phases.step("start"):
                 live = self.node.sandbox.start(spec)
             made = Pod(replace(record, state="ready"), spec, live)
@@ -132,7 +148,8 @@ class Pods:
         with ExitStack() as undo:
             with phases.step("reserve"):
                 if any(one.record.pod == pod for one in self.all()):
-                    raise AgentError(f"pod {pod} runs already")
+                    raise AgentError(f"pod {pod} runs already", survived=True)
+                undo.callback(self.records.remove, pod)
                 folder = self.records.folder(pod)
                 record = PodRecord(
                     pod=pod,
@@ -145,7 +162,6 @@ class Pods:
                     snapshot=snapshot,
                 )
                 self.records.put(record)
-                undo.callback(self.records.remove, pod)
                 self.room.reserve(pod, slices, needs_bytes=needs_bytes)
                 undo.callback(self.room.release, pod)
             with phases.step("network"):
@@ -168,37 +184,39 @@ class Pods:
     def suspend(self, pod: PodId, phases: Phases) -> None:
         """Move a pod's GPU state to host memory, and stop it there."""
         one = self.get(pod)
+        with untouched():
+            self.require(one, "ready")
         with self.changing(one, "suspending"):
             pids = self.quiet(one, phases)
             held = self.device_bytes(pids)
-            with phases.step("host-memory"):
-                require_host_room(self.node.sandbox, one.spec, held)
-            if pids:
-                self.gpu_state.to_host(pids, phases, moved_bytes=held)
+            self.to_host(one, pids, held, phases)
             with phases.step("freeze"):
                 self.node.sandbox.freeze(one.spec.pod)
+            record = replace(one.record, state="standby", slices=(), gpus=(), device_bytes=held)
+            self.keep(Pod(record, one.spec, one.live))
         self.room.release(pod)
-        record = replace(
-            one.record, state="standby", before="", slices=(), gpus=(), device_bytes=held
-        )
-        self.keep(Pod(record, one.spec, one.live))
 
     def resume(self, pod: PodId, gpus: Sequence[GpuId], phases: Phases) -> None:
         """Move a suspended pod's GPU state back, and wait until it can serve."""
         one = self.get(pod)
         deployed = self.function(FunctionId(one.record.function))
-        slices = self.slices(deployed, gpus)
-        with self.changing(one, "resuming", fatal=True):
-            with phases.step("reserve"):
-                self.room.reserve(pod, slices, needs_bytes=one.record.device_bytes)
-            with phases.step("thaw"):
-                self.node.sandbox.thaw(one.spec.pod)
-            built_on = self.onto_gpus(one, slices, phases)
-            self.wake(one, phases)
-        record = replace(
-            one.record, state="ready", before="", slices=slices, gpus=tuple(gpus), built_on=built_on
-        )
-        self.keep(Pod(record, one.spec, one.live))
+        with ExitStack() as undo:
+            with untouched():
+                self.require(one, "standby")
+                slices = self.slices(deployed, gpus)
+                with phases.step("reserve"):
+                    self.room.reserve(pod, slices, needs_bytes=one.record.device_bytes)
+                undo.callback(self.room.release, pod)
+            with self.changing(one, "resuming", fatal=True):
+                with phases.step("thaw"):
+                    self.node.sandbox.thaw(one.spec.pod)
+                built_on = self.onto_gpus(one, slices, phases)
+                self.wake(one, phases)
+                record = replace(
+                    one.record, state="ready", slices=slices, gpus=tuple(gpus), built_on=built_on
+                )
+                self.keep(Pod(record, one.spec, one.live))
+            undo.pop_all()
 
     def stop(self, pod: PodId) -> None:
         """End a pod, and remove all that was made for it; one that is not there is fine."""
@@ -215,17 +233,45 @@ class Pods:
     @contextmanager
     def changing(self, one: Pod, state: str, *, fatal: bool = False) -> Generator[None]:
         """Note what is done to a pod; where it fails, bring it back, or with `fatal` kill it."""
-        before = one.record.state
-        self.records.put(replace(one.record, state=state, before=before))
+        with untouched():
+            self.records.put(replace(one.record, state=state, before=one.record.state))
         try:
             yield
         except AgentError as error:
-            if not fatal and self._is_back(one, before):
-                error.survived = True
-                self.records.put(one.record)
-            else:
-                self.stop(PodId(one.record.pod))
+            # A restore onto GPUs that failed is not tried again, whatever the driver says now.
+            error.survived = not fatal and error.phase != "device-restore" and self._is_back(one)
+            if not error.survived:
+                self._end(one, error)
             raise
+
+    def settle(self, one: Pod) -> None:
+        """Bring a pod to rest in the state of its record, wherever it was on its way.
+
+        Raises:
+            AgentError: It cannot be: it is to be killed.
+        """
+        sandbox, name = self.node.sandbox, one.spec.pod
+        if one.record.state == "standby":
+            sandbox.freeze(name)
+            if self._gone(one)():
+                raise AgentError(f"{name} has ended", phase="settle")
+            return
+        sandbox.thaw(name)
+        self.gpu_state.back(sandbox.pids(name))
+        self.wake(one, Phases())
+
+    def require(self, one: Pod, *states: str) -> None:
+        """Raise where a pod is in none of these states."""
+        if one.record.state not in states:
+            text = f"pod {one.record.pod} is {one.record.state}; expected {' or '.join(states)}"
+            raise AgentError(text, phase="state")
+
+    def to_host(self, one: Pod, pids: Sequence[int], held: int, phases: Phases) -> None:
+        """Move a quiet pod's GPU state to host memory, if that has room."""
+        with phases.step("host-memory"):
+            require_host_room(self.node.sandbox, one.spec, held)
+        if pids:
+            self.gpu_state.to_host(pids, phases, moved_bytes=held)
 
     def onto_gpus(
         self, one: Pod, slices: tuple[SliceShape, ...], phases: Phases
@@ -251,9 +297,11 @@ class Pods:
             self._wait(one, HOOK_S)
 
     def quiet(self, one: Pod, phases: Phases) -> list[int]:
-        """Have a pod give up what it need not keep; return its processes with GPU state."""
+        """Have a pod that serves give up what it need not keep; return who has GPU state."""
         launch = one.spec.launch
-        if launch.quiesce is not None and one.record.state == "ready":
+        # It may have been throttled.
+        self.node.sandbox.thaw(one.spec.pod)
+        if launch.quiesce is not None:
             with phases.step("quiesce"):
                 hooks.post(one.record.address, launch.quiesce, timeout_s=HOOK_S)
         return self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
@@ -318,18 +366,22 @@ class Pods:
 
         return gone
 
-    def _is_back(self, one: Pod, before: str) -> bool:
+    def _is_back(self, one: Pod) -> bool:
         """Bring a pod back to where it was; tell whether it is."""
         try:
-            if before == "ready":
-                self.node.sandbox.thaw(one.spec.pod)
-                if one.spec.launch.wake is not None:
-                    hooks.post(one.record.address, one.spec.launch.wake, timeout_s=HOOK_S)
-                return hooks.healthy(one.record.address, one.spec.launch.health)
-            self.node.sandbox.freeze(one.spec.pod)
-        except AgentError:
+            self.settle(one)
+            self.records.put(one.record)
+        except AgentError as error:
+            _log.warning("%s cannot go on: %s", one.spec.pod, error)
             return False
-        return not self._gone(one)()
+        return True
+
+    def _end(self, one: Pod, error: AgentError) -> None:
+        """End a pod because of an error, which is told whatever comes."""
+        try:
+            self.stop(PodId(one.record.pod))
+        except AgentError as failed:
+            error.add_note(f"and it could not be ended: {failed}")
 
     def _forget(self, pod: PodId) -> None:
         with self._guard:

@@ -8,7 +8,7 @@ more GPU memory than their share.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod_records import write_whole
+from inferx.exec.agent.pods import Pod
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
@@ -133,7 +134,7 @@ class AgentService:
             await loop.run_in_executor(self._threads, self.executor.perform, command, phases)
         except AgentError as failed:
             error = failed.phase or "agent"
-            self._failed(command, str(failed))
+            self._failed(command, "; ".join((str(failed), *getattr(failed, "__notes__", ()))))
         except Exception as defect:  # noqa: BLE001 a defect of ours; it is answered all the same
             error = "agent"
             _log.exception("%s", type(command).__name__)
@@ -168,24 +169,27 @@ class AgentService:
     def _ended_pods(self) -> list[tuple[PodId, str]]:
         """End what is to end: pods whose process is gone, and those that exceed their share."""
         pods, node = self.executor.pods, self.executor.pods.node
-        live = {one.pod: one for one in node.sandbox.live()}
-        ended = [
-            (PodId(one.record.pod), "exited")
-            for one in pods.all()
-            if one.record.pod not in self._busy and one.spec.pod not in live
+        # Known first, looked for after: one that is started in between is not missed.
+        idle = [one for one in pods.all() if one.record.pod not in self._busy]
+        live = frozenset(one.pod for one in node.sandbox.live())
+        gone = [one for one in idle if one.spec.pod not in live]
+        ended = [(PodId(one.record.pod), "exited") for one in gone if self._is_idle(one)]
+        ended += [
+            (pod, "gpu memory")
+            for pod in self._exceeding([one for one in idle if one.spec.pod in live])
         ]
-        ended += [(pod, "gpu memory") for pod in self._exceeding()]
         for pod, _ in ended:
             pods.stop(pod)
         return ended
 
-    def _exceeding(self) -> list[PodId]:
-        pods, node = self.executor.pods, self.executor.pods.node
-        guarded = {
-            one.spec.pod: one
-            for one in pods.all()
-            if one.record.slices and one.record.pod not in self._busy
-        }
+    def _is_idle(self, one: Pod) -> bool:
+        """Whether nothing has been done to a pod since it was looked at, nor is."""
+        return one in self.executor.pods.all() and one.record.pod not in self._busy
+
+    def _exceeding(self, idle: Sequence[Pod]) -> list[PodId]:
+        """Warn of pods that hold more than their share, throttle them, or return who is killed."""
+        node = self.executor.pods.node
+        guarded = {one.spec.pod: one for one in idle if one.record.slices}
         if not guarded:
             return []
         holdings = {
@@ -204,6 +208,8 @@ class AgentService:
                 "%s holds %d bytes of %s, %d more than its share: %s",
                 over.pod, over.held_bytes, over.gpu, over.excess_bytes, verdict.action,
             )  # fmt: skip
+            if not self._is_idle(guarded[over.pod]):
+                continue
             if verdict.action == "throttle":
                 node.sandbox.freeze(over.pod)
             elif verdict.action == "kill":

@@ -1,0 +1,258 @@
+"""A whole node to test with: the agent over stand-in GPUs, plain processes, CRIU and a bridge.
+
+All of it is real but the two libraries of the driver. `agent` opens what one agent's process would;
+a second one may follow it over the same state, as after a restart.
+"""
+
+import ipaddress
+import os
+import secrets
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import loads
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from plain_pods import drop_parent
+from standin_gpus import MB, TENANT
+from standin_gpus import Node as Gpus
+
+from inferx.core.types import FunctionId, FunctionSpec, GpuId, PodId
+from inferx.exec.agent import criu_probe, procfs
+from inferx.exec.agent.cgroup import Cgroups
+from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.deployed import Deployed
+from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.node import Node, assemble
+from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.ports import Hook, Launch
+from inferx.exec.agent.store.config import FolderConfig
+
+GPU_MB, HOST_MB, CONTEXT_MB = 8, 2, 2
+HELD = (GPU_MB + CONTEXT_MB) * MB
+"""What the driver says that a tenant holds: what it allocated, and its context."""
+PORT = 8000
+FUNCTION = FunctionId(0)
+
+needs_node = pytest.mark.skipif(
+    not (procfs.may_administer() and Cgroups().version and criu_probe.find_criu()),
+    reason="needs root, cgroups and CRIU",
+)
+
+
+def function(
+    gpus: Gpus,
+    /,
+    *,
+    number: int = 0,
+    gpu_mb: int = GPU_MB,
+    extra: Sequence[str] = (),
+    launch: Mapping[str, object] | None = None,
+    **spec: object,
+) -> Deployed:
+    """Return a function whose pods hold GPU memory and answer what is in it."""
+    options = ("--port", str(PORT), "--bind", "0.0.0.0", "--host-mb", str(HOST_MB))
+    more = ("--gpu-mb", str(gpu_mb), "--api", "ctypes", *extra)
+    told = {
+        "gpus": 1,
+        "milli_gpu": 250,
+        "hbm_bytes": 64 * MB,
+        "device_bytes": gpu_mb * MB,
+        "host_bytes": 32 * MB,
+        "weight_bytes": gpu_mb * MB,
+    } | spec
+    return Deployed(
+        id=FunctionId(number),
+        spec=FunctionSpec(name=f"tenant{number}", **told),
+        launch=Launch(
+            **{
+                "function": f"t/n/tenant{number}@1",
+                "command": (sys.executable, str(TENANT), *options, *more),
+                "env": tuple(gpus.env.items()),
+                "port": PORT,
+                "quiesce": Hook("/quiesce"),
+                "wake": Hook("/wake"),
+                "ready_timeout_s": 20.0,
+            }
+            | dict(launch or {})
+        ),
+    )
+
+
+@dataclass
+class AgentNode:
+    """A node's folder and configuration, which outlive each agent."""
+
+    folder: Path
+    gpus: Gpus
+    config: AgentConfig
+    functions: Mapping[FunctionId, Deployed]
+
+    @contextmanager
+    def agent(self, **config: object) -> Iterator[Executor]:
+        """Open what an agent has while it runs; its pods stay."""
+        node = assemble(replace(self.config, **config))
+        pods = None
+        try:
+            pods = Pods(node, self.functions)
+            yield Executor(pods)
+        finally:
+            if pods is not None:
+                pods.close()
+            node.close()
+
+    def clean(self) -> None:
+        """Remove whatever there is of pods and of the bridge."""
+        with self.agent() as agent:
+            records, empty = agent.pods.records.read()
+            for number in (*(record.pod for record in records), *empty):
+                agent.pods.stop(PodId(number))
+            for name in agent.pods.node.sandbox.traces():
+                agent.pods.node.sandbox.stop(name)
+            agent.pods.node.network.recover(frozenset())
+            agent.pods.node.network.close()
+        drop_parent(Cgroups(self.config.name))
+
+
+@contextmanager
+def agent_node(
+    folder: Path,
+    gpus: Gpus,
+    *functions: Deployed,
+    budget_bytes: int = 1 << 30,
+    store: Path | None = None,
+    **config: object,
+) -> Iterator[AgentNode]:
+    """Make a node's folder; nothing of the node is left after."""
+    number = secrets.randbelow(1 << 14)
+    subnet = f"10.{128 + (number >> 10)}.{number >> 2 & 255}.{(number & 3) << 6}/26"
+    tier = FolderConfig(tier="nvme", folder=store or folder / "nvme", budget_bytes=budget_bytes)
+    state = folder / "state"
+    state.mkdir(mode=0o700)
+    settings = AgentConfig(
+        name=f"x{secrets.token_hex(3)}",
+        state=state,
+        socket=state / "agent.sock",
+        sandbox="process",
+        containerd=str(folder / "no-containerd.sock"),
+        network="bridge",
+        subnet=ipaddress.IPv4Network(subnet),
+        tiers=(tier,),
+    )
+    found = functions or (function(gpus),)
+    node = AgentNode(folder, gpus, replace(settings, **config), {one.id: one for one in found})
+    try:
+        yield node
+    finally:
+        node.clean()
+
+
+# -- what a pod tells ---
+def ask(pod: Pod, path: str = "/state", *, post: bool = False) -> dict[str, object]:
+    """Ask a pod at its own address."""
+    url = f"http://{pod.record.address}{path}"
+    with urllib.request.urlopen(url, b"" if post else None, timeout=10) as answer:
+        return dict(loads(answer.read()))
+
+
+def memory(pod: Pod) -> tuple[object, object]:
+    """Return checksums of what a pod holds on its GPUs and in host memory."""
+    told = ask(pod)
+    return told["gpu_crcs"], told["host_crc"]
+
+
+def names(phases: Phases) -> list[str]:
+    return [one.phase for one in phases.timings]
+
+
+def used(node: Node) -> list[int]:
+    """Return the memory of each GPU that is used, as the driver tells."""
+    return [gpu.memory_used for gpu in sorted(node.inventory.gpus(), key=lambda gpu: gpu.index)]
+
+
+def promised(pods: Pods) -> dict[int, list[str]]:
+    """Return which pods have been promised a part of which GPUs."""
+    return {pod: [one.gpu for one in held] for pod, held in pods.room.held().items()}
+
+
+def gpu(*indexes: int) -> tuple[GpuId, ...]:
+    return tuple(GpuId(index) for index in indexes)
+
+
+def pod(number: int) -> PodId:
+    return PodId(number)
+
+
+# -- what is left ---
+def traces(node: AgentNode, *, pods: Sequence[int] = ()) -> list[str]:
+    """Return what there is on this machine of a node's pods, other than these.
+
+    A namespace's links go a moment after it, in the kernel's own time; other things need not wait.
+    """
+    deadline = time.monotonic() + 5
+    while (found := _traces(node, pods)) and time.monotonic() < deadline:
+        if any(not one.startswith("links") for one in found):
+            break
+        time.sleep(0.01)
+    return found
+
+
+def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
+    kept = frozenset(f"pod-{one}" for one in pods)
+    name = node.config.name
+    found: list[str] = []
+    found += [
+        f"cgroup {path}"
+        for path in Path("/sys/fs/cgroup").glob(f"*/{name}/*")
+        if path.is_dir() and path.name not in kept
+    ]
+    found += [
+        f"namespace {path.name}"
+        for path in Path("/run/netns").glob(f"{name}-*")
+        if path.name.removeprefix(f"{name}-") not in kept
+    ]
+    links = [path.name for path in Path("/sys/class/net").glob(f"{name}?*")]
+    if len(links) > len(kept):
+        found.append(f"links {links}")
+    found += [
+        f"record {path}"
+        for folder in ("pods", "processes")
+        for path in (node.config.state / folder).glob("*")
+        if path.name.partition(".")[0] not in kept
+    ]
+    for tier in node.config.tiers:
+        for part in ("staging", "deleted"):
+            found += [f"snapshot {path}" for path in (tier.folder / part).glob("*")]
+    found += [f"mount {line}" for line in _mounts(node.folder)]
+    found += [f"process {pid}" for pid in _tenants(node, kept)]
+    return found
+
+
+def _mounts(folder: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split()[4] for line in lines if str(folder) in line]
+
+
+def _tenants(node: AgentNode, kept: frozenset[str]) -> list[int]:
+    """Return the processes that work with this node's GPUs, in none of these pods' cgroups."""
+    wanted = f"STANDIN_GPUS={node.gpus.folder}".encode()
+    found = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdecimal() or int(path.name) == os.getpid():
+            continue
+        try:
+            environment = (path / "environ").read_bytes().split(b"\0")
+            cgroups = (path / "cgroup").read_text()
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        mine = any(f"/{node.config.name}/{one}" in cgroups for one in kept)
+        if wanted in environment and str(TENANT).encode() in command and not mine:
+            found.append(int(path.name))
+    return found
