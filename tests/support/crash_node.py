@@ -1,0 +1,175 @@
+"""Kill an agent at a step of an action, again and again, and have another find what it left.
+
+Each agent is a process of its own, forked from one that holds nothing. It recovers, says what it
+found, what of the node's pods is left and what is in their memory; makes what the action begins
+with; and is killed in it. Run as a program; see `main`.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from agent_node import FUNCTION, AgentNode, agent_node, gpu, memory, pod, promised, traces, used
+from standin_gpus import Node as Gpus
+from standin_gpus import libraries
+
+from inferx.core.types import GpuId
+from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.store.checksum import Watch
+
+PR_SET_CHILD_SUBREAPER = 36
+GPU0: tuple[GpuId, ...] = gpu(0)
+
+
+class Deadly(Phases):
+    """Kills its process at one end of a step, counted from 0: 2 at the end of the second."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._left = at
+
+    @contextmanager
+    def step(self, name: str, moved_bytes: int = 0) -> Generator[None]:
+        self._reach(f"{name} begins")
+        with super().step(name, moved_bytes):
+            yield
+            self._reach(f"{name} has ended")
+
+    def _reach(self, where: str) -> None:
+        self._left -= 1
+        if self._left < 0:
+            os.write(1, f"{where}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def act(agent: Executor, action: str, phases: Phases) -> None:
+    match action:
+        case "create":
+            agent.pods.create(pod(1), FUNCTION, GPU0, phases)
+        case "suspend":
+            agent.pods.suspend(pod(1), phases)
+        case "resume":
+            agent.pods.resume(pod(1), gpu(1), phases)
+        case "restore":
+            agent.freezing.restore(pod(1), FUNCTION, gpu(1), phases)
+        case _:
+            agent.freezing.snapshot(pod(1), phases, leave=action == "leave")
+
+
+def prepare(agent: Executor, action: str) -> None:
+    """Have what an action begins with: a pod that serves, one that is suspended, or a snapshot."""
+    pods, there = agent.pods, {one.record.pod: one for one in agent.pods.all()}
+    if action == "create" or (action == "restore" and agent.pods.node.store.everything()):
+        return
+    if 1 not in there:
+        pods.create(pod(1), FUNCTION, GPU0, Phases())
+    if action == "resume" and pods.get(pod(1)).record.state == "ready":
+        pods.suspend(pod(1), Phases())
+    if action == "restore":
+        agent.freezing.snapshot(pod(1), Phases(), leave=True)
+
+
+def found(node: AgentNode, agent: Executor) -> dict[str, Any]:
+    """Recover, and tell how everything is; a pod that is suspended is resumed to be asked."""
+    recovered = agent.recover()
+    pods = agent.pods
+    state = pods.all()[0].record.state if pods.all() else ""
+    if state == "standby":
+        pods.resume(pod(1), GPU0, Phases())
+    told = {
+        "state": state,
+        "killed": list(recovered.killed),
+        "memory": memory(pods.get(pod(1))) if state else None,
+        "used": used(pods.node),
+        "promised": promised(pods),
+        "traces": traces(node, pods=[1] if state else []),
+        "snapshots": 0,
+    }
+    (tier,) = pods.node.store.tiers
+    for one in pods.node.store.everything():
+        told["snapshots"] += 1
+        assert not tier.verify(one.manifest.id, Watch())
+    return told
+
+
+def in_agent(node: AgentNode, work: Callable[[Executor, Callable[[Any], None]], None]) -> list[Any]:
+    """Do something in an agent's own process; return what it said until it ended or was killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with node.agent() as agent:
+                work(agent, lambda told: say(writer, told))
+        except BaseException:  # noqa: BLE001 it is said
+            say(writer, traceback.format_exc())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        told = [json.loads(line) for line in stream]
+    os.waitpid(child, 0)
+    # What it left is ours now, and is collected as by a machine's first process.
+    collect()
+    errors = [one for one in told if isinstance(one, str)]
+    assert not errors, errors[0]
+    return told
+
+
+def say(pipe: int, told: object) -> None:
+    os.write(pipe, json.dumps(told).encode() + b"\n")
+
+
+def collect() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def rounds(node: AgentNode, action: str, every: int) -> list[dict[str, Any]]:
+    """Kill at every step's beginning and end, or at every so many of these; until none is left."""
+    results: list[dict[str, Any]] = []
+    for at in range(0, 1000, every):
+
+        def once(agent: Executor, say: Callable[[Any], None], at: int = at) -> None:
+            """Find what the one before left, and be the next."""
+            say(found(node, agent))
+            if action in {"restore", "create"}:
+                agent.pods.stop(pod(1))
+            prepare(agent, action)
+            act(agent, action, Deadly(at))
+            say(True)
+
+        first, *survived = in_agent(node, once)
+        results.append(first)
+        if survived:
+            results += in_agent(node, lambda agent, say: say(found(node, agent)))
+            return results[1:]
+    raise AssertionError
+
+
+def main() -> None:
+    """Arguments: an empty folder, the action, and at which of the points. Prints JSON.
+
+    Where each was killed comes first, a line each.
+    """
+    root, action, every = sys.argv[1:]
+    folder = Path(root)
+    gpus = Gpus.make(folder / "gpus")
+    os.environ |= gpus.env
+    ctypes.CDLL(str(libraries() / "libnvidia-ml.so.1"))
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with agent_node(folder, gpus) as node:
+        told = rounds(node, action, int(every))
+    collect()
+    print(json.dumps({"rounds": told, "left": traces(node)}))
+
+
+if __name__ == "__main__":
+    main()
