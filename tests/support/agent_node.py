@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import loads
@@ -256,3 +256,18 @@ def _tenants(node: AgentNode, kept: frozenset[str]) -> list[int]:
         if wanted in environment and str(TENANT).encode() in command and not mine:
             found.append(int(path.name))
     return found
+
+
+class Meanwhile(Phases):
+    """Does something as a certain step begins, as if it came from outside in that moment."""
+
+    def __init__(self, name: str, then: Callable[[], object]) -> None:
+        super().__init__()
+        self._name, self._then = name, then
+
+    @contextmanager
+    def step(self, name: str, moved_bytes: int = 0) -> Generator[None]:
+        with super().step(name, moved_bytes):
+            if name == self._name:
+                self._then()
+            yield
