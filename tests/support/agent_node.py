@@ -7,6 +7,7 @@ a second one may follow it over the same state, as after a restart.
 import ipaddress
 import os
 import secrets
+import shutil
 import sys
 import time
 import urllib.request
@@ -28,10 +29,12 @@ from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.network import BridgedNetwork
 from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pods import Pod, Pods
 from inferx.exec.agent.ports import Hook, Launch
+from inferx.exec.agent.process import ProcessSandbox
 from inferx.exec.agent.store.config import FolderConfig
 
 GPU_MB, HOST_MB, CONTEXT_MB = 8, 2, 2
@@ -109,15 +112,15 @@ class AgentNode:
 
     def clean(self) -> None:
         """Remove whatever there is of pods and of the bridge."""
-        with self.agent() as agent:
-            records, empty = agent.pods.records.read()
-            for number in (*(record.pod for record in records), *empty):
-                agent.pods.stop(PodId(number))
-            for name in agent.pods.node.sandbox.traces():
-                agent.pods.node.sandbox.stop(name)
-            agent.pods.node.network.recover(frozenset())
-            agent.pods.node.network.close()
-        drop_parent(Cgroups(self.config.name))
+        cgroups = Cgroups(self.config.name)
+        sandbox = ProcessSandbox(self.config.state / "processes", cgroups)
+        for name in sandbox.traces():
+            sandbox.stop(name)
+        network = BridgedNetwork(self.config.name, self.config.subnet)
+        network.recover(frozenset())
+        network.close()
+        shutil.rmtree(self.config.state / "pods", ignore_errors=True)
+        drop_parent(cgroups)
 
 
 @contextmanager

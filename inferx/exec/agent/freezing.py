@@ -20,7 +20,6 @@ from inferx.exec.agent.host_room import require_room_to_start
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pods import Pod, Pods, untouched
 from inferx.exec.agent.ports import AgentError, Launch, SliceShape
-from inferx.exec.agent.share import check_checkpointable
 from inferx.exec.agent.store import (
     Draft,
     FolderTier,
@@ -75,7 +74,11 @@ class Freezing:
             pods.require(one, "ready", "standby")
             deployed = pods.function(FunctionId(one.record.function))
             with phases.step("share"):
-                self._check_way(one, deployed, keep_connections=keep_connections)
+                pods.check_share(one)
+                if keep_connections and one.record.network:
+                    # Its namespace goes with the pod; what is restored has another.
+                    text = f"{name}: connections can be kept on the host's network only"
+                    raise AgentError(text)
             tier = self._tier(to)
         with pods.changing(one, "snapshotting"):
             pids = pods.quiet(one, phases) if was_ready else []
@@ -198,13 +201,6 @@ class Freezing:
                 more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
                 raise AgentError(f"snapshot {held.manifest.id} is damaged: {wrong[0]}{more}")
         yield
-
-    def _check_way(self, one: Pod, deployed: Deployed, *, keep_connections: bool) -> None:
-        check_checkpointable(self._node.shares[deployed.spec.enforcement], one.record.named)
-        if keep_connections and one.record.network:
-            # Its namespace goes with the pod, and what others would restore has another.
-            text = f"{one.spec.pod}: connections can be kept on the host's network only"
-            raise AgentError(text)
 
     def _tier(self, name: TierName) -> FolderTier:
         tier = self._node.store.tier(name)

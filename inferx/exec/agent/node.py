@@ -12,6 +12,7 @@ from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
 from inferx.exec.agent.criu import CriuSnapshotter
+from inferx.exec.agent.criu_probe import find_criu
 from inferx.exec.agent.declared import DeclaredGpus
 from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer
 from inferx.exec.agent.network import BridgedNetwork, HostNetwork, Network
@@ -75,7 +76,10 @@ class _Findings:
 
     def facts(self, name: str) -> Mapping[str, str]:
         """Return what the adapter of that name told."""
-        return next((one.facts for one in self.all if one.name == name), {})
+        for one in self.all:
+            if one.name == name:
+                return one.facts
+        return {}
 
 
 def assemble(config: AgentConfig) -> Node:
@@ -135,15 +139,16 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
 
 def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
     """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+    criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
         Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
     )
-    runc = RuncSandbox(config.state / "runc", criu=config.criu, cgroup_parent=config.name)
+    runc = RuncSandbox(config.state / "runc", criu=criu, cgroup_parent=config.name)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
-        "containerd": (containers, ContainerdSnapshotter(containers, criu=config.criu)),
+        "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),
         "runc": (runc, RuncSnapshotter(runc)),
-        "process": (processes, CriuSnapshotter(processes, path=config.criu)),
+        "process": (processes, CriuSnapshotter(processes, path=criu)),
     }
     told = {
         name: (findings.ask(sandbox), findings.ask(snapshotter))

@@ -30,6 +30,7 @@ from inferx.exec.agent.node import Node
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, Live, PodSpec, SliceShape
+from inferx.exec.agent.share import check_checkpointable
 from inferx.exec.agent.store.durable import FileLock
 
 __all__ = ["HOOK_S", "Pod", "Pods", "untouched"]
@@ -186,6 +187,8 @@ class Pods:
         one = self.get(pod)
         with untouched():
             self.require(one, "ready")
+            with phases.step("share"):
+                self.check_share(one)
         with self.changing(one, "suspending"):
             pids = self.quiet(one, phases)
             held = self.device_bytes(pids)
@@ -266,8 +269,22 @@ class Pods:
             text = f"pod {one.record.pod} is {one.record.state}; expected {' or '.join(states)}"
             raise AgentError(text, phase="state")
 
+    def check_share(self, one: Pod) -> None:
+        """Raise where a pod's share has no way to move its GPU state."""
+        deployed = self.function(FunctionId(one.record.function))
+        check_checkpointable(self.node.shares[deployed.spec.enforcement], one.record.named)
+
     def to_host(self, one: Pod, pids: Sequence[int], held: int, phases: Phases) -> None:
-        """Move a quiet pod's GPU state to host memory, if that has room."""
+        """Move a quiet pod's GPU state to host memory, if that has room: all that it holds.
+
+        Raises:
+            AgentError: It does not fit; it failed; or the driver counts memory that it cannot move.
+        """
+        with phases.step("holders"):
+            others = [pid for pid in self.node.sandbox.pids(one.spec.pod) if pid not in pids]
+            if stuck := self.device_bytes(others):
+                text = f"{one.spec.pod} holds {stuck} bytes of GPU memory that cannot be moved"
+                raise AgentError(text)
         with phases.step("host-memory"):
             require_host_room(self.node.sandbox, one.spec, held)
         if pids:

@@ -19,9 +19,9 @@ SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 # One step's end is the next one's beginning, but for what is written in between.
 EVERY = 1 if SOAK else 2
 
-DOWN = ["lock", "checkpoint", "verify"]
+DOWN = ["holders", "host-memory", "lock", "checkpoint", "verify"]
 UP = ["device-restore", "unlock", "wake", "health"]
-SNAPSHOT = ["share", "quiesce", "room", "host-memory", *DOWN, "dump", "commit"]
+SNAPSHOT = ["share", "quiesce", "room", *DOWN, "dump", "commit"]
 
 
 def killed_at_every_step(folder: Path, action: str) -> list[tuple[str, dict[str, Any]]]:
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_killed_in_a_suspend_its_pod_serves_on(folder: Path) -> None:
     there = killed_at_every_step(folder, "suspend")
-    expect(there, ["quiesce", "host-memory", *DOWN, "freeze"], lives_until="never")
+    expect(there, ["share", "quiesce", *DOWN, "freeze"], lives_until="never")
     assert {one["state"] for _, one in there[:-1]} == {"ready"}
     assert there[-1][1]["state"] == "standby"
 

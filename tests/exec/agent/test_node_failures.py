@@ -43,11 +43,12 @@ OUT_OF_MEMORY, UNKNOWN = 2, 999
 NOBODY_QUIET, NOBODY_WAKES, UNDUMPABLE, STUBBORN, PLAIN = map(FunctionId, range(1, 6))
 
 
-@pytest.fixture
-def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
-    made = Gpus.make(tmp_path / "gpus")
-    enter(made, monkeypatch)
-    return made
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpus]:
+    made = Gpus.make(tmp_path_factory.mktemp("gpus") / "gpus")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(made, monkeypatch)
+        yield made
 
 
 def holding(gpus: Gpus, file: Path, number: int) -> object:
@@ -57,28 +58,46 @@ def holding(gpus: Gpus, file: Path, number: int) -> object:
     return function(gpus, number=number, launch={"command": command})
 
 
-@pytest.fixture
-def node(tmp_path: Path, gpus: Gpus) -> Iterator[AgentNode]:
+@pytest.fixture(scope="module")
+def opened(
+    tmp_path_factory: pytest.TempPathFactory, gpus: Gpus
+) -> Iterator[tuple[AgentNode, Executor]]:
     odd = gpus.folder / "dev" / "odd"
     os.mknod(odd, 0o20666, os.makedev(10, 229))
-    with agent_node(
-        tmp_path,
-        gpus,
-        function(gpus),
-        function(gpus, number=1, launch={"quiesce": Hook("/nothing")}),
-        function(gpus, number=2, launch={"wake": Hook("/nothing")}),
-        holding(gpus, odd, 3),
-        holding(gpus, gpus.folder / "dev" / "nvidia1", 4),
-        function(gpus, number=5, launch={"quiesce": None, "wake": None}),
-    ) as made:
-        yield made
+    with (
+        agent_node(
+            tmp_path_factory.mktemp("node"),
+            gpus,
+            function(gpus),
+            function(gpus, number=1, launch={"quiesce": Hook("/nothing")}),
+            function(gpus, number=2, launch={"wake": Hook("/nothing")}),
+            holding(gpus, odd, 3),
+            holding(gpus, gpus.folder / "dev" / "nvidia1", 4),
+            function(gpus, number=5, launch={"quiesce": None, "wake": None}),
+        ) as made,
+        made.agent() as agent,
+    ):
+        yield made, agent
+
+
+@pytest.fixture
+def node(opened: tuple[AgentNode, Executor]) -> Iterator[AgentNode]:
+    """One node for all tests here, without pods, snapshots and injected failures for each."""
+    made, agent = opened
+    yield made
+    for file in (made.gpus.folder / "inject").iterdir():
+        file.unlink()
+    for one in agent.pods.all():
+        agent.pods.stop(pod(one.record.pod))
+    for found in agent.pods.node.store.everything():
+        agent.pods.node.store.delete(found.manifest.id)
     assert not traces(made)
 
 
 @pytest.fixture
-def agent(node: AgentNode) -> Iterator[Executor]:
-    with node.agent() as opened:
-        yield opened
+def agent(node: AgentNode, opened: tuple[AgentNode, Executor]) -> Executor:
+    assert node is opened[0]
+    return opened[1]
 
 
 def fails(work: Callable[[], object], line: str, phase: str, *, survived: bool) -> None:

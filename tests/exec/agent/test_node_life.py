@@ -34,7 +34,7 @@ from inferx.exec.agent.phases import Phases
 
 pytestmark = needs_node
 
-DOWN = ["quiesce", "host-memory", "lock", "checkpoint", "verify"]
+DOWN = ["quiesce", "holders", "host-memory", "lock", "checkpoint", "verify"]
 UP = ["device-restore", "unlock", "wake", "health"]
 RESTORE = ["fit", "host-memory", "verify", "reserve", "network", "restore"]
 
@@ -85,7 +85,7 @@ def test_suspended_pod_comes_back_with_its_memory(
 
     down = Phases()
     pods.suspend(pod(1), down)
-    assert names(down) == [*DOWN, "freeze"]
+    assert names(down) == ["share", *DOWN, "freeze"]
     # What was taken beyond the weights was given up before, and what was moved is counted.
     assert [t.moved_bytes for t in down.timings if t.phase == "checkpoint"] == [HELD]
     assert used(pods.node) == [0, 0, 0]
