@@ -5,6 +5,8 @@
  */
 #include "node.h"
 
+#include <pthread.h>
+
 enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9, LOST = 15 };
 
 typedef struct gpu *device_t;
@@ -14,7 +16,17 @@ struct process { unsigned int pid; unsigned long long used; unsigned int gpu_ins
 
 static struct node node; /* Read anew by each listing: handles are rows, as stable as the file. */
 
-static int refresh(void) { return node_read(&node) ? SUCCESS : NO_DRIVER; }
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+/* Other threads read the rows meanwhile: they are written only where the file says something new. */
+static int refresh(void) {
+  struct node now;
+  pthread_mutex_lock(&gate);
+  int found = node_read(&now);
+  if (memcmp(&node, &now, sizeof node)) node = now;
+  pthread_mutex_unlock(&gate);
+  return found ? SUCCESS : NO_DRIVER;
+}
 
 int nvmlInitWithFlags(unsigned int flags) { (void)flags; return refresh(); }
 int nvmlInit_v2(void) { return refresh(); }
