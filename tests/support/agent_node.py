@@ -55,12 +55,13 @@ def function(
     *,
     number: int = 0,
     gpu_mb: int = GPU_MB,
+    port: int = PORT,
     extra: Sequence[str] = (),
     launch: Mapping[str, object] | None = None,
     **spec: object,
 ) -> Deployed:
     """Return a function whose pods hold GPU memory and answer what is in it."""
-    options = ("--port", str(PORT), "--bind", "0.0.0.0", "--host-mb", str(HOST_MB))
+    options = ("--port", str(port), "--bind", "0.0.0.0", "--host-mb", str(HOST_MB))
     more = ("--gpu-mb", str(gpu_mb), "--api", "ctypes", *extra)
     told = {
         "gpus": 1,
@@ -78,7 +79,7 @@ def function(
                 "function": f"t/n/tenant{number}@1",
                 "command": (sys.executable, str(TENANT), *options, *more),
                 "env": tuple(gpus.env.items()),
-                "port": PORT,
+                "port": port,
                 "quiesce": Hook("/quiesce"),
                 "wake": Hook("/wake"),
                 "ready_timeout_s": 20.0,
