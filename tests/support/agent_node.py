@@ -157,6 +157,18 @@ def agent_node(
         node.clean()
 
 
+def empty_again(node: AgentNode, agent: Executor) -> None:
+    """Remove pods, snapshots and injected failures, so that a test finds the node as made."""
+    for file in (node.gpus.folder / "inject").iterdir():
+        file.unlink()
+    for one in agent.pods.all():
+        agent.pods.stop(PodId(one.record.pod))
+    store = agent.pods.node.store
+    for found in store.everything():
+        store.delete(found.manifest.id)
+    assert not traces(node)
+
+
 # -- what a pod tells ---
 def ask(pod: Pod, path: str = "/state", *, post: bool = False) -> dict[str, object]:
     """Ask a pod at its own address."""

@@ -132,10 +132,10 @@ def collect() -> None:
             pass
 
 
-def rounds(node: AgentNode, action: str, every: int) -> list[dict[str, Any]]:
+def rounds(node: AgentNode, action: str, first_at: int, every: int) -> list[dict[str, Any]]:
     """Kill at every step's beginning and end, or at every so many of these; until none is left."""
     results: list[dict[str, Any]] = []
-    for at in range(0, 1000, every):
+    for at in range(first_at, 1000, every):
 
         def once(agent: Executor, say: Callable[[Any], None], at: int = at) -> None:
             """Find what the one before left, and be the next."""
@@ -155,18 +155,18 @@ def rounds(node: AgentNode, action: str, every: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Arguments: an empty folder, the action, and at which of the points. Prints JSON.
+    """Arguments: an empty folder, the action, the first point, and how many on. Prints JSON.
 
     Where each was killed comes first, a line each.
     """
-    root, action, every = sys.argv[1:]
+    root, action, first_at, every = sys.argv[1:]
     folder = Path(root)
     gpus = Gpus.make(folder / "gpus")
     os.environ |= gpus.env
     ctypes.CDLL(str(libraries() / "libnvidia-ml.so.1"))
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with agent_node(folder, gpus) as node:
-        told = rounds(node, action, int(every))
+        told = rounds(node, action, int(first_at), int(every))
     collect()
     print(json.dumps({"rounds": told, "left": traces(node)}))
 

@@ -134,7 +134,7 @@ class BridgedNetwork:
             _ip(f"netns del {name}")
         # It may be left of a namespace that is only now on its way out.
         if _there(outside):
-            _ip(f"link del {outside}")
+            _remove_link(outside)
         _ip(
             f"netns add {name}",
             f"link add {outside} type veth peer name eth0 netns {name}",
@@ -178,6 +178,15 @@ def _told(*words: str) -> list[Any]:
         ["ip", "-json", *words], capture_output=True, timeout=_PATIENCE_S, check=False
     )
     return list(json.loads(done.stdout)) if not done.returncode and done.stdout.strip() else []
+
+
+def _remove_link(link: str) -> None:
+    """Remove a link, unless it goes by itself in this moment."""
+    try:
+        _ip(f"link del {link}")
+    except AgentError:
+        if _there(link):
+            raise
 
 
 def _there(link: str) -> bool:

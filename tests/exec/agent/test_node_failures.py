@@ -17,6 +17,7 @@ from agent_node import (
     Meanwhile,
     agent_node,
     ask,
+    empty_again,
     function,
     gpu,
     memory,
@@ -85,13 +86,7 @@ def node(opened: tuple[AgentNode, Executor]) -> Iterator[AgentNode]:
     """One node for all tests here, without pods, snapshots and injected failures for each."""
     made, agent = opened
     yield made
-    for file in (made.gpus.folder / "inject").iterdir():
-        file.unlink()
-    for one in agent.pods.all():
-        agent.pods.stop(pod(one.record.pod))
-    for found in agent.pods.node.store.everything():
-        agent.pods.node.store.delete(found.manifest.id)
-    assert not traces(made)
+    empty_again(made, agent)
 
 
 @pytest.fixture

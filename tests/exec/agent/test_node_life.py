@@ -16,6 +16,7 @@ from agent_node import (
     AgentNode,
     agent_node,
     ask,
+    empty_again,
     function,
     gpu,
     memory,
@@ -39,19 +40,32 @@ UP = ["device-restore", "unlock", "wake", "health"]
 RESTORE = ["fit", "host-memory", "verify", "reserve", "network", "restore"]
 
 
-@pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentNode]:
-    gpus = Gpus.make(tmp_path / "gpus", gpus=3)
-    enter(gpus, monkeypatch)
-    with agent_node(tmp_path, gpus) as made:
-        yield made
-    assert not traces(made)
+@pytest.fixture(scope="module")
+def opened(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[AgentNode, Executor]]:
+    gpus = Gpus.make(tmp_path_factory.mktemp("gpus") / "gpus", gpus=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(gpus, monkeypatch)
+        with (
+            agent_node(tmp_path_factory.mktemp("node"), gpus) as made,
+            made.agent() as agent,
+        ):
+            yield made, agent
 
 
 @pytest.fixture
-def agent(node: AgentNode) -> Iterator[Executor]:
-    with node.agent() as opened:
-        yield opened
+def node(opened: tuple[AgentNode, Executor]) -> Iterator[AgentNode]:
+    """One node for many tests, without pods and snapshots for each."""
+    made, agent = opened
+    yield made
+    empty_again(made, agent)
+
+
+@pytest.fixture
+def agent(node: AgentNode, opened: tuple[AgentNode, Executor]) -> Executor:
+    assert node is opened[0]
+    return opened[1]
 
 
 def charged(agent: Executor, number: int) -> int:
@@ -207,9 +221,8 @@ def test_three_clones_at_once(node: AgentNode, agent: Executor) -> None:
     assert not traces(node, pods=[2, 3, 4])
 
 
-def test_pod_of_two_gpus_changes_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus = Gpus.make(tmp_path / "gpus", gpus=3)
-    enter(gpus, monkeypatch)
+def test_pod_of_two_gpus_changes_places(tmp_path: Path, opened: tuple[AgentNode, Executor]) -> None:
+    gpus = opened[0].gpus
     both = function(gpus, gpus=2)
     with agent_node(tmp_path, gpus, both) as node, node.agent() as agent:
         pods = agent.pods
@@ -224,7 +237,14 @@ def test_pod_of_two_gpus_changes_places(tmp_path: Path, monkeypatch: pytest.Monk
         assert used(pods.node) == [HELD, 0, HELD]
 
 
-def test_pods_are_found_again(node: AgentNode) -> None:
+def test_pods_are_found_again(tmp_path: Path, opened: tuple[AgentNode, Executor]) -> None:
+    with agent_node(tmp_path, opened[0].gpus) as node:
+        found_again(node)
+        assert not traces(node, pods=[1, 2, 3])
+    assert not traces(node)
+
+
+def found_again(node: AgentNode) -> None:
     with node.agent() as agent:
         agent.pods.create(pod(1), FUNCTION, gpu(0), Phases())
         before = memory(agent.pods.create(pod(2), FUNCTION, gpu(1), Phases()))
@@ -240,3 +260,13 @@ def test_pods_are_found_again(node: AgentNode) -> None:
         three = agent.pods.create(pod(3), FUNCTION, gpu(2), Phases())
         assert len({one.record.address for one in agent.pods.all()}) == 3
         assert memory(three) == before
+
+
+def test_address_that_was_left_is_used_again_at_once(node: AgentNode, agent: Executor) -> None:
+    network = agent.pods.node.network
+    places = set()
+    for row in range(12):
+        places.add(network.enter(f"pod-{row}").host)
+        network.leave(f"pod-{row}")
+    assert len(places) == 1
+    assert not traces(node)

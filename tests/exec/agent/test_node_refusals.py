@@ -10,6 +10,7 @@ from agent_node import (
     HELD,
     AgentNode,
     agent_node,
+    empty_again,
     function,
     gpu,
     memory,
@@ -43,10 +44,38 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpus:
 
 @pytest.fixture
 def node(tmp_path: Path, gpus: Gpus) -> Iterator[AgentNode]:
-    limited = function(gpus, number=1, launch={"memory_bytes": 24 * MB})
-    with agent_node(tmp_path, gpus, function(gpus), limited) as made:
+    with agent_node(tmp_path, gpus) as made:
         yield made
     assert not traces(made)
+
+
+@pytest.fixture(scope="module")
+def opened(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[AgentNode, Executor]]:
+    gpus = Gpus.make(tmp_path_factory.mktemp("gpus") / "gpus", memory=128 * MB)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(gpus, monkeypatch)
+        limited = function(gpus, number=1, launch={"memory_bytes": 24 * MB})
+        with (
+            agent_node(tmp_path_factory.mktemp("node"), gpus, function(gpus), limited) as made,
+            made.agent() as agent,
+        ):
+            yield made, agent
+
+
+@pytest.fixture
+def shared(opened: tuple[AgentNode, Executor]) -> Iterator[AgentNode]:
+    """One node for many tests, without pods and snapshots for each."""
+    made, agent = opened
+    yield made
+    empty_again(made, agent)
+
+
+@pytest.fixture
+def agent(shared: AgentNode, opened: tuple[AgentNode, Executor]) -> Executor:
+    assert shared is opened[0]
+    return opened[1]
 
 
 def refused(work: Callable[[Phases], object], line: str, *steps: str) -> AgentError:
@@ -74,98 +103,93 @@ def frozen(agent: Executor) -> str:
 
 
 # -- room ---
-def test_gpu_state_that_its_limit_does_not_hold_stays_on_the_gpu(node: AgentNode) -> None:
-    with node.agent() as agent:
-        before = memory(agent.pods.create(pod(1), LIMITED, gpu(0), Phases()))
-        # The pod's own memory leaves less than its GPU state takes.
-        assert agent.pods.node.sandbox.memory_bytes("pod-1") > 24 * MB - HELD
-        for work in (
-            lambda phases: agent.pods.suspend(pod(1), phases),
-            lambda phases: agent.freezing.snapshot(pod(1), phases, leave=True),
-        ):
-            phases = Phases()
-            with pytest.raises(AgentError, match="its memory limit leaves") as caught:
-                work(phases)
-            assert caught.value.survived
-            assert names(phases)[-1] == "host-memory"
-        assert memory(agent.pods.get(pod(1))) == before
-        assert used(agent.pods.node) == [HELD, 0]
-        assert not traces(node, pods=[1])
+def test_gpu_state_that_its_limit_does_not_hold_stays_on_the_gpu(
+    shared: AgentNode, agent: Executor
+) -> None:
+    before = memory(agent.pods.create(pod(1), LIMITED, gpu(0), Phases()))
+    # The pod's own memory leaves less than its GPU state takes.
+    assert agent.pods.node.sandbox.memory_bytes("pod-1") > 24 * MB - HELD
+    for work in (
+        lambda phases: agent.pods.suspend(pod(1), phases),
+        lambda phases: agent.freezing.snapshot(pod(1), phases, leave=True),
+    ):
+        phases = Phases()
+        with pytest.raises(AgentError, match="its memory limit leaves") as caught:
+            work(phases)
+        assert caught.value.survived
+        assert names(phases)[-1] == "host-memory"
+    assert memory(agent.pods.get(pod(1))) == before
+    assert used(agent.pods.node) == [HELD, 0]
+    assert not traces(shared, pods=[1])
 
 
 def test_host_that_is_too_small_is_told_before_anything_moves(
-    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+    shared: AgentNode, agent: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with node.agent() as agent:
-        frozen(agent)
-        before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
-        monkeypatch.setattr(host_room, "MARGIN_BYTES", 1 << 50)
-        refused(
-            lambda phases: agent.pods.suspend(pod(1), phases),
-            "bytes of GPU state; the host has 0 to spare",
-            "share",
-            "quiesce",
-            "holders",
-            "host-memory",
-        )
-        refused(restored(agent), "bytes to restore; the host has 0", "fit", "host-memory")
-        assert memory(agent.pods.get(pod(1))) == before
-        assert promised(agent.pods).keys() == {1}
-        assert not traces(node, pods=[1])
+    frozen(agent)
+    before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
+    monkeypatch.setattr(host_room, "MARGIN_BYTES", 1 << 50)
+    refused(
+        lambda phases: agent.pods.suspend(pod(1), phases),
+        "bytes of GPU state; the host has 0 to spare",
+        "share",
+        "quiesce",
+        "holders",
+        "host-memory",
+    )
+    refused(restored(agent), "bytes to restore; the host has 0", "fit", "host-memory")
+    assert memory(agent.pods.get(pod(1))) == before
+    assert promised(agent.pods).keys() == {1}
+    assert not traces(shared, pods=[1])
 
 
-def test_full_gpu_is_told_before_anything_is_on_it(node: AgentNode, gpus: Gpus) -> None:
-    with node.agent() as agent:
-        frozen(agent)
-        before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
-        agent.pods.suspend(pod(1), Phases())
-        with tenant(gpus, gpu_mb=120, visible="0", extra=("--api", "ctypes")):
-            line = "GPU 0: .* bytes free as the driver tells"
-            refused(
-                lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases), line, "reserve"
-            )
-            refused(restored(agent), line, "fit", "host-memory", "verify", "reserve")
-            error = refused(
-                lambda phases: agent.pods.resume(pod(1), gpu(0), phases), line, "reserve"
-            )
-            assert error.survived
-            assert promised(agent.pods) == {}
-            agent.pods.resume(pod(1), gpu(1), Phases())
-        assert not traces(node, pods=[1])
-        assert memory(agent.pods.get(pod(1))) == before
+def test_full_gpu_is_told_before_anything_is_on_it(shared: AgentNode, agent: Executor) -> None:
+    frozen(agent)
+    before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
+    agent.pods.suspend(pod(1), Phases())
+    with tenant(shared.gpus, gpu_mb=120, visible="0", extra=("--api", "ctypes")):
+        line = "GPU 0: .* bytes free as the driver tells"
+        refused(lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases), line, "reserve")
+        refused(restored(agent), line, "fit", "host-memory", "verify", "reserve")
+        error = refused(lambda phases: agent.pods.resume(pod(1), gpu(0), phases), line, "reserve")
+        assert error.survived
+        assert promised(agent.pods) == {}
+        agent.pods.resume(pod(1), gpu(1), Phases())
+    assert not traces(shared, pods=[1])
+    assert memory(agent.pods.get(pod(1))) == before
 
 
-def test_gpu_is_promised_once(node: AgentNode) -> None:
-    with node.agent() as agent:
-        for number in (1, 2):
-            agent.pods.create(pod(number), FUNCTION, gpu(0), Phases())
-        refused(
-            lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases),
-            "GPU 0: 0 bytes not promised; expected",
-            "reserve",
-        )
-        refused(
-            lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(7), phases),
-            "no GPU 7; this node has 2",
-        )
-        assert promised(agent.pods).keys() == {1, 2}
-        assert not traces(node, pods=[1, 2])
+def test_gpu_is_promised_once(shared: AgentNode, agent: Executor) -> None:
+    for number in (1, 2):
+        agent.pods.create(pod(number), FUNCTION, gpu(0), Phases())
+    refused(
+        lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases),
+        "GPU 0: 0 bytes not promised; expected",
+        "reserve",
+    )
+    refused(
+        lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(7), phases),
+        "no GPU 7; this node has 2",
+    )
+    assert promised(agent.pods).keys() == {1, 2}
+    assert not traces(shared, pods=[1, 2])
 
 
-def test_action_that_does_not_suit_a_pods_state_does_nothing_to_it(node: AgentNode) -> None:
-    with node.agent() as agent:
-        pods = agent.pods
-        before = memory(pods.create(pod(1), FUNCTION, gpu(0), Phases()))
-        create = lambda phases: pods.create(pod(1), FUNCTION, gpu(1), phases)  # noqa: E731
-        assert refused(create, "pod 1 runs already", "reserve").survived
-        resume = lambda phases: pods.resume(pod(1), gpu(1), phases)  # noqa: E731
-        assert refused(resume, "pod 1 is ready; expected standby").survived
-        pods.suspend(pod(1), Phases())
-        suspend = lambda phases: pods.suspend(pod(1), phases)  # noqa: E731
-        assert refused(suspend, "pod 1 is standby; expected ready").survived
-        refused(lambda phases: pods.suspend(pod(9), phases), "no pod 9 on this node")
-        pods.resume(pod(1), gpu(0), Phases())
-        assert memory(pods.get(pod(1))) == before
+def test_action_that_does_not_suit_a_pods_state_does_nothing_to_it(
+    shared: AgentNode, agent: Executor
+) -> None:
+    pods = agent.pods
+    before = memory(pods.create(pod(1), FUNCTION, gpu(0), Phases()))
+    create = lambda phases: pods.create(pod(1), FUNCTION, gpu(1), phases)  # noqa: E731
+    assert refused(create, "pod 1 runs already", "reserve").survived
+    resume = lambda phases: pods.resume(pod(1), gpu(1), phases)  # noqa: E731
+    assert refused(resume, "pod 1 is ready; expected standby").survived
+    pods.suspend(pod(1), Phases())
+    suspend = lambda phases: pods.suspend(pod(1), phases)  # noqa: E731
+    assert refused(suspend, "pod 1 is standby; expected ready").survived
+    refused(lambda phases: pods.suspend(pod(9), phases), "no pod 9 on this node")
+    pods.resume(pod(1), gpu(0), Phases())
+    assert memory(pods.get(pod(1))) == before
 
 
 # -- snapshots ---
@@ -206,33 +230,33 @@ def add(node: AgentNode, snapshot: str) -> None:
     ],
 )
 def test_damaged_snapshot_is_not_restored(
-    node: AgentNode, harm: Callable[[AgentNode, str], None], line: str
+    shared: AgentNode, agent: Executor, harm: Callable[[AgentNode, str], None], line: str
 ) -> None:
-    with node.agent() as agent:
-        snapshot = frozen(agent)
-        harm(node, snapshot)
-        refused(
-            restored(agent),
-            rf"snapshot {snapshot} is damaged: {line}",
-            "fit",
-            "host-memory",
-            "verify",
-        )
-        assert promised(agent.pods) == {}
-        assert not traces(node)
+    snapshot = frozen(agent)
+    harm(shared, snapshot)
+    refused(
+        restored(agent),
+        rf"snapshot {snapshot} is damaged: {line}",
+        "fit",
+        "host-memory",
+        "verify",
+    )
+    assert promised(agent.pods) == {}
+    assert not traces(shared)
 
 
-def test_manifest_that_cannot_be_read_hides_nothing_else(node: AgentNode) -> None:
-    with node.agent() as agent:
-        older, newer = frozen(agent), frozen(agent)
-        manifest = node.folder / "nvme" / "snapshots" / newer / "manifest.json"
-        manifest.write_bytes(manifest.read_bytes()[:100])
-        found = agent.recover()
-        assert len(found.unreadable) == 1
-        assert newer in found.unreadable[0]
-        refused(restored(agent, snapshot=newer), newer, "fit")
-        one = agent.freezing.restore(pod(2), FUNCTION, gpu(0), Phases())
-        assert one.record.snapshot == older
+def test_manifest_that_cannot_be_read_hides_nothing_else(
+    shared: AgentNode, agent: Executor
+) -> None:
+    older, newer = frozen(agent), frozen(agent)
+    manifest = shared.folder / "nvme" / "snapshots" / newer / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    found = agent.recover()
+    assert len(found.unreadable) == 1
+    assert newer in found.unreadable[0]
+    refused(restored(agent, snapshot=newer), newer, "fit")
+    one = agent.freezing.restore(pod(2), FUNCTION, gpu(0), Phases())
+    assert one.record.snapshot == older
 
 
 def change(gpus: Gpus, old: str, new: str) -> None:
