@@ -32,7 +32,8 @@ from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.network import BridgedNetwork
 from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.phases import Phases
-from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.pod import Pod
+from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import Hook, Launch
 from inferx.exec.agent.process import ProcessSandbox
 from inferx.exec.agent.store.config import FolderConfig

@@ -26,8 +26,9 @@ from inferx.core.commands import (
 from inferx.core.types import FunctionId, GpuId, PodId, Tier
 from inferx.exec.agent.freezing import Freezing
 from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pod_records import PodRecord
-from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError, Live
 from inferx.exec.agent.store import TierName
 

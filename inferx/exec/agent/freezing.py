@@ -18,7 +18,8 @@ from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.host_room import require_room_to_start
 from inferx.exec.agent.phases import Phases
-from inferx.exec.agent.pods import Pod, Pods, untouched
+from inferx.exec.agent.pod import Pod, untouched
+from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError, Launch, SliceShape
 from inferx.exec.agent.store import (
     Draft,
@@ -71,7 +72,7 @@ class Freezing:
         one = pods.get(pod)
         name, was_ready = one.spec.pod, one.record.state == "ready"
         with untouched():
-            pods.require(one, "ready", "standby")
+            one.require("ready", "standby")
             deployed = pods.function(FunctionId(one.record.function))
             with phases.step("share"):
                 pods.check_share(one)

@@ -9,11 +9,9 @@ Laws:
 """
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -24,40 +22,21 @@ from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpu_room import GpuRoom
 from inferx.exec.agent.gpu_state import GpuState, full_map
 from inferx.exec.agent.host_room import require_host_room
-from inferx.exec.agent.launch import PATH
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
 from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pod import Pod, slices_on, spec_for, untouched
 from inferx.exec.agent.pod_records import PodRecord, PodRecords
-from inferx.exec.agent.ports import AgentError, Live, PodSpec, SliceShape
+from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
 from inferx.exec.agent.share import check_checkpointable
 from inferx.exec.agent.store.durable import FileLock
 
-__all__ = ["HOOK_S", "Pod", "Pods", "untouched"]
+__all__ = ["HOOK_S", "Pod", "Pods"]
 
 _log = logging.getLogger(__name__)
 
 HOOK_S = 60.0
 """How long a pod may take to be quiet, or to wake."""
-
-
-@contextmanager
-def untouched() -> Generator[None]:
-    """Say of what fails in here that the pod is as it was."""
-    try:
-        yield
-    except AgentError as error:
-        error.survived = True
-        raise
-
-
-@dataclass(slots=True)
-class Pod:
-    """A pod that runs, or lies suspended."""
-
-    record: PodRecord
-    spec: PodSpec
-    live: Live
 
 
 class Pods:
@@ -186,7 +165,7 @@ class Pods:
         """Move a pod's GPU state to host memory, and stop it there."""
         one = self.get(pod)
         with untouched():
-            self.require(one, "ready")
+            one.require("ready")
             with phases.step("share"):
                 self.check_share(one)
         with self.changing(one, "suspending"):
@@ -205,7 +184,7 @@ class Pods:
         deployed = self.function(FunctionId(one.record.function))
         with ExitStack() as undo:
             with untouched():
-                self.require(one, "standby")
+                one.require("standby")
                 slices = self.slices(deployed, gpus)
                 with phases.step("reserve"):
                     self.room.reserve(pod, slices, needs_bytes=one.record.device_bytes)
@@ -262,12 +241,6 @@ class Pods:
         sandbox.thaw(name)
         self.gpu_state.back(sandbox.pids(name))
         self.wake(one, Phases())
-
-    def require(self, one: Pod, *states: str) -> None:
-        """Raise where a pod is in none of these states."""
-        if one.record.state not in states:
-            text = f"pod {one.record.pod} is {one.record.state}; expected {' or '.join(states)}"
-            raise AgentError(text, phase="state")
 
     def check_share(self, one: Pod) -> None:
         """Raise where a pod's share has no way to move its GPU state."""
@@ -330,15 +303,7 @@ class Pods:
 
     def slices(self, deployed: Deployed, gpus: Sequence[GpuId]) -> tuple[SliceShape, ...]:
         """Return the slices of a function's pod on these GPUs."""
-        here = {gpu.index: gpu.uuid for gpu in self.room.gpus()}
-        spec = deployed.spec
-        missing = [gpu for gpu in gpus if gpu not in here]
-        if missing:
-            raise AgentError(f"no GPU {missing[0]}; this node has {len(here)}", phase="reserve")
-        return tuple(
-            SliceShape(gpu=here[gpu], milli_gpu=spec.milli_gpu, hbm_bytes=spec.hbm_bytes)
-            for gpu in gpus
-        )
+        return slices_on(deployed, gpus, self.room.gpus())
 
     def spec_of(self, record: PodRecord) -> PodSpec:
         """Return a recorded pod's specification again."""
@@ -356,20 +321,14 @@ class Pods:
         place: Place,
         folder: Path,
     ) -> PodSpec:
-        share = self.node.shares[deployed.spec.enforcement]
-        env = dict(share.env(slices, self.room.gpus())) if slices else {}
-        if not deployed.launch.image:
-            # What is installed beside this agent, `inferx worker` for one, comes first.
-            env["PATH"] = f"{Path(sys.executable).parent}:{PATH}"
-        # A namespace of its own is the pod's boundary; on the host's network loopback is.
-        env |= {"INFERX_HOST": "0.0.0.0" if place.namespace else "127.0.0.1"}  # noqa: S104
-        return PodSpec(
-            pod=name,
-            launch=deployed.launch,
-            slices=slices,
-            network=place.namespace,
-            env=tuple(sorted(env.items())),
-            folder=folder,
+        return spec_for(
+            deployed,
+            name,
+            slices,
+            place,
+            folder,
+            share=self.node.shares[deployed.spec.enforcement],
+            node=self.room.gpus(),
         )
 
     def _wait(self, one: Pod, timeout_s: float) -> None:

@@ -20,8 +20,8 @@ from inferx.core.types import NodeId, PodId
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
+from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pod_records import write_whole
-from inferx.exec.agent.pods import Pod
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
