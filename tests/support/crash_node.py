@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,27 @@ class Deadly(Phases):
         if self._left < 0:
             os.write(1, f"{where}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Late(Phases):
+    """Kills its process so many milliseconds after a certain step has begun, if it still runs."""
+
+    def __init__(self, name: str, after_ms: int) -> None:
+        super().__init__()
+        self._name, self._after_ms = name, after_ms
+
+    @contextmanager
+    def step(self, name: str, moved_bytes: int = 0) -> Generator[None]:
+        timer = threading.Timer(self._after_ms / 1000, self._kill)
+        with super().step(name, moved_bytes):
+            if name == self._name:
+                timer.start()
+            yield
+            timer.cancel()
+
+    def _kill(self) -> None:
+        os.write(1, f"{self._name} for {self._after_ms} ms\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def act(agent: Executor, action: str, phases: Phases) -> None:
@@ -105,6 +127,7 @@ def in_agent(node: AgentNode, work: Callable[[Executor, Callable[[Any], None]], 
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             with node.agent() as agent:
                 work(agent, lambda told: say(writer, told))
@@ -114,9 +137,8 @@ def in_agent(node: AgentNode, work: Callable[[Executor, Callable[[Any], None]], 
     os.close(writer)
     with os.fdopen(reader) as stream:
         told = [json.loads(line) for line in stream]
-    os.waitpid(child, 0)
-    # What it left is ours now, and is collected as by a machine's first process.
-    collect()
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
     errors = [one for one in told if isinstance(one, str)]
     assert not errors, errors[0]
     return told
@@ -126,14 +148,24 @@ def say(pipe: int, told: object) -> None:
     os.write(pipe, json.dumps(told).encode() + b"\n")
 
 
-def collect() -> None:
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+@contextmanager
+def collecting() -> Iterator[None]:
+    """Be the parent of what dead agents leave, and collect it at once, as a first process does."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
-def rounds(node: AgentNode, action: str, first_at: int, every: int) -> list[dict[str, Any]]:
-    """Kill at every step's beginning and end, or at every so many of these; until none is left."""
+def rounds(
+    node: AgentNode, action: str, first_at: int, every: int, within: str
+) -> list[dict[str, Any]]:
+    """Kill at every step's beginning and end, or at every so many of these; until none is left.
+
+    `within` a step it is milliseconds that are counted, until it ends before.
+    """
     results: list[dict[str, Any]] = []
     for at in range(first_at, 1000, every):
 
@@ -143,7 +175,7 @@ def rounds(node: AgentNode, action: str, first_at: int, every: int) -> list[dict
             if action in {"restore", "create"}:
                 agent.pods.stop(pod(1))
             prepare(agent, action)
-            act(agent, action, Deadly(at))
+            act(agent, action, Late(within, at) if within else Deadly(at))
             say(True)
 
         first, *survived = in_agent(node, once)
@@ -155,19 +187,17 @@ def rounds(node: AgentNode, action: str, first_at: int, every: int) -> list[dict
 
 
 def main() -> None:
-    """Arguments: an empty folder, the action, the first point, and how many on. Prints JSON.
+    """Arguments: an empty folder, the action, the first point, how many on, in which step or "".
 
-    Where each was killed comes first, a line each.
+    Prints where each was killed, a line each, and a JSON object.
     """
-    root, action, first_at, every = sys.argv[1:]
+    root, action, first_at, every, within = sys.argv[1:]
     folder = Path(root)
     gpus = Gpus.make(folder / "gpus")
     os.environ |= gpus.env
     ctypes.CDLL(str(libraries() / "libnvidia-ml.so.1"))
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with agent_node(folder, gpus) as node:
-        told = rounds(node, action, int(first_at), int(every))
-    collect()
+    with agent_node(folder, gpus) as node, collecting():
+        told = rounds(node, action, int(first_at), int(every), within)
     print(json.dumps({"rounds": told, "left": traces(node)}))
 
 

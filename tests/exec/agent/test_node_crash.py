@@ -25,12 +25,12 @@ SNAPSHOT = ["share", "quiesce", "room", *DOWN, "dump", "commit"]
 
 
 def killed_at_every_step(
-    folder: Path, action: str, *, first_at: int = 0
+    folder: Path, action: str, *, first_at: int = 0, every: int = EVERY, within: str = ""
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return each step with what there was after it, and last what there was where all was well."""
     path = os.pathsep.join((str(PROGRAM.parent), os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), action, str(first_at), str(EVERY)],
+        [sys.executable, str(PROGRAM), str(folder), action, str(first_at), str(every), within],
         capture_output=True,
         env=os.environ | {"PYTHONPATH": path},
         text=True,
@@ -122,6 +122,25 @@ def test_killed_in_a_restore_nothing_of_it_is_left_but_the_snapshot(folder: Path
     expect(there, steps)
     assert {one["snapshots"] for _, one in there} == {1}
     assert there[-1][1]["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("action", "step"), [("snapshot", "dump"), ("leave", "dump"), ("restore", "restore")]
+)
+def test_killed_while_criu_works(folder: Path, action: str, step: str) -> None:
+    every_ms = 7 if SOAK else 100
+    there = killed_at_every_step(folder, action, first_at=10, every=every_ms, within=step)
+    *cut_short, (_, last) = there
+    assert cut_short
+    whole = json.dumps(last["memory"])
+    for where, one in cut_short:
+        if action == "snapshot":
+            assert json.dumps(one["memory"]) == whole, where
+        # What CRIU has ended is gone, and what it has not is as it was.
+        if one["state"] == "":
+            assert (one["used"], one["promised"]) == ([0, 0], {}), where
+        assert one["snapshots"] == (action == "restore"), where
+    assert last["snapshots"] == 1
 
 
 @pytest.mark.skipif(not SOAK, reason="a soak: its steps are those of a restore")
