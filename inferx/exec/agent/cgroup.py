@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError, Capability
 
-__all__ = ["Cgroups"]
+__all__ = ["Cgroups", "hierarchies"]
 
 FREEZE_S = 10.0
 """How long a pod may take to freeze: a process in an uninterruptible call cannot."""
@@ -25,7 +25,9 @@ CONTROLLERS = ("memory", "freezer", "pids")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
-def _mounts(mountinfo: Path) -> tuple[dict[str, Path], Path | None]:
+def hierarchies(
+    mountinfo: Path = Path("/proc/self/mountinfo"),
+) -> tuple[dict[str, Path], Path | None]:
     """Return where the controllers of version 1 are, and where version 2 is."""
     first: dict[str, Path] = {}
     second = None
@@ -51,7 +53,7 @@ class Cgroups:
 
     def __init__(self, parent: str = "inferx", *, version: int | None = None) -> None:
         self.parent = parent
-        first, second = _mounts(Path("/proc/self/mountinfo"))
+        first, second = hierarchies()
         if version is None:
             version = 1 if all(name in first for name in CONTROLLERS) else 2 if second else 0
         self.version = version

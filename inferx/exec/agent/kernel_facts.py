@@ -10,6 +10,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from inferx.exec.agent.cgroup import hierarchies
 from inferx.exec.agent.ports import AgentError
 
 __all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
@@ -17,11 +18,12 @@ __all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def cgroup_folders(cgroup: str) -> list[Path]:
+def cgroup_folders(cgroup: str, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
     """Return where a cgroup is there: in each hierarchy that has processes of it."""
     name = cgroup.strip("/")
     assert name, "the root cgroup is not a pod's"
-    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
+    first, second = hierarchies(mountinfo)
+    trees = dict.fromkeys((*first.values(), *((second,) if second else ())))
     return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
 
 

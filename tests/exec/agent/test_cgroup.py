@@ -29,7 +29,7 @@ while True:
 
 @pytest.fixture(params=[1, 2])
 def cgroups(request):
-    first, second = cgroup._mounts(cgroup.Path("/proc/self/mountinfo"))
+    first, second = cgroup.hierarchies(cgroup.Path("/proc/self/mountinfo"))
     if not (first if request.param == 1 else second):
         pytest.skip(f"cgroups of version {request.param} are not mounted")
     found = Cgroups(f"inferx-test-{uuid.uuid4().hex[:10]}", version=request.param)
