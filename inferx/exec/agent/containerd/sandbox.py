@@ -23,7 +23,7 @@ from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.ending import call_unless_gone, end_task
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
-from inferx.exec.agent.kernel_facts import cgroup_memory
+from inferx.exec.agent.kernel_facts import cgroup_memory, cgroup_pids
 from inferx.exec.agent.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -200,10 +200,8 @@ class ContainerdSandbox:
         return sorted(self._ours())
 
     def pids(self, pod: str) -> Sequence[int]:
-        """Return all processes of a pod, as the host counts."""
-        request = pb.TaskRequest(container_id=pod)
-        answer = self.client.call(api.LIST_PIDS, request, phase="inspect")
-        return sorted(process.pid for process in answer.processes)
+        """Return all processes of a pod, as the host counts; those of a killed shim's, too."""
+        return cgroup_pids(self.cgroup(pod))
 
     def memory_bytes(self, pod: str) -> int:
         """Return what the pod's cgroup is charged."""
