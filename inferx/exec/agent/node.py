@@ -76,7 +76,8 @@ class _Findings:
 
     def facts(self, name: str) -> Mapping[str, str]:
         """Return what the adapter of that name told."""
-        return next((one.facts for one in self.all if one.name == name), dict[str, str]())
+        found = [one.facts for one in self.all if one.name == name]
+        return found[0] if found else dict[str, str]()
 
 
 def assemble(config: AgentConfig) -> Node:
