@@ -140,16 +140,16 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
 
 def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
     """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+    criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
         Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
     )
-    criu = find_criu(config.criu)
     runc = RuncSandbox(config.state / "runc", criu=criu, cgroup_parent=config.name)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
-        "containerd": (containers, ContainerdSnapshotter(containers, criu=config.criu)),
+        "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),
         "runc": (runc, RuncSnapshotter(runc)),
-        "process": (processes, CriuSnapshotter(processes, path=config.criu)),
+        "process": (processes, CriuSnapshotter(processes, path=criu)),
     }
     told = {
         name: (findings.ask(sandbox), findings.ask(snapshotter))
