@@ -512,15 +512,6 @@ def test_a_node_without_gpus_refuses_what_it_is_never_asked():
     device.close()
 
 
-def test_a_pod_on_a_gpu_that_nothing_can_move_it_from_is_not_taken_for_one_without(tmp_path):
-    file = tmp_path / "dev" / "nvidia0"
-    file.parent.mkdir()
-    device = NoCheckpointer("the driver is too old")
-    with file.open("w"), pytest.raises(AgentError, match=r"nvidia0, .* the driver is too old"):
-        device.state(os.getpid())
-    assert device.state(os.getpid()).name == "none"
-
-
 @given(steps=st.lists(st.sampled_from((*LEGAL, "state", "forget")), max_size=12))
 def test_any_sequence_of_calls_does_what_the_table_says(standing, steps: list[str]):
 
