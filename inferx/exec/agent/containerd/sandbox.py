@@ -213,11 +213,23 @@ class ContainerdSandbox:
 
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
-        self.client.call(api.PAUSE_TASK, pb.TaskRequest(container_id=pod), phase="freeze")
+        self._turn(api.PAUSE_TASK, pod, (pb.PAUSED, pb.PAUSING))
 
     def thaw(self, pod: str) -> None:
         """Let a frozen pod go on."""
-        self.client.call(api.RESUME_TASK, pb.TaskRequest(container_id=pod), phase="freeze")
+        self._turn(api.RESUME_TASK, pod, (pb.RUNNING,))
+
+    def _turn(
+        self, method: api.Call[pb.TaskRequest, pb.Empty], pod: str, wanted: Sequence[int]
+    ) -> None:
+        """Freeze or thaw; a pod that is so already is fine."""
+        request = pb.TaskRequest(container_id=pod)
+        try:
+            self.client.call(method, request, phase="freeze")
+        except api.Refused:
+            there = self.client.call(api.GET_TASK, request, phase="freeze").process.status
+            if there not in wanted:
+                raise
 
     def _ours(self) -> Sequence[str]:
         request = pb.ListContainersRequest(filters=[f'labels."{AGENT_LABEL}"=={self._owner}'])
