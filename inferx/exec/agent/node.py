@@ -12,6 +12,7 @@ from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
 from inferx.exec.agent.criu import CriuSnapshotter
+from inferx.exec.agent.criu_probe import find_criu
 from inferx.exec.agent.declared import DeclaredGpus
 from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer
 from inferx.exec.agent.network import BridgedNetwork, HostNetwork, Network
@@ -30,7 +31,7 @@ from inferx.exec.agent.process import ProcessSandbox
 from inferx.exec.agent.runc import RuncSandbox
 from inferx.exec.agent.runc_criu import RuncSnapshotter
 from inferx.exec.agent.share import shares
-from inferx.exec.agent.store import SnapshotStore, open_store
+from inferx.exec.agent.store import SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 from inferx.exec.agent.suspend import SuspendOnly
 
@@ -85,6 +86,9 @@ def assemble(config: AgentConfig) -> Node:
     Raises:
         AgentError: What was asked for is not there; or a folder cannot be used.
     """
+    with durable.told(f"cannot use {config.state} for the agent's state", phase="open"):
+        # Others may not look into it, whichever of the agent's parts would have made it first.
+        durable.make_folder(config.state)
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)
@@ -136,15 +140,16 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
 
 def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
     """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+    criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
         Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
     )
-    runc = RuncSandbox(config.state / "runc", criu=config.criu, cgroup_parent=config.name)
+    runc = RuncSandbox(config.state / "runc", criu=criu, cgroup_parent=config.name)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
-        "containerd": (containers, ContainerdSnapshotter(containers, criu=config.criu)),
+        "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),
         "runc": (runc, RuncSnapshotter(runc)),
-        "process": (processes, CriuSnapshotter(processes, path=config.criu)),
+        "process": (processes, CriuSnapshotter(processes, path=criu)),
     }
     told = {
         name: (findings.ask(sandbox), findings.ask(snapshotter))
