@@ -196,8 +196,9 @@ def test_starvation_is_told(tmp_path):
             "retain(self, function, at, view)",
             "return Retain(FOREVER_NS, Tier.ABSENT)",
             "keep_alive",
-            more=", eviction=load_never(), patience_ns=FOREVER_NS",
-            imports="inferx.policy.basics; load_never = inferx.policy.basics.NeverEvict",
+            more=", eviction=load_never(), prewarm=load_no(), patience_ns=FOREVER_NS",
+            imports="inferx.policy.basics; load_never = inferx.policy.basics.NeverEvict;"
+            " load_no = inferx.policy.basics.NoPrewarm",
         )
     )
     assert list(told) == ["no starvation"]

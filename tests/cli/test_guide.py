@@ -32,7 +32,8 @@ def test_commands_of_the_page_run(page, good, tmp_path, monkeypatch):
     for name in ("docs", "traces"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    found = commands(page)
+    # Those of a node need root; tests of the agent's page run them.
+    found = [words for words in commands(page) if words[0] not in {"agent", "snapshot"}]
     assert {words[0] for words in found} == {"replay", "check", "explain"}
     for words in found:
         assert good(*words)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError, Capability
 
-__all__ = ["Cgroups"]
+__all__ = ["Cgroups", "charged_bytes", "hierarchies"]
 
 FREEZE_S = 10.0
 """How long a pod may take to freeze: a process in an uninterruptible call cannot."""
@@ -25,7 +25,9 @@ CONTROLLERS = ("memory", "freezer", "pids")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
-def _mounts(mountinfo: Path) -> tuple[dict[str, Path], Path | None]:
+def hierarchies(
+    mountinfo: Path = Path("/proc/self/mountinfo"),
+) -> tuple[dict[str, Path], Path | None]:
     """Return where the controllers of version 1 are, and where version 2 is."""
     first: dict[str, Path] = {}
     second = None
@@ -41,6 +43,22 @@ def _mounts(mountinfo: Path) -> tuple[dict[str, Path], Path | None]:
     return first, second
 
 
+def charged_bytes(folder: Path, *, version: int) -> int:
+    """Return the memory that a cgroup is charged, without page cache that was not used again.
+
+    Cache of files that were read once, as weights at a start, goes at need and by itself.
+
+    Raises:
+        OSError: There is no such cgroup.
+    """
+    first = version == 1
+    usage = int((folder / ("memory.usage_in_bytes" if first else "memory.current")).read_text())
+    lines = (folder / "memory.stat").read_text().splitlines()
+    stat = dict(line.split() for line in lines)
+    idle = int(stat.get("total_inactive_file" if first else "inactive_file", "0"))
+    return max(0, usage - idle)
+
+
 class Cgroups:
     """The cgroups of one agent's pods.
 
@@ -51,7 +69,7 @@ class Cgroups:
 
     def __init__(self, parent: str = "inferx", *, version: int | None = None) -> None:
         self.parent = parent
-        first, second = _mounts(Path("/proc/self/mountinfo"))
+        first, second = hierarchies()
         if version is None:
             version = 1 if all(name in first for name in CONTROLLERS) else 2 if second else 0
         self.version = version
@@ -138,16 +156,15 @@ class Cgroups:
         return sorted(found - {0})
 
     def memory_bytes(self, pod: str) -> int:
-        """Memory that is charged, without page cache that has not been used again.
-
-        Cache of files that were read once, as images at a restore, goes at need and by itself.
-        """
-        first = self.version == 1
-        name = "memory.usage_in_bytes" if first else "memory.current"
-        usage = int(self._read(pod, name))
-        stat = dict(line.split() for line in self._read(pod, "memory.stat").splitlines())
-        idle = int(stat.get("total_inactive_file" if first else "inactive_file", "0"))
-        return max(0, usage - idle)
+        """Memory that is charged; see `charged_bytes`."""
+        if "memory" not in self._bases:
+            raise AgentError("no cgroup hierarchy is mounted", phase="cgroup")
+        try:
+            return charged_bytes(self._bases["memory"] / _checked(pod), version=self.version)
+        except OSError as error:
+            raise AgentError(
+                f"pod {pod}: cannot read its cgroup: {error}", phase="cgroup"
+            ) from error
 
     def memory_limit(self, pod: str) -> int:
         """Limit in bytes; 0 is none."""

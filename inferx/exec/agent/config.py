@@ -1,4 +1,4 @@
-"""A node's configuration: `node.toml`. Everything has a default; an empty file is a whole one."""
+"""A node's configuration: `node.toml`. Everything has a default, and no file at all is fine."""
 
 import ipaddress
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import DescriptionError
 from inferx.core.units import GIB
 from inferx.exec.agent.memory_guard import Action
 from inferx.exec.agent.store.config import FolderConfig
@@ -20,6 +21,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
 _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
+_STATE = Path("/var/lib/inferx")
+
+
+def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
+    """Return the tiers of a node that names none: its disk, beside the agent's state."""
+    return (FolderConfig(tier="nvme", folder=state / "snapshots", budget_bytes=64 * GIB),)
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +48,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str = "inferx"
-    state: Path = Path("/var/lib/inferx")
-    socket: Path = Path("/run/inferx/agent.sock")
+    state: Path = _STATE
+    socket: Path = _STATE / "agent.sock"
     sandbox: str = "auto"
     containerd: str = "/run/containerd/containerd.sock"
     network: str = "auto"
@@ -50,7 +57,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     criu: str = ""
     checkpoints: bool = True
     gpus: tuple[int, ...] = ()
-    tiers: tuple[FolderConfig, ...] = ()
+    tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
 
 
@@ -66,11 +73,11 @@ def read_config(path: Path) -> AgentConfig:
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
-    state = Path(agent.text("state", "/var/lib/inferx"))
+    state = _folder(agent, "state", _STATE)
     config = AgentConfig(
         name=name,
         state=state,
-        socket=Path(agent.text("socket", str(state / "agent.sock"))),
+        socket=_folder(agent, "socket", state / "agent.sock"),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
@@ -84,6 +91,14 @@ def read_config(path: Path) -> AgentConfig:
     for table in (agent, sandbox, network, gpu, store, top):
         table.close()
     return config
+
+
+def _folder(table: Table, key: str, default: Path | None = None) -> Path:
+    """Return a path, which means the same wherever the agent is started."""
+    text = table.text(key, None if default is None else str(default))
+    if not text.startswith("/"):
+        raise table.error(key, shown(text), "a path from the root")
+    return Path(text)
 
 
 def _subnet(network: Table) -> ipaddress.IPv4Network:
@@ -105,20 +120,21 @@ def _declared(gpu: Table) -> tuple[int, ...]:
     count, _, size = text.partition("x")
     if not count.isdecimal() or not 1 <= int(count) <= 16:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB")
-    return (parse_bytes("declare", size),) * int(count)
+    try:
+        return (parse_bytes("declare", size),) * int(count)
+    except DescriptionError as error:
+        raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
 
 
 def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
-    """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, a disk tier of ours."""
+    """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, the disk."""
     found: list[FolderConfig] = []
     for tier in _TIERS:
         if tier in store:
             table = store.table(tier)
-            folder = Path(table.text("path"))
+            folder = _folder(table, "path")
             found.append(
                 FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
             )
             table.close()
-    if not found:
-        found = [FolderConfig(tier="nvme", folder=state / "snapshots", budget_bytes=64 * GIB)]
-    return tuple(found)
+    return tuple(found) or _own_tier(state)

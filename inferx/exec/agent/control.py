@@ -5,7 +5,9 @@ all that the agent can. `GET /status`, `POST /commands` (one command in JSON), `
 of JSON each, as they come; for one listener).
 """
 
+import asyncio
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from aiohttp import web
 from inferx.core.commands import NodeCommand
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
+from inferx.exec.agent.store.durable import make_folder
 
 __all__ = ["serve", "status_of"]
 
@@ -63,7 +66,12 @@ async def serve(service: AgentService, socket: Path) -> web.AppRunner:
     app = web.Application()
 
     async def status(_: web.Request) -> web.Response:
-        return web.json_response(status_of(service))
+        # It asks the driver and the sandbox, which may take their time.
+        try:
+            return web.json_response(await asyncio.to_thread(status_of, service))
+        except AgentError as error:
+            # A pod that ended while it was asked about, for one.
+            return web.json_response({"error": str(error)}, status=503)
 
     async def command(request: web.Request) -> web.Response:
         try:
@@ -86,7 +94,8 @@ async def serve(service: AgentService, socket: Path) -> web.AppRunner:
             web.get("/facts", facts),
         ]
     )
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    # Cancelled with its connection: a listener that left must not take facts from the next one.
+    runner = web.AppRunner(app, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(socket)).start()
     return runner
@@ -95,9 +104,12 @@ async def serve(service: AgentService, socket: Path) -> web.AppRunner:
 def _make_place(socket: Path) -> None:
     """Have a folder that only this user can enter, without a socket that a dead agent left."""
     try:
-        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if socket.parent.stat().st_mode & 0o077:
+        make_folder(socket.parent)
+        facts = socket.parent.stat()
+        if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
             raise AgentError(f"{socket.parent}: others can enter it; expected a folder of mode 700")
+        if socket.exists() and not socket.is_socket():
+            raise AgentError(f"{socket}: there is something else; expected a socket, or nothing")
         socket.unlink(missing_ok=True)
     except OSError as error:
         raise AgentError(f"{socket}: {error.strerror}; expected a place for a socket") from error

@@ -12,6 +12,7 @@ from inferx.exec.agent.ports import AgentError, Hook
 __all__ = ["healthy", "post", "wait_until_healthy"]
 
 _ASK_S = 5.0
+_ANSWER_BYTES = 1 << 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
 
@@ -73,7 +74,8 @@ def _status(
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        answer.read()
+        # What it says beside the status is of no use, and a pod may say it for ever.
+        answer.read(_ANSWER_BYTES)
         return answer.status
     finally:
         connection.close()

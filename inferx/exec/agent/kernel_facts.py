@@ -10,34 +10,33 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from inferx.exec.agent.cgroup import charged_bytes, hierarchies
 from inferx.exec.agent.ports import AgentError
 
 __all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
 
-CGROUPS = Path("/sys/fs/cgroup")
 
-
-def cgroup_folders(cgroup: str) -> list[Path]:
+def cgroup_folders(cgroup: str, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
     """Return where a cgroup is there: in each hierarchy that has processes of it."""
     name = cgroup.strip("/")
     assert name, "the root cgroup is not a pod's"
-    trees = [CGROUPS, *(tree for tree in CGROUPS.iterdir() if not (tree / "..").samefile(tree))]
+    first, second = hierarchies(mountinfo)
+    trees = dict.fromkeys((*first.values(), *((second,) if second else ())))
     return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
 
 
 def cgroup_memory(cgroup: str) -> int:
-    """Return the bytes of memory that a cgroup is charged.
+    """Return the bytes of memory that a cgroup is charged; see `charged_bytes`.
 
     Raises:
         AgentError: There is no such cgroup.
     """
-    name = cgroup.lstrip("/")
-    for path in (
-        CGROUPS / "memory" / name / "memory.usage_in_bytes",
-        CGROUPS / name / "memory.current",
-    ):
-        with contextlib.suppress(OSError):
-            return int(path.read_text())
+    name = cgroup.strip("/")
+    first, second = hierarchies()
+    for tree, version in ((first.get("memory"), 1), (second, 2)):
+        if tree is not None:
+            with contextlib.suppress(OSError):
+                return charged_bytes(tree / name, version=version)
     raise AgentError(f"cgroup {cgroup}: its memory cannot be read", phase="inspect")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -94,7 +95,8 @@ def begin(plan: Plan) -> "subprocess.Popen[bytes]":
         start_new_session=True,
     )
     assert process.stdin is not None
-    with process.stdin as pipe:
+    # One that has ended already is told of by `answer`.
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(msgspec.json.encode(plan))
     process.stdin = None
     return process
@@ -108,6 +110,13 @@ def answer(process: "subprocess.Popen[bytes]", *, what: str) -> int:
     """
     assert process.stdout is not None
     with process.stdout as pipe:
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
+        if not waiting.poll(START_S * 1000):
+            # It is held up where it was to go. What it has made is in the pod's cgroup.
+            process.kill()
+            process.wait()
+            raise AgentError(f"{what}: nothing began within {START_S:g} s", phase="start")
         line = pipe.readline()
     process.stdout = None
     try:

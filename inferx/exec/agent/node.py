@@ -31,7 +31,7 @@ from inferx.exec.agent.process import ProcessSandbox
 from inferx.exec.agent.runc import RuncSandbox
 from inferx.exec.agent.runc_criu import RuncSnapshotter
 from inferx.exec.agent.share import shares
-from inferx.exec.agent.store import SnapshotStore, open_store
+from inferx.exec.agent.store import SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 from inferx.exec.agent.suspend import SuspendOnly
 
@@ -76,10 +76,8 @@ class _Findings:
 
     def facts(self, name: str) -> Mapping[str, str]:
         """Return what the adapter of that name told."""
-        for one in self.all:
-            if one.name == name:
-                return one.facts
-        return {}
+        found = [one.facts for one in self.all if one.name == name]
+        return found[0] if found else dict[str, str]()
 
 
 def assemble(config: AgentConfig) -> Node:
@@ -88,6 +86,9 @@ def assemble(config: AgentConfig) -> Node:
     Raises:
         AgentError: What was asked for is not there; or a folder cannot be used.
     """
+    with durable.told(f"cannot use {config.state} for the agent's state", phase="open"):
+        # Others may not look into it, whichever of the agent's parts would have made it first.
+        durable.make_folder(config.state)
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)

@@ -133,8 +133,11 @@ class RuncSandbox:
         try:
             (self._state / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
             record = _Record(folder=str(spec.folder), cgroup=cgroup)
-            with self._record(spec.pod).open("xb") as file:
-                file.write(msgspec.json.encode(record))
+            # Whole or not at all: one that cannot be read could not be removed either.
+            aside = self._record(f".{spec.pod}")
+            aside.write_bytes(msgspec.json.encode(record))
+            self._record(spec.pod).hardlink_to(aside)
+            aside.unlink()
         except FileExistsError as error:
             raise AgentError(f"pod {spec.pod} is there already", phase=phase) from error
         except OSError as error:
@@ -224,11 +227,19 @@ class RuncSandbox:
 
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
-        self.program.run("pause", pod, phase="freeze")
+        self._turn("pause", pod, "paused")
 
     def thaw(self, pod: str) -> None:
         """Let a frozen pod go on."""
-        self.program.run("resume", pod, phase="freeze")
+        self._turn("resume", pod, "running")
+
+    def _turn(self, verb: str, pod: str, wanted: str) -> None:
+        """Freeze or thaw; a pod that is so already is fine."""
+        try:
+            self.program.run(verb, pod, phase="freeze")
+        except AgentError:
+            if self._ask(pod).get("status") != wanted:
+                raise
 
     def _live(self, pod: str) -> Live:
         pid = int(self._ask(pod)["pid"])
@@ -245,6 +256,7 @@ class RuncSandbox:
 
     def _known(self) -> Sequence[str]:
         try:
-            return sorted(entry.name for entry in (self._state / "pods").iterdir())
+            names = (entry.name for entry in (self._state / "pods").iterdir())
+            return sorted(name for name in names if not name.startswith("."))
         except FileNotFoundError:
             return []

@@ -29,7 +29,7 @@ while True:
 
 @pytest.fixture(params=[1, 2])
 def cgroups(request):
-    first, second = cgroup._mounts(cgroup.Path("/proc/self/mountinfo"))
+    first, second = cgroup.hierarchies(cgroup.Path("/proc/self/mountinfo"))
     if not (first if request.param == 1 else second):
         pytest.skip(f"cgroups of version {request.param} are not mounted")
     found = Cgroups(f"inferx-test-{uuid.uuid4().hex[:10]}", version=request.param)
@@ -181,3 +181,18 @@ def test_memory_is_charged_and_limited(spawn):
         drop_parent(cgroups)
         holder.wait()
         eater.wait()
+
+
+@pytest.mark.parametrize(
+    ("version", "usage", "idle"),
+    [
+        (1, "memory.usage_in_bytes", "total_inactive_file"),
+        (2, "memory.current", "inactive_file"),
+    ],
+)
+def test_cache_that_goes_by_itself_is_not_charged(tmp_path, version, usage, idle):
+    (tmp_path / usage).write_text("1000\n")
+    (tmp_path / "memory.stat").write_text(f"anon 300\n{idle} 600\nactive_file 100\n")
+    assert cgroup.charged_bytes(tmp_path, version=version) == 400
+    (tmp_path / "memory.stat").write_text(f"{idle} 1200\n")
+    assert cgroup.charged_bytes(tmp_path, version=version) == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from inferx.exec.agent import container_criu, leftovers
 from inferx.exec.agent.container_criu import LAZY_PID, PageServer
 from inferx.exec.agent.kernel_facts import (
+    cgroup_folders,
     cgroup_memory,
     cgroup_pids,
     fix_device,
@@ -195,3 +196,15 @@ def test_what_is_not_there_has_no_processes_no_start_and_no_memory():
     with pytest.raises(AgentError, match="cannot be read"):
         cgroup_memory("/inferx/none")
     leftovers.clear_cgroup("/inferx/none", within_s=1)
+
+
+def test_a_cgroup_is_found_where_there_is_but_one_tree(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "inferx" / "pod-1").mkdir(parents=True)
+    for folder in (tree, tree / "inferx" / "pod-1"):
+        (folder / "cgroup.procs").write_text("")
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"30 23 0:26 / {tree} rw,nosuid shared:9 - cgroup2 cgroup2 rw\n")
+
+    assert cgroup_folders("/inferx/pod-1", mountinfo=mountinfo) == [tree / "inferx" / "pod-1"]
+    assert cgroup_folders("/inferx/pod-2", mountinfo=mountinfo) == []

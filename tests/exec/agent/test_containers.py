@@ -178,6 +178,37 @@ def test_an_agent_that_was_restarted_finds_its_pods(node: Node, port: int):
 
 
 @with_containerd
+def test_a_pod_whose_shim_is_killed_is_gone_and_can_be_asked_about(node: Node, port: int):
+    sandbox = node.sandbox()
+    live = sandbox.start(node.spec(port))
+    shim = Path(f"/proc/{live.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    os.kill(int(shim), signal.SIGKILL)
+    until(lambda: list(sandbox.live()) == [])
+    # containerd ends what its shim has left, in its time.
+    until(lambda: list(sandbox.pids(live.pod)) == [])
+    sandbox.stop(live.pod)
+
+
+def test_to_freeze_or_thaw_twice_is_to_do_it_once(node: Node, port: int):
+    sandbox = node.sandbox()
+    live = sandbox.start(node.spec(port))
+    ask(port)
+    sandbox.thaw(live.pod)
+    ask(port)
+    sandbox.freeze(live.pod)
+    sandbox.freeze(live.pod)
+    with pytest.raises(OSError, match="timed out"):
+        parts.ask_once(port, "/", timeout_s=0.2)
+    sandbox.thaw(live.pod)
+    sandbox.thaw(live.pod)
+    ask(port)
+    sandbox.stop(live.pod)
+    for turn in (sandbox.freeze, sandbox.thaw):
+        with pytest.raises(AgentError):
+            turn(live.pod)
+
+
+@with_containerd
 def test_a_frozen_pod_is_live_and_can_be_stopped(node: Node, port: int):
     sandbox = node.sandbox()
     live = sandbox.start(node.spec(port))

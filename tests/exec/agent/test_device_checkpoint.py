@@ -216,7 +216,7 @@ def test_a_call_of_another_process_than_the_pid_was_is_not_judged_by_it(standing
     resume(device, pod.pid)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["ours", "nobody"])
 def test_a_process_without_gpu_state_has_none(standing, pid):
     device = standing.device
     assert device.state(pid).name == "none"

@@ -118,3 +118,14 @@ def test_telling_line_is_the_first_that_is_no_echo():
 )
 def test_version_is_read(text, version):
     assert version_of(text) == version
+
+
+def test_a_launcher_that_is_held_up_is_given_up(tmp_path, monkeypatch):
+    held = tmp_path / "cgroup.procs"
+    os.mkfifo(held)  # It is not opened for writing before somebody reads.
+    monkeypatch.setattr(launch, "START_S", 0.3)
+    plan = launch.Plan(command=["/bin/true"], cgroups=[str(held)])
+    process = launch.begin(plan)
+    with pytest.raises(AgentError, match=r"pod a: nothing began within 0.3 s"):
+        launch.answer(process, what="pod a")
+    assert process.returncode == -signal.SIGKILL

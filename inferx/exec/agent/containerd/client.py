@@ -56,7 +56,6 @@ CREATE_TASK = Call("tasks.v1.Tasks", "Create", pb.CreateTaskRequest, pb.CreateTa
 START_TASK = Call("tasks.v1.Tasks", "Start", pb.TaskRequest, pb.StartResponse)
 GET_TASK = Call("tasks.v1.Tasks", "Get", pb.TaskRequest, pb.GetTaskResponse)
 LIST_TASKS = Call("tasks.v1.Tasks", "List", pb.ListTasksRequest, pb.ListTasksResponse)
-LIST_PIDS = Call("tasks.v1.Tasks", "ListPids", pb.TaskRequest, pb.ListPidsResponse)
 KILL_TASK = Call("tasks.v1.Tasks", "Kill", pb.KillRequest, pb.Empty)
 DELETE_TASK = Call("tasks.v1.Tasks", "Delete", pb.TaskRequest, pb.DeleteTaskResponse)
 PAUSE_TASK = Call("tasks.v1.Tasks", "Pause", pb.TaskRequest, pb.Empty)

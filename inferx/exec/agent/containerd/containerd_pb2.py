@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-inferx/exec/agent/containerd/containerd.proto\x12\x11inferx.containerd\"\x07\n\x05\x45mpty\"&\n\x03\x41ny\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"4\n\x0fVersionResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"\xd9\x02\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x06labels\x18\x02 \x03(\x0b\x32(.inferx.containerd.Container.LabelsEntry\x12\r\n\x05image\x18\x03 \x01(\t\x12\x35\n\x07runtime\x18\x04 \x01(\x0b\x32$.inferx.containerd.Container.Runtime\x12$\n\x04spec\x18\x05 \x01(\x0b\x32\x16.inferx.containerd.Any\x12\x13\n\x0bsnapshotter\x18\x06 \x01(\t\x12\x14\n\x0csnapshot_key\x18\x07 \x01(\t\x1a@\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.inferx.containerd.Any\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x10\x43ontainerRequest\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x10\x43ontainerMessage\x12/\n\tcontainer\x18\x01 \x01(\x0b\x32\x1c.inferx.containerd.Container\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"J\n\x16ListContainersResponse\x12\x30\n\ncontainers\x18\x01 \x03(\x0b\x32\x1c.inferx.containerd.Container\"F\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\"\xbd\x01\n\x11\x43reateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x06rootfs\x18\x03 \x03(\x0b\x32\x18.inferx.containerd.Mount\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x10\n\x08terminal\x18\x07 \x01(\x08\x12\'\n\x07options\x18\t \x01(\x0b\x32\x16.inferx.containerd.Any\"7\n\x12\x43reateTaskResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"#\n\x0bTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x1c\n\rStartResponse\x12\x0b\n\x03pid\x18\x01 \x01(\r\"@\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"B\n\x12\x44\x65leteTaskResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r\"V\n\x15\x43heckpointTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\'\n\x07options\x18\x03 \x01(\x0b\x32\x16.inferx.containerd.Any\"c\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.inferx.containerd.Status\">\n\x0fGetTaskResponse\x12+\n\x07process\x18\x01 \x01(\x0b\x32\x1a.inferx.containerd.Process\"\"\n\x10ListTasksRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\">\n\x11ListTasksResponse\x12)\n\x05tasks\x18\x01 \x03(\x0b\x32\x1a.inferx.containerd.Process\"\x1a\n\x0bProcessInfo\x12\x0b\n\x03pid\x18\x01 \x01(\r\"E\n\x10ListPidsResponse\x12\x31\n\tprocesses\x18\x01 \x03(\x0b\x32\x1e.inferx.containerd.ProcessInfo\"]\n\x07Options\x12\x13\n\x0b\x62inary_name\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x17\n\x0f\x63riu_image_path\x18\n \x01(\t\x12\x16\n\x0e\x63riu_work_path\x18\x0b \x01(\t\"n\n\x11\x43heckpointOptions\x12\x0c\n\x04\x65xit\x18\x01 \x01(\x08\x12\x10\n\x08open_tcp\x18\x02 \x01(\x08\x12\x12\n\nfile_locks\x18\x05 \x01(\x08\x12\x12\n\nimage_path\x18\x08 \x01(\t\x12\x11\n\twork_path\x18\t \x01(\t\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"D\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06target\x18\x03 \x01(\x0b\x32\x1d.inferx.containerd.Descriptor\"\x1f\n\x0fGetImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x10GetImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.inferx.containerd.Image\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xc0\x01\n\x16PrepareSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\x45\n\x06labels\x18\x04 \x03(\x0b\x32\x35.inferx.containerd.PrepareSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x17PrepareSnapshotResponse\x12(\n\x06mounts\x18\x01 \x03(\x0b\x32\x18.inferx.containerd.Mount\"3\n\x0fSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-inferx/exec/agent/containerd/containerd.proto\x12\x11inferx.containerd\"\x07\n\x05\x45mpty\"&\n\x03\x41ny\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"4\n\x0fVersionResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"\xd9\x02\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x38\n\x06labels\x18\x02 \x03(\x0b\x32(.inferx.containerd.Container.LabelsEntry\x12\r\n\x05image\x18\x03 \x01(\t\x12\x35\n\x07runtime\x18\x04 \x01(\x0b\x32$.inferx.containerd.Container.Runtime\x12$\n\x04spec\x18\x05 \x01(\x0b\x32\x16.inferx.containerd.Any\x12\x13\n\x0bsnapshotter\x18\x06 \x01(\t\x12\x14\n\x0csnapshot_key\x18\x07 \x01(\t\x1a@\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.inferx.containerd.Any\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x10\x43ontainerRequest\x12\n\n\x02id\x18\x01 \x01(\t\"C\n\x10\x43ontainerMessage\x12/\n\tcontainer\x18\x01 \x01(\x0b\x32\x1c.inferx.containerd.Container\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"J\n\x16ListContainersResponse\x12\x30\n\ncontainers\x18\x01 \x03(\x0b\x32\x1c.inferx.containerd.Container\"F\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\"\xbd\x01\n\x11\x43reateTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x06rootfs\x18\x03 \x03(\x0b\x32\x18.inferx.containerd.Mount\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x10\n\x08terminal\x18\x07 \x01(\x08\x12\'\n\x07options\x18\t \x01(\x0b\x32\x16.inferx.containerd.Any\"7\n\x12\x43reateTaskResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"#\n\x0bTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x1c\n\rStartResponse\x12\x0b\n\x03pid\x18\x01 \x01(\r\"@\n\x0bKillRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\"B\n\x12\x44\x65leteTaskResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r\"V\n\x15\x43heckpointTaskRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\'\n\x07options\x18\x03 \x01(\x0b\x32\x16.inferx.containerd.Any\"c\n\x07Process\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.inferx.containerd.Status\">\n\x0fGetTaskResponse\x12+\n\x07process\x18\x01 \x01(\x0b\x32\x1a.inferx.containerd.Process\"\"\n\x10ListTasksRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\">\n\x11ListTasksResponse\x12)\n\x05tasks\x18\x01 \x03(\x0b\x32\x1a.inferx.containerd.Process\"]\n\x07Options\x12\x13\n\x0b\x62inary_name\x18\x06 \x01(\t\x12\x0c\n\x04root\x18\x07 \x01(\t\x12\x17\n\x0f\x63riu_image_path\x18\n \x01(\t\x12\x16\n\x0e\x63riu_work_path\x18\x0b \x01(\t\"n\n\x11\x43heckpointOptions\x12\x0c\n\x04\x65xit\x18\x01 \x01(\x08\x12\x10\n\x08open_tcp\x18\x02 \x01(\x08\x12\x12\n\nfile_locks\x18\x05 \x01(\x08\x12\x12\n\nimage_path\x18\x08 \x01(\t\x12\x11\n\twork_path\x18\t \x01(\t\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"D\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06target\x18\x03 \x01(\x0b\x32\x1d.inferx.containerd.Descriptor\"\x1f\n\x0fGetImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x10GetImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.inferx.containerd.Image\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xc0\x01\n\x16PrepareSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\x45\n\x06labels\x18\x04 \x03(\x0b\x32\x35.inferx.containerd.PrepareSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x17PrepareSnapshotResponse\x12(\n\x06mounts\x18\x01 \x03(\x0b\x32\x18.inferx.containerd.Mount\"3\n\x0fSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t*U\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06PAUSED\x10\x04\x12\x0b\n\x07PAUSING\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINER_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_STATUS']._serialized_start=2585
-  _globals['_STATUS']._serialized_end=2670
+  _globals['_STATUS']._serialized_start=2486
+  _globals['_STATUS']._serialized_end=2571
   _globals['_EMPTY']._serialized_start=68
   _globals['_EMPTY']._serialized_end=75
   _globals['_ANY']._serialized_start=77
@@ -81,32 +81,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTASKSREQUEST']._serialized_end=1547
   _globals['_LISTTASKSRESPONSE']._serialized_start=1549
   _globals['_LISTTASKSRESPONSE']._serialized_end=1611
-  _globals['_PROCESSINFO']._serialized_start=1613
-  _globals['_PROCESSINFO']._serialized_end=1639
-  _globals['_LISTPIDSRESPONSE']._serialized_start=1641
-  _globals['_LISTPIDSRESPONSE']._serialized_end=1710
-  _globals['_OPTIONS']._serialized_start=1712
-  _globals['_OPTIONS']._serialized_end=1805
-  _globals['_CHECKPOINTOPTIONS']._serialized_start=1807
-  _globals['_CHECKPOINTOPTIONS']._serialized_end=1917
-  _globals['_DESCRIPTOR']._serialized_start=1919
-  _globals['_DESCRIPTOR']._serialized_end=1981
-  _globals['_IMAGE']._serialized_start=1983
-  _globals['_IMAGE']._serialized_end=2051
-  _globals['_GETIMAGEREQUEST']._serialized_start=2053
-  _globals['_GETIMAGEREQUEST']._serialized_end=2084
-  _globals['_GETIMAGERESPONSE']._serialized_start=2086
-  _globals['_GETIMAGERESPONSE']._serialized_end=2145
-  _globals['_READCONTENTREQUEST']._serialized_start=2147
-  _globals['_READCONTENTREQUEST']._serialized_end=2213
-  _globals['_READCONTENTRESPONSE']._serialized_start=2215
-  _globals['_READCONTENTRESPONSE']._serialized_end=2266
-  _globals['_PREPARESNAPSHOTREQUEST']._serialized_start=2269
-  _globals['_PREPARESNAPSHOTREQUEST']._serialized_end=2461
+  _globals['_OPTIONS']._serialized_start=1613
+  _globals['_OPTIONS']._serialized_end=1706
+  _globals['_CHECKPOINTOPTIONS']._serialized_start=1708
+  _globals['_CHECKPOINTOPTIONS']._serialized_end=1818
+  _globals['_DESCRIPTOR']._serialized_start=1820
+  _globals['_DESCRIPTOR']._serialized_end=1882
+  _globals['_IMAGE']._serialized_start=1884
+  _globals['_IMAGE']._serialized_end=1952
+  _globals['_GETIMAGEREQUEST']._serialized_start=1954
+  _globals['_GETIMAGEREQUEST']._serialized_end=1985
+  _globals['_GETIMAGERESPONSE']._serialized_start=1987
+  _globals['_GETIMAGERESPONSE']._serialized_end=2046
+  _globals['_READCONTENTREQUEST']._serialized_start=2048
+  _globals['_READCONTENTREQUEST']._serialized_end=2114
+  _globals['_READCONTENTRESPONSE']._serialized_start=2116
+  _globals['_READCONTENTRESPONSE']._serialized_end=2167
+  _globals['_PREPARESNAPSHOTREQUEST']._serialized_start=2170
+  _globals['_PREPARESNAPSHOTREQUEST']._serialized_end=2362
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_start=472
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_end=517
-  _globals['_PREPARESNAPSHOTRESPONSE']._serialized_start=2463
-  _globals['_PREPARESNAPSHOTRESPONSE']._serialized_end=2530
-  _globals['_SNAPSHOTREQUEST']._serialized_start=2532
-  _globals['_SNAPSHOTREQUEST']._serialized_end=2583
+  _globals['_PREPARESNAPSHOTRESPONSE']._serialized_start=2364
+  _globals['_PREPARESNAPSHOTRESPONSE']._serialized_end=2431
+  _globals['_SNAPSHOTREQUEST']._serialized_start=2433
+  _globals['_SNAPSHOTREQUEST']._serialized_end=2484
 # @@protoc_insertion_point(module_scope)

@@ -206,18 +206,6 @@ class ListTasksResponse(_message.Message):
     tasks: _containers.RepeatedCompositeFieldContainer[Process]
     def __init__(self, tasks: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
 
-class ProcessInfo(_message.Message):
-    __slots__ = ("pid",)
-    PID_FIELD_NUMBER: _ClassVar[int]
-    pid: int
-    def __init__(self, pid: _Optional[int] = ...) -> None: ...
-
-class ListPidsResponse(_message.Message):
-    __slots__ = ("processes",)
-    PROCESSES_FIELD_NUMBER: _ClassVar[int]
-    processes: _containers.RepeatedCompositeFieldContainer[ProcessInfo]
-    def __init__(self, processes: _Optional[_Iterable[_Union[ProcessInfo, _Mapping]]] = ...) -> None: ...
-
 class Options(_message.Message):
     __slots__ = ("binary_name", "root", "criu_image_path", "criu_work_path")
     BINARY_NAME_FIELD_NUMBER: _ClassVar[int]

@@ -23,7 +23,7 @@ from inferx.exec.agent.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containerd.ending import call_unless_gone, end_task
 from inferx.exec.agent.containerd.image import Image, find_image
 from inferx.exec.agent.containerd.peer import shim_programs
-from inferx.exec.agent.kernel_facts import cgroup_memory
+from inferx.exec.agent.kernel_facts import cgroup_memory, cgroup_pids
 from inferx.exec.agent.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -200,10 +200,8 @@ class ContainerdSandbox:
         return sorted(self._ours())
 
     def pids(self, pod: str) -> Sequence[int]:
-        """Return all processes of a pod, as the host counts."""
-        request = pb.TaskRequest(container_id=pod)
-        answer = self.client.call(api.LIST_PIDS, request, phase="inspect")
-        return sorted(process.pid for process in answer.processes)
+        """Return all processes of a pod, as the host counts; those of a killed shim's, too."""
+        return cgroup_pids(self.cgroup(pod))
 
     def memory_bytes(self, pod: str) -> int:
         """Return what the pod's cgroup is charged."""
@@ -215,11 +213,23 @@ class ContainerdSandbox:
 
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
-        self.client.call(api.PAUSE_TASK, pb.TaskRequest(container_id=pod), phase="freeze")
+        self._turn(api.PAUSE_TASK, pod, (pb.PAUSED, pb.PAUSING))
 
     def thaw(self, pod: str) -> None:
         """Let a frozen pod go on."""
-        self.client.call(api.RESUME_TASK, pb.TaskRequest(container_id=pod), phase="freeze")
+        self._turn(api.RESUME_TASK, pod, (pb.RUNNING,))
+
+    def _turn(
+        self, method: api.Call[pb.TaskRequest, pb.Empty], pod: str, wanted: Sequence[int]
+    ) -> None:
+        """Freeze or thaw; a pod that is so already is fine."""
+        request = pb.TaskRequest(container_id=pod)
+        try:
+            self.client.call(method, request, phase="freeze")
+        except api.Refused:
+            there = self.client.call(api.GET_TASK, request, phase="freeze").process.status
+            if there not in wanted:
+                raise
 
     def _ours(self) -> Sequence[str]:
         request = pb.ListContainersRequest(filters=[f'labels."{AGENT_LABEL}"=={self._owner}'])

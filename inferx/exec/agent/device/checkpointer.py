@@ -16,9 +16,9 @@ import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
+from inferx.exec.agent import procfs
 from inferx.exec.agent.device.channel import Channel, HelperGoneError
 from inferx.exec.agent.device.messages import Ask, Hello
 from inferx.exec.agent.device.states import (
@@ -37,15 +37,6 @@ __all__ = ["CudaCheckpointer"]
 
 _LOCK_GRACE_S: Final = 2.0
 """What the driver may take beyond the wait that it was given for a lock."""
-
-
-def _started(pid: int) -> int:
-    """Return when a process started, in clock ticks; 0 where it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 @dataclass(slots=True)
@@ -235,12 +226,16 @@ class CudaCheckpointer:
     @contextmanager
     def _turn(self, pid: int, call: str, timeout_s: float) -> Generator[_Known]:
         """Hold a process's turn: what is known of it is the holder's to read and write."""
-        started = _started(pid)
+        started = procfs.started(pid, zombies=True)
         with self._lock:
             known = self._known.get(pid)
             if known is None or known.started != started:
                 # A pid is used again: what is known is of the process, not of the number.
-                gone = [p for p, k in self._known.items() if _started(p) != k.started]
+                gone = [
+                    known_pid
+                    for known_pid, one in self._known.items()
+                    if procfs.started(known_pid, zombies=True) != one.started
+                ]
                 for dead in gone:
                     del self._known[dead]
                 known = _Known(started)

@@ -1,0 +1,73 @@
+"""A node's configuration: what an empty file means, the shipped example, and what is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from inferx.core.errors import DescriptionError
+from inferx.core.units import GIB
+from inferx.exec.agent.config import AgentConfig, read_config
+from inferx.exec.agent.store import FolderConfig
+
+ROOT = Path(__file__).parents[3]
+
+
+def read(folder: Path, text: str) -> AgentConfig:
+    """Read a configuration of this text."""
+    path = folder / "node.toml"
+    path.write_text(text)
+    return read_config(path)
+
+
+def test_a_file_that_says_nothing_and_none_are_the_same(tmp_path: Path) -> None:
+    assert read(tmp_path, "[agent]\n") == AgentConfig()
+
+
+def test_socket_and_snapshots_lie_in_the_state_folder_unless_told(tmp_path: Path) -> None:
+    config = read(tmp_path, '[agent]\nstate = "/srv/agent"\n')
+    assert config.socket == Path("/srv/agent/agent.sock")
+    assert [tier.folder for tier in config.tiers] == [Path("/srv/agent/snapshots")]
+
+
+def test_the_shipped_example_loads() -> None:
+    config = read_config(ROOT / "deploy" / "node.toml")
+    assert config.sandbox == "containerd"
+    assert config.tiers == (
+        FolderConfig(tier="dram", folder=Path("/dev/shm/inferx"), budget_bytes=64 * GIB),
+        FolderConfig(tier="nvme", folder=Path("/var/lib/inferx/snapshots"), budget_bytes=512 * GIB),
+    )
+
+
+def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "node.toml").read_text()
+    settings = [re.sub(r"^#(?! )", "", line) for line in text.splitlines()]
+    config = read(tmp_path, "\n".join(settings))
+    assert [tier.tier for tier in config.tiers] == ["dram", "nvme", "shared"]
+    assert config.gpus == (80 * GIB, 80 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[agent]\nname = "Node"\n', r"node.toml:2: agent.name: .*small letters and digits"),
+        ('[agent]\nstate = "here"\n', r"node.toml:2: agent.state: .*a path from the root"),
+        ('[agent]\nsocket = "a.sock"\n', r"agent.socket: .*a path from the root"),
+        ('[agent]\nstat = "/x"\n', r"agent.stat: an unknown key; .*state"),
+        ('[sandbox]\nkind = "docker"\n', r"sandbox.kind: .*auto, containerd, runc, process"),
+        ('[network]\nsubnet = "8.8.8.0/24"\n', r"network.subnet: .*private network"),
+        ('[network]\nsubnet = "10.0.0.0/8"\n', r"network.subnet: .*private network"),
+        ('[network]\nsubnet = "10.0.0.1/24"\n', r"network.subnet: .*has host bits set"),
+        ('[gpu]\ndeclare = "80GiB"\n', r"gpu.declare: .*as in 2x80GiB"),
+        ('[gpu]\ndeclare = "2x80Gi"\n', r"node.toml:2: gpu.declare: .*as in 2x80GiB"),
+        ('[gpu]\ndeclare = "17x1GiB"\n', r"gpu.declare: .*as in 2x80GiB"),
+        ('[gpu]\nover_memory = "beat"\n', r"gpu.over_memory: .*warn, throttle, kill"),
+        ('[store.dram]\npath = "/x"\n', r"store.dram: no budget; .*budget_gib"),
+        ('[store.dram]\npath = "x"\nbudget_gib = 1\n', r"store.dram.path: .*from the root"),
+        ('[store.hot]\npath = "/x"\n', r"store.hot: an unknown key; .*dram, nvme, shared"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(DescriptionError, match=told) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)
