@@ -70,6 +70,7 @@ def _tiers(ctx: click.Context, option: click.Parameter, text: str) -> tuple[Tier
     type=click.Choice(["auto", "containerd", "runc", "process"]),
     help="Without --config: where the pods live.  [default: auto]",
 )
+@click.option("--containerd", metavar="SOCKET", help="Without --config: where containerd listens.")
 @click.option(
     "--sizes",
     callback=_sizes,
@@ -90,6 +91,7 @@ def bench(
     *,
     config: Path | None,
     sandbox: str | None,
+    containerd: str | None,
     sizes: tuple[int, ...],
     tiers: tuple[TierName, ...],
     rounds: int,
@@ -105,8 +107,8 @@ def bench(
     and a cold page cache, lazily, and three at once; memory and answer must be what they were.
     Ctrl-C ends it, with what has been measured. No agent may run on the same state meanwhile.
     """
-    if config is not None and sandbox is not None:
-        raise click.UsageError("--sandbox: the configuration says it; expected one of the two")
+    if config is not None and (sandbox or containerd):
+        raise click.UsageError("--config says where the pods live; expected it, or the options")
     plan = Plan(sizes, tiers, rounds, torch=with_torch, seed=seed)
     require_memory(plan.subjects(), available_bytes())
     for path in (out, profile):
@@ -116,7 +118,10 @@ def bench(
     cloned: list[Clones] = []
     about: About | None = None
     try:
-        with _configuration(config, sandbox) as settings, opened(settings, plan) as measured:
+        with (
+            _configuration(config, sandbox, containerd) as settings,
+            opened(settings, plan) as measured,
+        ):
             about = _about(measured.node, plan)
             with solving("measuring") as tell:
                 _run(measured, done, cloned, tell)
@@ -133,12 +138,14 @@ def bench(
 
 
 @contextmanager
-def _configuration(path: Path | None, sandbox: str | None) -> Generator[AgentConfig]:
+def _configuration(
+    path: Path | None, sandbox: str | None, containerd: str | None
+) -> Generator[AgentConfig]:
     if path is not None:
         yield read_config(path)
         return
     with temporary_config(sandbox=sandbox or "auto") as config:
-        yield config
+        yield msgspec.structs.replace(config, containerd=containerd or config.containerd)
 
 
 def _run(

@@ -15,29 +15,40 @@ __all__ = ["BASE", "profile_text"]
 
 BASE = "criu-memfd"
 """Whose stages are kept where nothing was measured: on GPUs, cold, and between nodes."""
+_MEASURED: Basis = "measured"
+_ASSUMED: Basis = "assumed"
 _REPLACED = frozenset({"container", "criu", "dump", "freeze", "thaw"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
+    """A stage, and the step that it is measured by; or else what it is assumed to be like.
+
+    Attributes:
+        tier: Of the rounds that count; empty for all.
+        instead: Step and tier that are taken where there are none.
+    """
+
     name: str
     step: StepName
     tier: str = ""
     only_from: Literal["", "REMOTE", "NVME", "DRAM"] = ""
     link: str = "none"
-    of_snapshot: bool = True
+    instead: tuple[StepName, str] | None = None
 
 
 _STAGES: dict[Operation, tuple[_Measured, ...]] = {
     "restore": (
-        _Measured("restore", "restore", "dram", "DRAM", "tier"),
+        _Measured("restore", "restore", "dram", "DRAM", "tier", instead=("restore", "nvme")),
         _Measured("restore", "restore_cold", "nvme", "NVME", "tier"),
-        _Measured("restore", "restore_cold", "nvme", "REMOTE", "tier"),
+        _Measured(
+            "restore", "restore_cold", "shared", "REMOTE", "tier", instead=("restore_cold", "nvme")
+        ),
     ),
-    "resume": (_Measured("thaw", "resume", of_snapshot=False),),
-    "suspend": (_Measured("freeze", "suspend", of_snapshot=False),),
+    "resume": (_Measured("thaw", "resume"),),
+    "suspend": (_Measured("freeze", "suspend"),),
     "snapshot": (_Measured("dump", "dump", "nvme", link="disk_write"),),
-    "stop": (_Measured("stop", "stop", of_snapshot=False),),
+    "stop": (_Measured("stop", "stop"),),
 }
 """Which of our steps each operation of the simulator is, for a pod without GPUs."""
 
@@ -57,29 +68,33 @@ def profile_text(results: Results, *, name: str) -> str:
     lines = [f"name = {_text(name)}", f"summary = {_text(summary)}", f"inherits = {_text(BASE)}"]
     base = load_profile(BASE)
     for operation, wanted in _STAGES.items():
-        stages = [stage for one in wanted for stage in _stage(one, results)]
-        if not stages:
+        stages = [_stage(one, results) for one in wanted]
+        if None in stages:
+            # A part of an operation would be faster than all of it.
             continue
         kept = [one for one in base.operations.get(operation, ()) if one.name not in _REPLACED]
         if operation == "stop":
             kept = []
         # A pod's processes are back before its GPU state is; they are written after it has left.
         first, then = (kept, stages) if operation in {"suspend", "snapshot"} else (stages, kept)
-        for stage in (*first, *then):
+        for stage in filter(None, (*first, *then)):
             lines += ["", f"[[{operation}]]", *_fields(stage)]
     return "\n".join(lines) + "\n"
 
 
-def _stage(one: _Measured, results: Results) -> Iterator[Stage]:
-    rounds = [r for r in results.rounds if r.engine == "paced" and one.tier in {"", r.tier}]
-    points = list(_points(one, rounds))
-    if not points:
-        return
-    line = fit_line(points)
+def _stage(one: _Measured, results: Results) -> Stage | None:
     about = results.about
-    grows = one.of_snapshot and line.bytes_per_s > 0
-    basis: Basis = "assumed" if one.only_from == "REMOTE" else "measured"
-    yield Stage(
+    step, tier, basis = one.step, one.tier, _MEASURED
+    points = _points(results.rounds, step, tier)
+    if not points and one.instead is not None:
+        (step, tier), basis = one.instead, _ASSUMED
+        points = _points(results.rounds, step, tier)
+    if not points:
+        return None
+    moves = one.link != "none"
+    line = fit_line(points if moves else [(0, seconds) for _, seconds in points])
+    grows = line.bytes_per_s > 0
+    return Stage(
         name=one.name,
         fixed_s=round(line.fixed_s, 6),
         bytes_of="snapshot" if grows else "none",
@@ -88,29 +103,29 @@ def _stage(one: _Measured, results: Results) -> Iterator[Stage]:
         jitter_cv=round(line.spread, 3),
         only_from=one.only_from,
         basis=basis,
-        source=_source(one, line, points, about.command, about.commit),
-        machine=f"{about.machine}, Linux {about.kernel}, no GPU",
+        source=(
+            f"{'' if basis == _MEASURED else f'As from {tier}: '}{about.command} at commit"
+            f" {about.commit or 'unknown'}: {_told(step, line, points if moves else [])}"
+        ),
+        machine=f"{about.machine}, Linux {about.kernel}, no GPU used",
         date=about.date,
     )
 
 
-def _points(one: _Measured, rounds: Sequence[Round]) -> Iterator[tuple[int, float]]:
-    for found in rounds:
-        for step in found.steps:
-            if step.name == one.step:
-                yield found.snapshot_bytes if one.of_snapshot else 0, step.seconds
+def _points(rounds: Sequence[Round], step: StepName, tier: str) -> list[tuple[int, float]]:
+    return [
+        (one.snapshot_bytes, taken.seconds)
+        for one in rounds
+        if one.engine == "paced" and tier in {"", one.tier}
+        for taken in one.steps
+        if taken.name == step
+    ]
 
 
-def _source(
-    one: _Measured, line: Line, points: Sequence[tuple[int, float]], command: str, commit: str
-) -> str:
+def _told(step: StepName, line: Line, points: Sequence[tuple[int, float]]) -> str:
     sizes = [size for size, _ in points]
-    span = f", {min(sizes) / 1e6:,.0f} to {max(sizes) / 1e6:,.0f} MB" if one.of_snapshot else ""
-    taken = "As from the disk, where this was measured: " if one.only_from == "REMOTE" else ""
-    return (
-        f"{taken}{command} at commit {commit or 'unknown'}: {one.step}, least squares of"
-        f" {line.count} times{span}; spread {100 * line.spread:.0f} %"
-    )
+    span = f", {min(sizes) / 1e6:,.0f} to {max(sizes) / 1e6:,.0f} MB" if sizes else ""
+    return f"{step}, least squares of {line.count} times{span}; spread {100 * line.spread:.0f} %"
 
 
 def _fields(stage: Stage) -> Iterator[str]:

@@ -134,7 +134,7 @@ class BridgedNetwork:
             _ip(f"netns del {name}")
         # It may be left of a namespace that is only now on its way out.
         if _there(outside):
-            _ip(f"link del {outside}")
+            _remove_link(outside)
         _ip(
             f"netns add {name}",
             f"link add {outside} type veth peer name eth0 netns {name}",
@@ -171,6 +171,15 @@ def _ip(*commands: str, namespace: str = "") -> None:
     if done.returncode:
         told = (done.stderr.strip().splitlines() or ["no word of why"])[0]
         raise AgentError(f"ip {commands[0]}: {told}", phase="network")
+
+
+def _remove_link(name: str) -> None:
+    """Remove a link, which may go by itself at any moment: with the namespace of its other end."""
+    try:
+        _ip(f"link del {name}")
+    except AgentError:
+        if _there(name):
+            raise
 
 
 def _told(*words: str) -> list[Any]:

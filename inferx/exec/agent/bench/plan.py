@@ -19,7 +19,7 @@ CLONES = 3
 BESIDE_BYTES = 256 << 20
 """Memory of a pod besides its weights, and what is left to the rest of the host."""
 TORCH_BYTES = 512 << 20
-TORCH_KV_BYTES = 64 << 20
+TORCH_KV_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,11 @@ class Bench:
         Raises:
             AgentError: Something failed, or what came back was not what was there.
         """
-        function = self._function(subject)
+        function = self.function(subject)
         tell("starting")
-        steps, pod, digest = self._life_until_dump(function)
+        steps, pod, digest = self.started(function)
         tell("dumping")
-        manifest, dumped = self._dump(pod, tier)
+        manifest, dumped = self.dump(pod, tier)
         floors: list[Floor] = []
         skipped: dict[str, str] = {}
         try:
@@ -81,7 +81,7 @@ class Bench:
                 tell("measuring the floor")
                 floors += [write_floor(files, folder.root), read_floor("read", files)]
                 tell("restoring")
-                steps += [dumped, *self._restored("restore", function, manifest, digest)]
+                steps += [dumped, *self.restored("restore", function, manifest, digest)]
                 if tier == "dram":
                     skipped["restore_cold"] = "memory has no cache that could be cold"
                 else:
@@ -89,10 +89,10 @@ class Bench:
                     forget(files)
                     floors.append(read_floor("read_cold", files))
                     forget(files)
-                    steps += self._restored("restore_cold", function, manifest)
+                    steps += self.restored("restore_cold", function, manifest)
                 tell("restoring lazily")
                 try:
-                    steps += self._restored("restore_lazy", function, manifest)
+                    steps += self.restored("restore_lazy", function, manifest)
                 except AgentError as error:
                     skipped["restore_lazy"] = str(error)
         finally:
@@ -113,9 +113,9 @@ class Bench:
         Raises:
             AgentError: As in `round`.
         """
-        function = self._function(subject)
-        _, pod, digest = self._life_until_dump(function)
-        manifest, _ = self._dump(pod, tier)
+        function = self.function(subject)
+        _, pod, digest = self.started(function)
+        manifest, _ = self.dump(pod, tier)
         ids = [PodId(next(self._ids)) for _ in range(CLONES)]
         began = time.perf_counter()
 
@@ -143,7 +143,8 @@ class Bench:
         )
 
     # -- parts of a life ---
-    def _life_until_dump(self, function: FunctionId) -> tuple[list[Step], PodId, str]:
+    def started(self, function: FunctionId) -> tuple[list[Step], PodId, str]:
+        """Start a pod, suspend and resume it; return how long, which, and its memory's digest."""
         pod = PodId(next(self._ids))
         cold, phases = _clock(), Phases()
         one = self.pods.create(pod, function, (), phases)
@@ -161,12 +162,13 @@ class Bench:
         steps.append(resume("resume", phases))
         return steps, pod, digest
 
-    def _dump(self, pod: PodId, tier: TierName) -> tuple[Manifest, Step]:
+    def dump(self, pod: PodId, tier: TierName) -> tuple[Manifest, Step]:
+        """Write a pod to a tier; it has ended after."""
         dump, phases = _clock(), Phases()
         manifest = self._freezing.snapshot(pod, phases, leave=True, to=tier)
         return manifest, dump("dump", phases)
 
-    def _restored(
+    def restored(
         self, name: StepName, function: FunctionId, manifest: Manifest, digest: str = ""
     ) -> list[Step]:
         """Restore a pod, have it answer, hash its memory where told, and stop it."""
@@ -198,7 +200,8 @@ class Bench:
         if client.checksum(one.record.address) != digest:
             raise AgentError(f"{one.record.named}: a restored pod's memory is not what was dumped")
 
-    def _function(self, subject: Subject) -> FunctionId:
+    def function(self, subject: Subject) -> FunctionId:
+        """Return which function a worker of the plan is."""
         return FunctionId(self.plan.subjects().index(subject))
 
     def _tier(self, name: TierName) -> FolderTier:
