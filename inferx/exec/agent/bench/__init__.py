@@ -5,10 +5,11 @@ same bytes from and to the same tier, in the same run and with the page cache in
 """
 
 from inferx.exec.agent.bench.fit import Line, fit_line
+from inferx.exec.agent.bench.opening import opened
 from inferx.exec.agent.bench.place import temporary_config
 from inferx.exec.agent.bench.plan import Plan, Subject, require_memory
 from inferx.exec.agent.bench.results import About, Clones, Floor, Results, Round, Step, medians
-from inferx.exec.agent.bench.rounds import Bench, opened
+from inferx.exec.agent.bench.rounds import Bench
 
 __all__ = [
     "About",

@@ -106,12 +106,20 @@ def worker(*words: str) -> tuple[str, ...]:
 
 
 def deployed(
-    number: int, subject: Subject, weights: Path, *, port: int, seed: int, mounted: bool
+    number: int,
+    token: str,
+    subject: Subject,
+    weights: Path,
+    *,
+    port: int,
+    seed: int,
+    mounted: bool,
 ) -> Deployed:
     """Return a function that serves a file of weights, without GPUs.
 
     Args:
         number: Its id.
+        token: What its name tells of this bench.
         subject: What it is.
         weights: The file.
         port: Where it serves.
@@ -124,7 +132,7 @@ def deployed(
         words += ["--kv", str(TORCH_KV_BYTES), "--slots", "2"]
     else:
         words += ["--tokens-per-s", "1000000", "--ttft-ms", "0"]
-    name = f"bench/{engine}/{subject.weight_bytes}"
+    name = f"bench/{token}/{engine}-{subject.weight_bytes}"
     return Deployed(
         id=FunctionId(number),
         spec=FunctionSpec(

@@ -2,15 +2,13 @@
 
 Laws:
 1. Memory and answer are compared after restores with those of before; a difference is an error.
-2. Whatever ends a bench, its pods, snapshots and weights are gone afterwards.
+2. One pod runs at a time, but for clones. What is left of a round that was cut short, `opening`
+   removes.
 """
 
-import dataclasses
 import itertools
-import shutil
-import socket
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,23 +17,16 @@ from inferx.core.types import FunctionId, PodId
 from inferx.exec.agent.bench import client
 from inferx.exec.agent.bench.floor import forget, large_files, read_floor, write_floor
 from inferx.exec.agent.bench.lazily import Lazily
-from inferx.exec.agent.bench.plan import CLONES, Plan, Subject, deployed
+from inferx.exec.agent.bench.plan import CLONES, Plan, Subject
 from inferx.exec.agent.bench.results import Clones, Floor, Round, Step, StepName
 from inferx.exec.agent.bench.weights import write
-from inferx.exec.agent.config import AgentConfig
-from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.freezing import Freezing
-from inferx.exec.agent.network import HostNetwork
-from inferx.exec.agent.node import assemble
 from inferx.exec.agent.phases import Phases
-from inferx.exec.agent.pods import Pod, Pods
+from inferx.exec.agent.pods import Pod
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store import FolderTier, Manifest, TierName
 
-__all__ = ["Bench", "opened"]
-
-_PORT = 8000
+__all__ = ["Bench"]
 
 
 class Bench:
@@ -219,66 +210,3 @@ def _clock() -> Callable[[StepName, Phases], Step]:
         return Step(name=name, seconds=time.perf_counter() - began, phases=phases.as_tuple())
 
     return stop
-
-
-@contextmanager
-def opened(config: AgentConfig, plan: Plan) -> Generator[Bench]:
-    """Assemble a node for a bench; its pods, and what it has written, are gone afterwards.
-
-    Raises:
-        AgentError: The node lacks something; or an agent, or its pods, are on the same state.
-    """
-    lazily = Lazily()
-    node = assemble(config)
-    weights = config.state / "bench"
-    try:
-        for name in plan.tiers:
-            node.store.tier(name)
-        node = dataclasses.replace(node, snapshotter=lazily.over(node.snapshotter))
-        shared = isinstance(node.network, HostNetwork)
-        functions = _functions(
-            plan.subjects(),
-            weights,
-            port=_free_port() if shared else _PORT,
-            seed=plan.seed,
-            mounted=node.sandbox.name != "process",
-        )
-        pods = Pods(node, {one.id: one for one in functions})
-        if Executor(pods).recover().adopted:
-            raise AgentError(
-                f"{config.state}: pods of an agent that stopped; expected none: start it again, or"
-                " give another state"
-            )
-        weights.mkdir(mode=0o700, exist_ok=True)
-        try:
-            yield Bench(Freezing(pods), lazily, plan, weights)
-        finally:
-            for one in pods.all():
-                pods.stop(PodId(one.record.pod))
-            pods.close()
-            node.network.close()
-            shutil.rmtree(weights)
-    finally:
-        node.close()
-
-
-def _functions(
-    subjects: Sequence[Subject], weights: Path, *, port: int, seed: int, mounted: bool
-) -> list[Deployed]:
-    return [
-        deployed(
-            number,
-            one,
-            weights / f"{one.engine}-{one.weight_bytes}.bin",
-            port=port,
-            seed=seed,
-            mounted=mounted,
-        )
-        for number, one in enumerate(subjects)
-    ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
