@@ -22,7 +22,9 @@ answer was that of the cold start; a bench in which one is not ends with an erro
 The floor is `dd` of the same snapshot's files (those of 1 MiB and more) with 1 MiB blocks, in the same round and from
 the same state of the cache: for a dump to the same tier with `conv=fsync`, for a restore to nowhere. The ratio is how many
 times the floor ours takes. Small pods are far from it: a restore has fixed costs (a network namespace, CRIU's own start,
-a container) that bytes do not explain. `dram` is tmpfs: it has no cold cache.
+a container) that bytes do not explain. `dram` is tmpfs: it has no cold cache. A cold
+cache is this host's own; what lies below it (a hypervisor's cache, the disk's) has met the same bytes before, for dd and for
+the restore alike.
 """
 
 COLUMNS = (
