@@ -6,11 +6,10 @@ Made by iproute2's `ip`.
 
 import ipaddress
 import json
-import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,6 @@ class HostNetwork:
 class BridgedNetwork:
     """A namespace and an address for each pod, on a bridge of this agent.
 
-    Pods hear the host and not each other.
-
     Attributes:
         name: Of the bridge; also the prefix of namespaces. At most 8 characters.
         subnet: The bridge has its first address; pods take the others, the lowest free one.
@@ -66,14 +63,12 @@ class BridgedNetwork:
     def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
         self.name = name
         self.subnet = subnet
-        self._alias = f"inferx-agent-{name}"
         self._lock = threading.Lock()
         self._taken: dict[str, ipaddress.IPv4Address] = {}
 
     def probe(self) -> Capability:
         """Make and remove a namespace."""
-        # Of this process, for others may ask at the same time; `recover` removes what stays.
-        name = f"{self.name}-probe-{os.getpid()}"
+        name = f"{self.name}-probe"
         if shutil.which("ip") is None:
             reason = "no ip command; expected iproute2"
             return Capability(name="network/bridge", available=False, reason=reason)
@@ -118,8 +113,8 @@ class BridgedNetwork:
                     self._taken[pod] = address
 
     def close(self) -> None:
-        """Remove the bridge, when no pod is on it any more; one of another's is left alone."""
-        if _alias(self.name) == self._alias:
+        """Remove the bridge, when no pod is on it any more."""
+        if _there(self.name):
             _ip(f"link del {self.name}")
 
     def _namespace(self, pod: str) -> str:
@@ -144,7 +139,6 @@ class BridgedNetwork:
             f"netns add {name}",
             f"link add {outside} type veth peer name eth0 netns {name}",
             f"link set {outside} master {self.name} up",
-            f"link set {outside} type bridge_slave isolated on",
         )
         _ip(
             f"address add {address}/{self.subnet.prefixlen} dev eth0",
@@ -158,51 +152,36 @@ class BridgedNetwork:
             first = next(self.subnet.hosts())
             _ip(
                 f"link add {self.name} type bridge",
-                f"link set {self.name} alias {self._alias}",
                 f"address add {first}/{self.subnet.prefixlen} dev {self.name}",
                 f"link set {self.name} up",
-            )
-        elif _alias(self.name) != self._alias:
-            raise AgentError(
-                f"network: {self.name} is there, and not this agent's; expected no such link",
-                phase="network",
             )
 
 
 def _ip(*commands: str, namespace: str = "") -> None:
     """Have `ip` do all of these, or as many as it can before one fails."""
     inside = ["-n", namespace] if namespace else []
-    done = _run([*inside, "-batch", "-"], "\n".join(commands))
+    done = subprocess.run(
+        ["ip", *inside, "-batch", "-"],
+        input="\n".join(commands),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+        check=False,
+    )
     if done.returncode:
         told = (done.stderr.strip().splitlines() or ["no word of why"])[0]
         raise AgentError(f"ip {commands[0]}: {told}", phase="network")
 
 
-def _run(words: Sequence[str], given: str = "") -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(
-            ["ip", *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise AgentError(f"ip cannot be run: {error}", phase="network") from error
-
-
 def _told(*words: str) -> list[Any]:
-    done = _run(["-json", *words])
+    done = subprocess.run(
+        ["ip", "-json", *words], capture_output=True, timeout=_PATIENCE_S, check=False
+    )
     return list(json.loads(done.stdout)) if not done.returncode and done.stdout.strip() else []
 
 
 def _there(link: str) -> bool:
     return bool(_told("link", "show", "dev", link))
-
-
-def _alias(link: str) -> str:
-    return "".join(str(told.get("ifalias", "")) for told in _told("link", "show", "dev", link))
 
 
 def _addresses(namespace: str) -> Iterator[ipaddress.IPv4Address]:
