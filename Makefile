@@ -14,7 +14,7 @@ help:
 	@echo "make demo     replay a bundled trace under five policies, write demo-run/report.html"
 	@echo "make test     lint, type check, test"
 	@echo "make bench    run the benchmarks, each beside its floor"
-	@echo "make results  regenerate docs/results (needs INFERX_TRACE_DIR)"
+	@echo "make results  regenerate docs/results (needs INFERX_TRACE_DIR; root and \`make parts\` for restore.md)"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,12 +49,14 @@ test: lint type parts
 bench: $(INSTALLED)
 	$(BIN)/pytest benchmarks -q --benchmark-columns=min,median,rounds --benchmark-sort=name
 
+results: export INFERX_CRIU := $(or $(INFERX_CRIU),$(abspath build/criu/criu))
 results: $(INSTALLED)
 	$(BIN)/python -m studies.policies
 	$(BIN)/python -m studies.policies.catalogue
 	$(BIN)/python -m studies.traces
 	$(BIN)/python -m studies.gentd26
 	$(BIN)/python -m studies.density
+	$(BIN)/python -m studies.restore
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/inferx pack --experiment fgd --jobs 2 --out build/packed --overwrite

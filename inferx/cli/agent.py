@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from inferx.cli.agent_bench import bench
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
 from inferx.exec.agent.control import serve
@@ -107,3 +108,6 @@ def probe(*, config: Path | None, as_json: bool) -> None:
         told = one.reason or ", ".join(f"{key} {value}" for key, value in one.facts.items())
         table.add_row(one.name, "yes" if one.available else "no", told)
     Console().print(table)
+
+
+agent.add_command(bench)

@@ -28,7 +28,7 @@ from inferx.core.units import NS_PER_S
 from inferx.sim.device import PATHS, UNCAPPED, NodeDevices
 from inferx.sim.startup import Run, Step
 
-__all__ = ["OPERATIONS", "Operation", "Profile", "Stage", "load_profile", "profile_names"]
+__all__ = ["OPERATIONS", "Basis", "Operation", "Profile", "Stage", "load_profile", "profile_names"]
 
 Operation = Literal[
     "cold", "restore", "resume", "suspend", "snapshot", "copy_in", "copy_out", "stop"

@@ -1,0 +1,146 @@
+"""What a bench has measured, as a profile that the simulator loads."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from inferx.exec.agent.bench import Line, Results, Round, fit_line
+from inferx.exec.agent.bench.results import StepName
+from inferx.sim.profile import Basis, Operation, Stage, load_profile
+
+__all__ = ["BASE", "profile_text"]
+
+BASE = "criu-memfd"
+"""Whose stages are kept where nothing was measured: on GPUs, cold, and between nodes."""
+_MEASURED: Basis = "measured"
+_ASSUMED: Basis = "assumed"
+_REPLACED = frozenset({"container", "criu", "dump", "freeze", "thaw"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A stage, and the step that it is measured by; or else what it is assumed to be like.
+
+    Attributes:
+        tier: Of the rounds that count; empty for all.
+        instead: Step and tier that are taken where there are none.
+    """
+
+    name: str
+    step: StepName
+    tier: str = ""
+    only_from: Literal["", "REMOTE", "NVME", "DRAM"] = ""
+    link: str = "none"
+    instead: tuple[StepName, str] | None = None
+
+
+_STAGES: dict[Operation, tuple[_Measured, ...]] = {
+    "restore": (
+        _Measured("restore", "restore", "dram", "DRAM", "tier", instead=("restore", "nvme")),
+        _Measured("restore", "restore_cold", "nvme", "NVME", "tier"),
+        _Measured(
+            "restore", "restore_cold", "shared", "REMOTE", "tier", instead=("restore_cold", "nvme")
+        ),
+    ),
+    "resume": (_Measured("thaw", "resume"),),
+    "suspend": (_Measured("freeze", "suspend"),),
+    "snapshot": (_Measured("dump", "dump", "nvme", link="disk_write"),),
+    "stop": (_Measured("stop", "stop"),),
+}
+"""Which of our steps each operation of the simulator is, for a pod without GPUs."""
+
+
+def profile_text(results: Results, *, name: str) -> str:
+    """Return the profile as TOML.
+
+    An operation of which nothing was measured is the base's; so is what GPUs add to the others,
+    each stage with the source that it has there. Cold starts are the base's as well: a worker of
+    ours starts faster than any engine.
+    """
+    about = results.about
+    summary = (
+        f"Measured by inferx agent bench: pods of {about.sandbox} without GPUs, CRIU {about.criu};"
+        f" what GPUs add, cold starts and copies are those of {BASE}."
+    )
+    lines = [f"name = {_text(name)}", f"summary = {_text(summary)}", f"inherits = {_text(BASE)}"]
+    base = load_profile(BASE)
+    for operation, wanted in _STAGES.items():
+        stages = [_stage(one, results) for one in wanted]
+        if None in stages:
+            # A part of an operation would be faster than all of it.
+            continue
+        kept = [one for one in base.operations.get(operation, ()) if one.name not in _REPLACED]
+        if operation == "stop":
+            kept = []
+        # A pod's processes are back before its GPU state is; they are written after it has left.
+        first, then = (kept, stages) if operation in {"suspend", "snapshot"} else (stages, kept)
+        for stage in filter(None, (*first, *then)):
+            lines += ["", f"[[{operation}]]", *_fields(stage)]
+    return "\n".join(lines) + "\n"
+
+
+def _stage(one: _Measured, results: Results) -> Stage | None:
+    about = results.about
+    step, tier, basis = one.step, one.tier, _MEASURED
+    points = _points(results.rounds, step, tier)
+    if not points and one.instead is not None:
+        (step, tier), basis = one.instead, _ASSUMED
+        points = _points(results.rounds, step, tier)
+    if not points:
+        return None
+    moves = one.link != "none"
+    line = fit_line(points if moves else [(0, seconds) for _, seconds in points])
+    grows = line.bytes_per_s > 0
+    return Stage(
+        name=one.name,
+        fixed_s=round(line.fixed_s, 6),
+        bytes_of="snapshot" if grows else "none",
+        link=one.link if grows else "none",
+        cap_bytes_per_s=round(line.bytes_per_s) if grows else 0,
+        jitter_cv=round(line.spread, 3),
+        only_from=one.only_from,
+        basis=basis,
+        source=(
+            f"{'' if basis == _MEASURED else f'As from {tier}: '}{about.command} at commit"
+            f" {about.commit or 'unknown'}: {_told(step, line, points if moves else [])}"
+        ),
+        machine=f"{about.machine}, Linux {about.kernel}, no GPU used",
+        date=about.date,
+    )
+
+
+def _points(rounds: Sequence[Round], step: StepName, tier: str) -> list[tuple[int, float]]:
+    return [
+        (one.snapshot_bytes, taken.seconds)
+        for one in rounds
+        if one.engine == "paced" and tier in {"", one.tier}
+        for taken in one.steps
+        if taken.name == step
+    ]
+
+
+def _told(step: StepName, line: Line, points: Sequence[tuple[int, float]]) -> str:
+    sizes = [size for size, _ in points]
+    span = f", {min(sizes) / 1e6:,.0f} to {max(sizes) / 1e6:,.0f} MB" if sizes else ""
+    return f"{step}, least squares of {line.count} times{span}; spread {100 * line.spread:.0f} %"
+
+
+def _fields(stage: Stage) -> Iterator[str]:
+    """Yield a stage's lines of TOML, without what is as it is by default."""
+    told = msgspec.to_builtins(stage)
+    for field in msgspec.structs.fields(Stage):
+        value = told[field.name]
+        if value != field.default:
+            yield f"{field.name} = {_text(value) if isinstance(value, str) else _number(value)}"
+
+
+def _text(value: str) -> str:
+    """Return a TOML string: JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _number(value: bool | float) -> str:  # noqa: FBT001 - TOML has three kinds of values.
+    return str(value).lower() if isinstance(value, bool) else repr(value)
