@@ -24,8 +24,6 @@ from standin_gpus import MB, TENANT
 from standin_gpus import Node as Gpus
 
 from inferx.core.types import FunctionId, FunctionSpec, GpuId, PodId
-from inferx.exec.agent import criu_probe, procfs
-from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.executor import Executor
@@ -35,7 +33,9 @@ from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import Hook, Launch
-from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.processes import criu_probe, procfs
+from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.store.config import FolderConfig
 
 GPU_MB, HOST_MB, CONTEXT_MB = 8, 2, 2

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from inferx.exec.agent import criu_probe, procfs
-from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
-from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.processes import criu_probe, procfs
+from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.process import ProcessSandbox
 
 SERVER = Path(__file__).with_name("memory_server.py")
 PR_SET_CHILD_SUBREAPER = 36

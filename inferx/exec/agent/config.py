@@ -8,7 +8,7 @@ import msgspec
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import GIB
-from inferx.exec.agent.memory_guard import Action
+from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.store.config import FolderConfig
 from inferx.exec.agent.store.tier import TierName
 from inferx.spec.document import read_document, shown

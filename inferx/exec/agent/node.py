@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.config import AgentConfig
-from inferx.exec.agent.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
-from inferx.exec.agent.criu import CriuSnapshotter
-from inferx.exec.agent.criu_probe import find_criu
-from inferx.exec.agent.declared import DeclaredGpus
-from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer
+from inferx.exec.agent.containers.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
+from inferx.exec.agent.containers.runc import RuncSandbox
+from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
+from inferx.exec.agent.gpus.declared import DeclaredGpus
+from inferx.exec.agent.gpus.device import CudaCheckpointer, NoCheckpointer
+from inferx.exec.agent.gpus.nvml import NvmlInventory
+from inferx.exec.agent.gpus.share import shares
 from inferx.exec.agent.network import BridgedNetwork, HostNetwork, Network
-from inferx.exec.agent.nvml import NvmlInventory
 from inferx.exec.agent.ports import (
     AgentError,
     Capability,
@@ -27,13 +27,13 @@ from inferx.exec.agent.ports import (
     Share,
     Snapshotter,
 )
-from inferx.exec.agent.process import ProcessSandbox
-from inferx.exec.agent.runc import RuncSandbox
-from inferx.exec.agent.runc_criu import RuncSnapshotter
-from inferx.exec.agent.share import shares
+from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.criu import CriuSnapshotter
+from inferx.exec.agent.processes.criu_probe import find_criu
+from inferx.exec.agent.processes.process import ProcessSandbox
+from inferx.exec.agent.processes.suspend import SuspendOnly
 from inferx.exec.agent.store import SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
-from inferx.exec.agent.suspend import SuspendOnly
 
 __all__ = ["Node", "assemble"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from inferx.core.types import GpuId
 from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.launch import PATH
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.ports import AgentError, Gpu, Live, PodSpec, Share, SliceShape
+from inferx.exec.agent.processes.launch import PATH
 
 __all__ = ["Pod", "slices_on", "spec_for", "untouched"]
 

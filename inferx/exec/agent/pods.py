@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent import hooks
 from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.gpu_room import GpuRoom
-from inferx.exec.agent.gpu_state import GpuState, full_map
+from inferx.exec.agent.gpus.gpu_room import GpuRoom
+from inferx.exec.agent.gpus.gpu_state import GpuState, full_map
+from inferx.exec.agent.gpus.share import check_checkpointable
 from inferx.exec.agent.host_room import require_host_room
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -28,7 +29,6 @@ from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, slices_on, spec_for, untouched
 from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
-from inferx.exec.agent.share import check_checkpointable
 from inferx.exec.agent.store.durable import FileLock
 
 __all__ = ["HOOK_S", "Pod", "Pods"]

@@ -18,7 +18,7 @@ from inferx.core.machine.agent import EPOCH, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
 from inferx.exec.agent.executor import Executor, Recovered
-from inferx.exec.agent.memory_guard import GuardPolicy, Holding, decide, exceeding
+from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pod_records import write_whole

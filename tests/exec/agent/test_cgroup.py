@@ -10,9 +10,9 @@ import uuid
 import pytest
 from plain_pods import drop_parent, needs_root, wait_for
 
-from inferx.exec.agent import cgroup
-from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes import cgroup
+from inferx.exec.agent.processes.cgroup import Cgroups
 
 pytestmark = needs_root
 

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferx.exec.agent import container_criu, leftovers
-from inferx.exec.agent.container_criu import LAZY_PID, PageServer
-from inferx.exec.agent.kernel_facts import (
+from inferx.exec.agent.containers import container_criu, leftovers
+from inferx.exec.agent.containers.container_criu import LAZY_PID, PageServer
+from inferx.exec.agent.containers.kernel_facts import (
     cgroup_folders,
     cgroup_memory,
     cgroup_pids,
     fix_device,
 )
+from inferx.exec.agent.containers.runc import RuncSandbox
+from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
-from inferx.exec.agent.procfs import started
-from inferx.exec.agent.runc import RuncSandbox
-from inferx.exec.agent.runc_criu import RuncSnapshotter
+from inferx.exec.agent.processes.procfs import started
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -17,15 +17,15 @@ import pytest
 import system_parts as parts
 from system_parts import SERVER, ask, until
 
-from inferx.exec.agent import rootfs
-from inferx.exec.agent.container_criu import unfit
-from inferx.exec.agent.containerd import client as api
-from inferx.exec.agent.containerd import containerd_pb2 as pb
-from inferx.exec.agent.containerd.client import Client
-from inferx.exec.agent.containerd.generate import generate
-from inferx.exec.agent.containerd.image import chain_id, find_image
-from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.containers import rootfs
+from inferx.exec.agent.containers.container_criu import unfit
+from inferx.exec.agent.containers.containerd import client as api
+from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containers.containerd.client import Client
+from inferx.exec.agent.containers.containerd.generate import generate
+from inferx.exec.agent.containers.containerd.image import chain_id, find_image
+from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
 from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
 
 missing = parts.missing_parts("containerd", "runc")

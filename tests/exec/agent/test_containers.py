@@ -19,14 +19,14 @@ import pytest
 import system_parts as parts
 from system_parts import SERVER, ask, until
 
-from inferx.exec.agent.containerd.client import Client
-from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containerd.snapshotter import ContainerdSnapshotter
-from inferx.exec.agent.kernel_facts import cgroup_memory, cgroup_pids
-from inferx.exec.agent.oci import NO_EDITS, DeviceNode, OciEdits
+from inferx.exec.agent.containers.containerd.client import Client
+from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids
+from inferx.exec.agent.containers.oci import NO_EDITS, DeviceNode, OciEdits
+from inferx.exec.agent.containers.runc import RuncSandbox
+from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.ports import AgentError, Launch, Live, Mount, PodSpec
-from inferx.exec.agent.runc import RuncSandbox
-from inferx.exec.agent.runc_criu import RuncSnapshotter
 
 missing = parts.missing_parts("containerd", "runc", "ip")
 pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
@@ -557,12 +557,12 @@ AGENT = """
 import sys
 from pathlib import Path
 import msgspec
-from inferx.exec.agent.containerd.client import Client
-from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.containers.containerd.client import Client
+from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
 from inferx.exec.agent.ports import PodSpec
-from inferx.exec.agent.runc import RuncSandbox
-from inferx.exec.agent.runc_criu import RuncSnapshotter
+from inferx.exec.agent.containers.runc import RuncSandbox
+from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 kind, where, parent, criu, spec, source = sys.argv[1:]
 if kind == "runc":
     sandbox = RuncSandbox(Path(where), criu=criu, cgroup_parent=parent)

@@ -27,10 +27,10 @@ from plain_pods import (
     zombies,
 )
 
-from inferx.exec.agent import criu_probe, procfs
-from inferx.exec.agent.criu import WORK, CriuSnapshotter
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.processes import criu_probe, procfs
+from inferx.exec.agent.processes.criu import WORK, CriuSnapshotter
+from inferx.exec.agent.processes.process import ProcessSandbox
 
 pytestmark = [needs_root, needs_criu]
 
@@ -295,10 +295,10 @@ AGENT = """
 import sys
 from pathlib import Path
 import msgspec
-from inferx.exec.agent.cgroup import Cgroups
-from inferx.exec.agent.criu import CriuSnapshotter
+from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.criu import CriuSnapshotter
 from inferx.exec.agent.ports import PodSpec
-from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.processes.process import ProcessSandbox
 state, parent, image, lazy = sys.argv[1:]
 spec = msgspec.json.decode(sys.stdin.read(), type=PodSpec, dec_hook=lambda t, v: t(v))
 sandbox = ProcessSandbox(Path(state), Cgroups(parent))

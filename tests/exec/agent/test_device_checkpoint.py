@@ -28,9 +28,9 @@ from standin_gpus import (
     uuid,
 )
 
-from inferx.exec.agent.device import CudaCheckpointer, NoCheckpointer, gpu_files
-from inferx.exec.agent.device.states import LEGAL
-from inferx.exec.agent.nvml import NvmlInventory
+from inferx.exec.agent.gpus.device import CudaCheckpointer, NoCheckpointer, gpu_files
+from inferx.exec.agent.gpus.device.states import LEGAL
+from inferx.exec.agent.gpus.nvml import NvmlInventory
 from inferx.exec.agent.ports import AgentError, DeviceCheckpointer, GpuProcess
 
 CONTEXT = 2 * MB
@@ -310,7 +310,7 @@ def test_the_helper_ends_with_the_agent_however_it_ends(node, pod):
     slow = node.inject("lock", delay_ms=60_000)
     script = (
         "import sys, threading\n"
-        "from inferx.exec.agent.device import CudaCheckpointer\n"
+        "from inferx.exec.agent.gpus.device import CudaCheckpointer\n"
         "device = CudaCheckpointer()\n"
         "assert device.probe().available\n"
         f"args = dict(target=device.lock, args=({pod.pid},), kwargs=dict(timeout_s=50))\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from standin_gpus import MB, Node, Tenant, ended, enter, tenant, until, uuid
 
-from inferx.exec.agent.device import CudaCheckpointer, gpu_files
-from inferx.exec.agent.nvml import NvmlInventory
+from inferx.exec.agent.gpus.device import CudaCheckpointer, gpu_files
+from inferx.exec.agent.gpus.nvml import NvmlInventory
 
 CRIU = os.environ.get("INFERX_CRIU") or shutil.which("criu")
 OPTIONS = ("--tcp-close", "--network-lock", "skip")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferx.exec.agent.device.states import LEGAL, Error, explain, state_after, version
+from inferx.exec.agent.gpus.device.states import LEGAL, Error, explain, state_after, version
 
 
 def test_the_only_way_goes_around():

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_pods import wait_for, zombies
 
-from inferx.exec.agent import launch, procfs
-from inferx.exec.agent.criu_image import choose_last_pid, telling_line, version_of
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes import launch, procfs
+from inferx.exec.agent.processes.criu_image import choose_last_pid, telling_line, version_of
 
 
 def plan_of(*command, **more):

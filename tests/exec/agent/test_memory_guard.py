@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferx.exec.agent.memory_guard import (
+from inferx.exec.agent.gpus.memory_guard import (
     Excess,
     GuardPolicy,
     Holding,

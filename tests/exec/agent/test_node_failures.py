@@ -32,9 +32,9 @@ from standin_gpus import MB, begun, enter, until, uuid
 from standin_gpus import Node as Gpus
 
 from inferx.core.types import FunctionId
-from inferx.exec.agent import gpu_state
-from inferx.exec.agent.device import checkpointer
 from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.gpus import gpu_state
+from inferx.exec.agent.gpus.device import checkpointer
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError, Hook
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from standin_gpus import MB, NAME, Node, enter, libraries, mig_uuid, tenant, until, uuid
 
-from inferx.exec.agent.nvml import NvmlInventory
+from inferx.exec.agent.gpus.nvml import NvmlInventory
 from inferx.exec.agent.ports import AgentError, Gpu, GpuProcess
 
 
@@ -161,7 +161,7 @@ def test_a_machine_without_the_library_has_a_reason(tmp_path: Path, before: str,
     # A file that is no library, found first: the answer is the same on a machine with a driver.
     (tmp_path / "libnvidia-ml.so.1").touch()
     script = (
-        f"{before}from inferx.exec.agent.nvml import NvmlInventory as I; i = I();"
+        f"{before}from inferx.exec.agent.gpus.nvml import NvmlInventory as I; i = I();"
         " print(i.gpus(), i.processes(), repr(i.driver), i.probe().available, i.probe().reason)"
     )
     env = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}

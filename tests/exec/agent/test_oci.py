@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from inferx.exec.agent.leftovers import remove_tree
-from inferx.exec.agent.oci import DeviceNode, OciEdits, cgroup_of, check_name, runtime_spec
+from inferx.exec.agent.containers.leftovers import remove_tree
+from inferx.exec.agent.containers.oci import (
+    DeviceNode,
+    OciEdits,
+    cgroup_of,
+    check_name,
+    runtime_spec,
+)
+from inferx.exec.agent.containers.rootfs import host_mounts, lay_out
 from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
-from inferx.exec.agent.rootfs import host_mounts, lay_out
 
 
 def pod(name: str = "p1", *, network: str = "", env: tuple = (), **launch: object) -> PodSpec:

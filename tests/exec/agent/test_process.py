@@ -20,9 +20,9 @@ from plain_pods import (
     zombies,
 )
 
-from inferx.exec.agent import procfs
 from inferx.exec.agent.ports import AgentError, Mount
-from inferx.exec.agent.process import ProcessSandbox
+from inferx.exec.agent.processes import procfs
+from inferx.exec.agent.processes.process import ProcessSandbox
 
 pytestmark = needs_root
 
@@ -189,8 +189,8 @@ def test_new_agent_finds_the_pods_of_one_that_was_killed(sandbox, tmp_path):
     code = (
         "import sys, msgspec, os, signal\n"
         "from pathlib import Path\n"
-        "from inferx.exec.agent.cgroup import Cgroups\n"
-        "from inferx.exec.agent.process import ProcessSandbox\n"
+        "from inferx.exec.agent.processes.cgroup import Cgroups\n"
+        "from inferx.exec.agent.processes.process import ProcessSandbox\n"
         "from inferx.exec.agent.ports import PodSpec\n"
         "spec = msgspec.json.decode(sys.stdin.read(), type=PodSpec, dec_hook=lambda t, v: t(v))\n"
         "contained = sys.argv[2] == 'True'\n"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from standin_gpus import MB, Node, enter, mig_uuid, tenant, uuid
 
-from inferx.exec.agent.nvml import NvmlInventory
+from inferx.exec.agent.gpus.nvml import NvmlInventory
+from inferx.exec.agent.gpus.share import check_checkpointable, shares
 from inferx.exec.agent.ports import AgentError, Gpu, Share, SliceShape
-from inferx.exec.agent.share import check_checkpointable, shares
 from inferx.spec.shape import ENFORCEMENTS
 
 

@@ -3,9 +3,9 @@
 import pytest
 from plain_pods import ask, connect, free_port, get, needs_root, sandbox_in, server_spec
 
-from inferx.exec.agent.criu import CriuSnapshotter
 from inferx.exec.agent.ports import AgentError, Snapshotter
-from inferx.exec.agent.suspend import SuspendOnly
+from inferx.exec.agent.processes.criu import CriuSnapshotter
+from inferx.exec.agent.processes.suspend import SuspendOnly
 
 pytestmark = needs_root
 

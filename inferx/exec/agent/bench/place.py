@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inferx.core.units import GIB
 from inferx.exec.agent.config import AgentConfig
-from inferx.exec.agent.criu_probe import find_criu
+from inferx.exec.agent.processes.criu_probe import find_criu
 from inferx.exec.agent.store import FolderConfig
 
 __all__ = ["temporary_config"]

@@ -2,8 +2,8 @@
 
 import time
 
-from inferx.exec.agent.containerd import client as api
-from inferx.exec.agent.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containers.containerd import client as api
+from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
 __all__ = ["call_unless_gone", "end_task"]

@@ -7,8 +7,8 @@ removes it then, or when a dump fails; but not if CRIU is killed, nor if nobody 
 import re
 from pathlib import Path
 
-from inferx.exec.agent import launch
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes import launch
 
 __all__ = ["remove", "table_of"]
 

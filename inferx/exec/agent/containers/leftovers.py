@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from inferx.exec.agent.kernel_facts import cgroup_folders, cgroup_pids
+from inferx.exec.agent.containers.kernel_facts import cgroup_folders, cgroup_pids
 from inferx.exec.agent.ports import AgentError
 
 __all__ = [

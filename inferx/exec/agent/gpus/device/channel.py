@@ -16,7 +16,7 @@ from concurrent.futures import Future
 import msgspec
 
 from inferx.core.errors import InferXError
-from inferx.exec.agent.device.messages import PACKET_BYTES, Answer, Ask, Hello
+from inferx.exec.agent.gpus.device.messages import PACKET_BYTES, Answer, Ask, Hello
 
 __all__ = ["CALL_LIMIT", "Channel", "HelperGoneError"]
 
@@ -44,7 +44,7 @@ class Channel:
         env.pop("CUDA_VISIBLE_DEVICES", None)  # It speaks for processes on any GPU.
         # The module is found where this one was, and never in the folder that we were started in.
         env["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-        module = "inferx.exec.agent.device.helper"
+        module = "inferx.exec.agent.gpus.device.helper"
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],

@@ -24,8 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inferx.core.units import MILLI_PER_GPU
+from inferx.exec.agent.gpus.slices import held_gpus, hint_env, percentage, visible_env, whole_gpus
 from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuInventory, Share, SliceShape
-from inferx.exec.agent.slices import held_gpus, hint_env, percentage, visible_env, whole_gpus
 
 __all__ = [
     "CapShare",

@@ -5,13 +5,13 @@
 
 from pathlib import Path
 
-from inferx.exec.agent import container_criu
-from inferx.exec.agent.container_criu import CRIU_OPTIONS, PageServer
-from inferx.exec.agent.kernel_facts import fix_device
-from inferx.exec.agent.leftovers import kill_workers
+from inferx.exec.agent.containers import container_criu
+from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, PageServer
+from inferx.exec.agent.containers.kernel_facts import fix_device
+from inferx.exec.agent.containers.leftovers import kill_workers
+from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.procfs import started
-from inferx.exec.agent.runc import RuncSandbox
+from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["RuncSnapshotter"]
 

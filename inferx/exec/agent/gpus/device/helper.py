@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from inferx.exec.agent.device.messages import PACKET_BYTES, Answer, Ask, Hello
-from inferx.exec.agent.device.states import MINIMUM_CUDA, REMAP_CUDA, version
-from inferx.exec.agent.loaded import library_path
+from inferx.exec.agent.gpus.device.messages import PACKET_BYTES, Answer, Ask, Hello
+from inferx.exec.agent.gpus.device.states import MINIMUM_CUDA, REMAP_CUDA, version
+from inferx.exec.agent.gpus.loaded import library_path
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from inferx.exec.agent.loaded import library_path
+from inferx.exec.agent.gpus.loaded import library_path
 from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuProcess
 
 __all__ = ["NvmlInventory"]

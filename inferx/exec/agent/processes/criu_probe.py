@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from inferx.exec.agent.criu_image import telling_line, version_of
+from inferx.exec.agent.processes.criu_image import telling_line, version_of
 
 __all__ = ["find_criu", "why_not"]
 

@@ -1,6 +1,6 @@
 """Writes the protobuf modules that are checked in.
 
-`python -m inferx.exec.agent.containerd.generate`
+`python -m inferx.exec.agent.containers.containerd.generate`
 """
 
 import sys

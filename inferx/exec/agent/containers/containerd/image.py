@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from inferx.exec.agent.containerd import client as api
-from inferx.exec.agent.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containers.containerd import client as api
+from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
 __all__ = ["Image", "chain_id", "find_image"]

@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferx.exec.agent import launch, procfs
-from inferx.exec.agent.cgroup import Cgroups
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.records import Record, Records
+from inferx.exec.agent.processes import launch, procfs
+from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.records import Record, Records
 
 __all__ = ["STDERR", "STDOUT", "ProcessSandbox"]
 

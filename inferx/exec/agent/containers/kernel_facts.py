@@ -10,8 +10,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferx.exec.agent.cgroup import charged_bytes, hierarchies
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes.cgroup import charged_bytes, hierarchies
 
 __all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
 

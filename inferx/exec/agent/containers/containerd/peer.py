@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from inferx.exec.agent.container_criu import program_version
+from inferx.exec.agent.containers.container_criu import program_version
 
 __all__ = ["shim_programs"]
 

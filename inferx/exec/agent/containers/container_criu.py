@@ -24,9 +24,9 @@ from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent.leftovers import remove_tree
+from inferx.exec.agent.containers.leftovers import remove_tree
 from inferx.exec.agent.ports import AgentError, PodSpec
-from inferx.exec.agent.procfs import started
+from inferx.exec.agent.processes.procfs import started
 
 __all__ = [
     "CRIU_OPTIONS",

@@ -11,7 +11,7 @@ Laws:
 
 from collections.abc import Mapping, Sequence
 
-from inferx.exec.agent.device.files import gpu_files
+from inferx.exec.agent.gpus.device.files import gpu_files
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError, DeviceCheckpointer
 

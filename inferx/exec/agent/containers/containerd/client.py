@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from inferx.exec.agent.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
 __all__ = ["Client", "Refused", "packed"]

@@ -16,24 +16,24 @@ from urllib.parse import quote
 
 import msgspec
 
-from inferx.exec.agent import rootfs
-from inferx.exec.agent.container_criu import CRIU_OPTIONS, make_folder, stop_pages
-from inferx.exec.agent.containerd import client as api
-from inferx.exec.agent.containerd import containerd_pb2 as pb
-from inferx.exec.agent.containerd.ending import call_unless_gone, end_task
-from inferx.exec.agent.containerd.image import Image, find_image
-from inferx.exec.agent.containerd.peer import shim_programs
-from inferx.exec.agent.kernel_facts import cgroup_memory, cgroup_pids
-from inferx.exec.agent.leftovers import (
+from inferx.exec.agent.containers import rootfs
+from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, make_folder, stop_pages
+from inferx.exec.agent.containers.containerd import client as api
+from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
+from inferx.exec.agent.containers.containerd.ending import call_unless_gone, end_task
+from inferx.exec.agent.containers.containerd.image import Image, find_image
+from inferx.exec.agent.containers.containerd.peer import shim_programs
+from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids
+from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
     remove_tree,
     runtime_state,
     unmount_below,
 )
-from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
+from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.procfs import started
+from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["ContainerdSandbox"]
 

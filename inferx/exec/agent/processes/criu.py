@@ -20,11 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent import criu_lock, criu_probe, launch, procfs
-from inferx.exec.agent.criu_image import Image, choose_last_pid, empty, telling_line
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.process import STDERR, STDOUT, ProcessSandbox
-from inferx.exec.agent.records import Record
+from inferx.exec.agent.processes import criu_lock, criu_probe, launch, procfs
+from inferx.exec.agent.processes.criu_image import Image, choose_last_pid, empty, telling_line
+from inferx.exec.agent.processes.process import STDERR, STDOUT, ProcessSandbox
+from inferx.exec.agent.processes.records import Record
 
 __all__ = ["CriuSnapshotter"]
 

@@ -20,23 +20,28 @@ from typing import Any
 
 import msgspec
 
-from inferx.exec.agent import rootfs
-from inferx.exec.agent.container_criu import (
+from inferx.exec.agent.containers import rootfs
+from inferx.exec.agent.containers.container_criu import (
     CRIU_OPTIONS,
     make_folder,
     program_version,
     stop_pages,
     write_options,
 )
-from inferx.exec.agent.kernel_facts import (
+from inferx.exec.agent.containers.kernel_facts import (
     cgroup_memory,
     cgroup_pids,
 )
-from inferx.exec.agent.leftovers import clear_cgroup, kill_workers, remove_tree, unmount_below
-from inferx.exec.agent.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
+from inferx.exec.agent.containers.leftovers import (
+    clear_cgroup,
+    kill_workers,
+    remove_tree,
+    unmount_below,
+)
+from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
+from inferx.exec.agent.containers.runc_program import RuncProgram
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.procfs import started
-from inferx.exec.agent.runc_program import RuncProgram
+from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["RuncSandbox"]
 

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from inferx.exec.agent import procfs
-from inferx.exec.agent.device.channel import Channel, HelperGoneError
-from inferx.exec.agent.device.messages import Ask, Hello
-from inferx.exec.agent.device.states import (
+from inferx.exec.agent.gpus.device.channel import Channel, HelperGoneError
+from inferx.exec.agent.gpus.device.messages import Ask, Hello
+from inferx.exec.agent.gpus.device.states import (
     CUSTOM_STORAGE_CUDA,
     LEGAL,
     REMAP_CUDA,
@@ -32,6 +31,7 @@ from inferx.exec.agent.device.states import (
     version,
 )
 from inferx.exec.agent.ports import AgentError, Capability, DeviceState
+from inferx.exec.agent.processes import procfs
 
 __all__ = ["CudaCheckpointer"]
 

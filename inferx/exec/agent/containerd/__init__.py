@@ -1,7 +1,0 @@
-"""Pods as containers of containerd, driven through its native API."""
-
-from inferx.exec.agent.containerd.client import Client
-from inferx.exec.agent.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containerd.snapshotter import ContainerdSnapshotter
-
-__all__ = ["Client", "ContainerdSandbox", "ContainerdSnapshotter"]

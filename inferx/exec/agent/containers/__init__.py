@@ -1,0 +1,1 @@
+"""Pods as containers: of containerd through its own API, or of runc alone."""

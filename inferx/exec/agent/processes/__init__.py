@@ -1,0 +1,1 @@
+"""Pods as plain processes of the host, and their snapshots by CRIU."""
