@@ -160,6 +160,7 @@ class Executor:
         if record.state in {"creating", "restoring", "resuming", "stopping"}:
             return False
         try:
+            record = self._numbered(record)
             cut_short = record.state in {"suspending", "snapshotting"}
             if cut_short:
                 record = replace(record, state=record.before, before="")
@@ -172,6 +173,14 @@ class Executor:
             _log.warning("pod %s cannot be adopted: %s", record.pod, error)
             return False
         return True
+
+    def _numbered(self, record: PodRecord) -> PodRecord:
+        """Return a record with the number that its function has now: files come and go."""
+        known = self.pods.functions.values()
+        found = [one.id for one in known if one.launch.function == record.named]
+        if not found:
+            raise AgentError(f"{record.named} is no function of this node any more", phase="adopt")
+        return replace(record, function=found[0])
 
     def running(self) -> Sequence[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]]]:
         """Return all pods as a node tells them when it joins."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferx.exec.agent.config import AgentConfig
-from inferx.exec.agent.containers.containerd import Client, ContainerdSandbox, ContainerdSnapshotter
+from inferx.exec.agent.containers.containerd.client import Client
+from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.gpus.declared import DeclaredGpus

@@ -27,9 +27,11 @@ from agent_node import (
     traces,
     used,
 )
+from msgspec.structs import replace
 from standin_gpus import MB, enter, uuid
 from standin_gpus import Node as Gpus
 
+from inferx.core.types import FunctionId
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
 
@@ -260,6 +262,26 @@ def found_again(node: AgentNode) -> None:
         three = agent.pods.create(pod(3), FUNCTION, gpu(2), Phases())
         assert len({one.record.address for one in agent.pods.all()}) == 3
         assert memory(three) == before
+
+
+def test_a_pod_is_known_by_its_functions_name_not_by_its_number(
+    tmp_path: Path, opened: tuple[AgentNode, Executor]
+) -> None:
+    gpus = opened[0].gpus
+    with agent_node(tmp_path, gpus) as node:
+        with node.agent() as agent:
+            agent.pods.create(pod(1), FUNCTION, gpu(0), Phases())
+        (one,) = node.functions.values()
+        other = function(gpus, number=1)
+        node.functions = {FunctionId(0): replace(other, id=0), FunctionId(1): replace(one, id=1)}
+        with node.agent() as agent:
+            assert agent.recover().adopted == (1,)
+            assert agent.running() == [(1, 1, False, (0,))]
+        node.functions = {FunctionId(0): replace(other, id=0)}
+        with node.agent() as agent:
+            assert agent.recover().killed == (1,)
+            assert agent.running() == []
+        assert not traces(node)
 
 
 def test_address_that_was_left_is_used_again_at_once(node: AgentNode, agent: Executor) -> None:
