@@ -143,7 +143,6 @@ def test_killed_while_criu_works(folder: Path, action: str, step: str) -> None:
     assert last["snapshots"] == 1
 
 
-@pytest.mark.skipif(not SOAK, reason="a soak: its steps are those of a restore")
 def test_killed_in_a_start_nothing_of_it_is_left(folder: Path) -> None:
     there = killed_at_every_step(folder, "create")
     expect(there, ["reserve", "network", "start", "health"])
