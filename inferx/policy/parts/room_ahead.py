@@ -69,13 +69,19 @@ class RoomAhead:
         places += np.bincount(view.pods.node[_LEAVING[view.pods.state]], minlength=len(starts))
         rows, room, price = self._candidates(view, rate, milli, hbm)
         moves: list[Demote] = []
+        if not len(rows):
+            return moves
+        there, within_s, least = view.pods.node[rows], self.period_s + NO_PLACE_S, float(price[0])
         for node in np.flatnonzero(starts > 0).tolist():
-            have, mine = int(places[node]), view.pods.node[rows] == node
+            have = int(places[node])
+            if place_saves(float(starts[node]), have, within_s) <= least:
+                continue  # Nobody anywhere is worth so little.
+            mine = there == node
             for row, makes, cost in zip(rows[mine], room[mine], price[mine], strict=True):
                 gpu = int(view.pods.gpu[row, 0])
                 if open_[gpu] >= 1:
                     continue
-                if place_saves(float(starts[node]), have, self.period_s + NO_PLACE_S) <= cost:
+                if place_saves(float(starts[node]), have, within_s) <= cost:
                     break
                 gone = FunctionId(int(view.pods.function[row]))
                 moves.append(Demote(gone, NodeId(node), Tier.HBM))
