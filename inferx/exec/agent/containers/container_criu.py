@@ -25,7 +25,8 @@ from pathlib import Path
 import msgspec
 
 from inferx.exec.agent.containers.leftovers import remove_tree
-from inferx.exec.agent.ports import AgentError, PodSpec
+from inferx.exec.agent.ports import AgentError, Live, PodSpec
+from inferx.exec.agent.processes.criu_probe import LEAST
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "empty",
     "last_error",
     "make_folder",
+    "prepare_dump",
     "program_version",
     "seal_dump",
     "stop_pages",
@@ -60,9 +62,6 @@ SOCKET_WAIT_S = 5.0
 
 ASK_S = 5.0
 
-OLDEST = (4, 2)
-"""Older ones fail on sockets of newer kernels."""
-
 log = logging.getLogger(__name__)
 
 
@@ -75,8 +74,8 @@ def unfit(facts: Mapping[str, str]) -> str:
     version = facts.get("criu_version", "")
     if not version:
         return f"{facts['criu']} cannot be run"
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
-        return f"{facts['criu']} is {version}; needs {'.'.join(map(str, OLDEST))} or newer"
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < LEAST:
+        return f"{facts['criu']} is {version}; needs {'.'.join(map(str, LEAST))} or newer"
     return ""
 
 
@@ -128,6 +127,20 @@ def clean_work(folder: Path) -> Path:
     remove_tree(folder)
     folder.mkdir(mode=0o700, parents=True)
     return folder
+
+
+def prepare_dump(spec: PodSpec, live: Live, into: Path, *, keep_connections: bool) -> Path:
+    """Make all ready for a dump; return the folder where CRIU works.
+
+    Raises:
+        AgentError: The folder is not empty, or the pod is gone.
+    """
+    check_empty(spec.pod, into)
+    if started(live.pid) != live.started:
+        raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
+    work = clean_work(spec.folder / "criu" / "dump")
+    write_options(spec.folder / CRIU_OPTIONS, keep_connections=keep_connections)
+    return work
 
 
 def seal_dump(into: Path) -> None:

@@ -36,11 +36,7 @@ class RuncSnapshotter:
         self, spec: PodSpec, live: Live, into: Path, *, leave: bool, keep_connections: bool = False
     ) -> None:
         """Write a pod into an empty folder; with `leave` nothing of it is left in runc."""
-        container_criu.check_empty(spec.pod, into)
-        if started(live.pid) != live.started:
-            raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
-        work = container_criu.clean_work(spec.folder / "criu" / "dump")
-        container_criu.write_options(spec.folder / CRIU_OPTIONS, keep_connections=keep_connections)
+        work = container_criu.prepare_dump(spec, live, into, keep_connections=keep_connections)
         words = ["--image-path", str(into), "--work-path", str(work)]
         if not leave:
             words.append("--leave-running")

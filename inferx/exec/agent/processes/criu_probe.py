@@ -6,7 +6,7 @@ import subprocess
 
 from inferx.exec.agent.processes.criu_image import telling_line, version_of
 
-__all__ = ["find_criu", "why_not"]
+__all__ = ["LEAST", "find_criu", "why_not"]
 
 LEAST = (4, 2)
 """Older ones fail on sockets of today's kernels."""
