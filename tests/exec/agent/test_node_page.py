@@ -1,10 +1,11 @@
 """The agent's page: every key and capability is named, and the commands of a first try run."""
 
+import os
 import re
 import secrets
 import shlex
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def commands(page: str) -> Iterator[str]:
 @pytest.mark.skipif(bool(missing_parts("ip")), reason=missing_parts("ip"))
 @pytest.mark.parametrize("page", ["README.md", "docs/node-agent.md"])
 def test_commands_of_a_first_try_run(page: str, tmp_path: Path) -> None:
-    inferx = shutil.which("inferx")
-    assert inferx is not None
+    installed = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{installed}:{os.environ['PATH']}"}
     name = f"d{secrets.token_hex(3)}"
     config = tmp_path / "laptop.toml"
     laptop = (ROOT / "deploy" / "laptop.toml").read_text()
@@ -97,7 +98,12 @@ def test_commands_of_a_first_try_run(page: str, tmp_path: Path) -> None:
             if "--config" not in words:
                 words += f" --config {shlex.quote(str(config))}"
             done = subprocess.run(
-                ["bash", "-c", words], cwd=ROOT, capture_output=True, text=True, check=False
+                ["bash", "-c", words],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, f"{words}: {done.stderr}"
             if "restore" in words:
