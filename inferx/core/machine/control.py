@@ -42,9 +42,13 @@ class Control:
         self._room = room
         self._no_room: dict[FunctionId, int] = {}
         """Functions that found no room, and the count of room then."""
+        self.functions_changed()
+
+    def functions_changed(self) -> None:
+        """Look anew at which functions are promised pods."""
         self._min_replicas = [
             (FunctionId(f), spec.min_replica)
-            for f, spec in enumerate(cluster.functions)
+            for f, spec in enumerate(self._c.functions)
             if spec.min_replica
         ]
 

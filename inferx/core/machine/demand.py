@@ -31,13 +31,21 @@ class Demand:
         self._out = out
         self._leases: dict[LeaseId, Lease] = {}
         self._lost: dict[RouterId, None] = {}
-        functions = range(len(cluster.functions))
-        self.lacks: list[dict[RouterId, int]] = [{} for _ in functions]
+        self.lacks: list[dict[RouterId, int]] = []
         """Slots that each router lacks, by function."""
-        self._serving: list[dict[RouterId, int]] = [{} for _ in functions]
-        self._asks: list[dict[RouterId, int]] = [{} for _ in functions]
-        self.oldest_ns: list[int] = [FOREVER_NS] * len(functions)
+        self._serving: list[dict[RouterId, int]] = []
+        self._asks: list[dict[RouterId, int]] = []
+        self.oldest_ns: list[int] = []
         """When the oldest request that lacked a slot at the latest ask arrived."""
+        self.functions_changed()
+
+    def functions_changed(self) -> None:
+        """Take in the functions that are new."""
+        for _ in range(len(self._c.functions) - len(self.lacks)):
+            self.lacks.append({})
+            self._serving.append({})
+            self._asks.append({})
+            self.oldest_ns.append(FOREVER_NS)
 
     # -- what routers say ---
     def asked(self, event: LeaseAsked) -> bool:
