@@ -784,7 +784,7 @@ class World:
                 assert pod.id in c.pods[pod.blocks].waits_for
             assert bool(pod.claims) == (pod.state is PodState.INIT), "claims are held in INIT only"
             if pod.state is PodState.INIT:
-                assert pod.waits_for, f"pod {pod.id} waits for nobody"
+                assert pod.waits_for or pod.id in fleet._cleared, f"pod {pod.id} waits for nobody"
             if pod.state is PodState.DRAINING:
                 assert pod.leases, f"pod {pod.id} drains nothing"
         self.check_truth()

@@ -38,7 +38,6 @@ from inferx.core.machine.outbox import Outbox
 from inferx.core.machine.step import Record
 from inferx.core.pod import Pod
 from inferx.core.types import NO_FUNCTION, NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.core.units import MILLI_PER_GPU
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
@@ -72,6 +71,8 @@ class Fleet:
         self._next_pod = first_id(epoch)
         self.outbox = Outbox(cluster, out, self.count)
         self.disks = Disks(cluster, self.outbox, epoch=epoch)
+        self._cleared: dict[PodId, None] = {}
+        """Pods that wait for nobody any more and are not launched yet."""
         self.records: list[Record] = []
         self.counters: dict[str, int] = {}
 
@@ -343,8 +344,19 @@ class Fleet:
         if waiting is not None:
             waiting.waits_for.pop(pod.id, None)
             if not waiting.waits_for and waiting.claims:
-                self._launch(waiting)
+                self._cleared[waiting.id] = None
+        self._launch_cleared()
         self._on_left(pod)
+
+    def _launch_cleared(self) -> None:
+        """Launch pods whose victims have left; an orphan may still sit in their place."""
+        for cleared in list(self._cleared):
+            pod = self._c.pods.get(cleared)
+            if pod is None or not pod.claims:
+                del self._cleared[cleared]
+            elif self._c.can_charge(pod):
+                del self._cleared[cleared]
+                self._launch(pod)
 
     # -- nodes ---
     def lose(self, node: NodeId) -> None:
@@ -420,11 +432,7 @@ class Fleet:
             held = () if found.state == "suspended" else found.gpus
             in_host = found.state in {"suspended", "moving"}
             host = spec.host_bytes + (spec.device_bytes if in_host else 0)
-            if c.node_host_charged[node] + host <= c.node_host_total[node] and all(
-                c.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
-                and c.gpu_hbm_charged[gpu] + spec.hbm_bytes <= c.gpu_hbm_total[gpu]
-                for gpu in held
-            ):
+            if c.has_room(node, held, spec, host):
                 pod = c.add_pod(found.pod, function, held, node)
                 c.charge_gpus(pod)
                 c.charge_host(pod, host)

@@ -130,6 +130,7 @@ class Joining:
         """Enter what a router holds; return the leases that it was given and does not hold."""
         router, given = event.router, self._demand.held_by(event.router)
         self._demand.join(router)
+        self._forget_held(router)
         told = {held.lease for held in event.leases}
         for held in event.leases:
             if held.lease in given:
@@ -156,6 +157,9 @@ class Joining:
     def lost_router(self, router: RouterId) -> None:
         """Give a router up, and what it holds."""
         self._routers.pop(router, None)
+        self._forget_held(router)
+
+    def _forget_held(self, router: RouterId) -> None:
         for held in self._held.values():
             held[:] = [(whose, one) for whose, one in held if whose != router]
 
