@@ -86,7 +86,7 @@ class ReportLoad(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     router: RouterId
     window_ns: int
-    functions: tuple[int, ...]
+    functions: tuple[FunctionId, ...]
     arrivals: tuple[int, ...]
     concurrency_milli: tuple[int, ...]
     queued: tuple[int, ...]

@@ -179,7 +179,7 @@ class LoadReported(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     router: RouterId
     window_ns: int
-    functions: tuple[int, ...]
+    functions: tuple[FunctionId, ...]
     arrivals: tuple[int, ...]
     concurrency_milli: tuple[int, ...]
     queued: tuple[int, ...]

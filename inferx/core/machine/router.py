@@ -111,7 +111,7 @@ class Router:
         self._report_period_ns = report_period_ns
         self._report_due = False
         self._reported_ns = 0
-        self._dirty: list[int] = []
+        self._dirty: list[FunctionId] = []
         self._out: list[RouterCommand] = []
         self._quiet: Step[RouterCommand] = Step((), (), None)
         """The latest answer without commands: most steps give it again."""
