@@ -1,7 +1,7 @@
 """Whether an object may be written as it is asked: rights, places, limits, children.
 
-All that is read here is read within one turn of the tenant, and so still holds when the turn's commit is
-made; see `ledger`. Rights are asked first: who may not write learns nothing of what there is.
+All that is read here is read within one turn of the tenant, and so still holds when the turn's
+commit is made; see `ledger`. Rights come first: who may not write learns nothing of what there is.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -23,8 +23,11 @@ class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
     policies: int = 0
 
     def __str__(self) -> str:
-        parts = ((self.functions, "function"), (self.policies, "funcpolicy"))
-        return " and ".join(f"{count} {name}" for count, name in parts if count)
+        told = (
+            (self.functions, "function" if self.functions == 1 else "functions"),
+            (self.policies, "policy" if self.policies == 1 else "policies"),
+        )
+        return " and ".join(f"{count} {name}" for count, name in told if count)
 
 
 class Ledger(msgspec.Struct, frozen=True):

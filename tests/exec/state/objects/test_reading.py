@@ -208,7 +208,7 @@ _FAULTS: list[tuple[DataObject, str]] = [
         "annotations: 262145 bytes; expected at most 262144",
     ),
     (_status(), "object.version: nothing; expected a whole number"),
-    (_status(version=1, state="Failed"), "object.state: the text 'Failed'; expected one of Fail, Normal"),
+    (_status(version=1, state="failed"), "object.state: the text 'failed'; expected one of Fail,"),
     (node("n1", podMgrPort=0), "object.podMgrPort: the number 0; expected a whole number from 1"),
     (node("n1", nodeIp=""), "object.nodeIp: the text ''; expected text"),
     (node("n1", cidr=3), "object.cidr: the number 3; expected text"),
@@ -224,6 +224,7 @@ def test_a_fault_is_one_line_with_its_place(one: DataObject, message: str) -> No
     assert len(str(told.value).splitlines()) == 1
 
 
+_PLACE = '"tenant": "t", "namespace": "n", "name": "f"'
 _TEXT_FAULTS = [
     ("{", "f.json:1: "),
     ("[]", "f.json:1: an empty list; expected a table"),
@@ -233,11 +234,11 @@ _TEXT_FAULTS = [
         "f.json:1: object: nothing; expected what the object says",
     ),
     (
-        '{"type": "function", "tenant": "t", "namespace": "n",\n "object": {},\n "lables": {}}',
+        f'{{"type": "function", {_PLACE},\n "object": {{}},\n "lables": {{}}}}',
         "f.json:3: lables: an unknown key; expected one of",
     ),
     (
-        '{"type": "x", "tenant": "t", "namespace": "n", "object": {},\n "labels": {"a": 3}}',
+        f'{{"type": "x", {_PLACE}, "object": {{}},\n "labels": {{"a": 3}}}}',
         "f.json:2: labels.a: the number 3; expected text",
     ),
     (
