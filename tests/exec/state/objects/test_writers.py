@@ -2,19 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from cluster_objects import function, in_loop, namespace, policy, tenant
+from cluster_objects import function, in_loop, namespace, node, policy, tenant
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferx.exec.clock import WallClock
 from inferx.exec.state.memory import MemoryStore
 from inferx.exec.state.objects import objects as objects_module
-from inferx.exec.state.objects.actor import ADMIN, tenant_admin
+from inferx.exec.state.objects.actor import ADMIN, SYSTEM, tenant_admin
 from inferx.exec.state.objects.admission import version_of
 from inferx.exec.state.objects.envelope import DataObject, Key, decode, key_of_store
 from inferx.exec.state.objects.errors import (
@@ -26,7 +26,7 @@ from inferx.exec.state.objects.errors import (
     ObjectsError,
 )
 from inferx.exec.state.objects.ledger import Ledger
-from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.objects.objects import ANY_REVISION, Objects
 from inferx.exec.state.objects.policies import link_of
 from inferx.exec.state.store import (
     Bookmark,
@@ -266,6 +266,69 @@ def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None:
         overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
         assert sum(overtaken) > 0, "they did meet"
         assert (await first.get(key)).annotations == {"count": "100"}
+
+    in_loop(body())
+
+
+class Interrupted(Wire):
+    """A store where something else happens just before the first commit of an object."""
+
+    def __init__(self, store: Store, first: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(store, random.Random(1))
+        self._first: Callable[[], Awaitable[object]] | None = first
+
+    async def commit(self, expects: Sequence[Expect], changes: Sequence[Change]) -> int | None:
+        first = self._first
+        if expects and first is not None:
+            self._first = None
+            await first()
+        return await super().commit(expects, changes)
+
+
+def test_what_services_write_is_not_written_over_either() -> None:
+    async def body() -> None:
+        store = MemoryStore(WallClock())
+        objects = Objects(store)
+        made = await objects.create(node("n", nodeIp="1"), who=SYSTEM)
+
+        async def first() -> None:
+            await objects.apply(node("n", nodeIp="2"), who=SYSTEM)
+
+        late = Objects(Interrupted(store, first))
+        with pytest.raises(ConflictError):
+            await late.update(node("n", nodeIp="3"), who=SYSTEM, expected=made.revision)
+        assert (await objects.get(made.key)).object["nodeIp"] == "2"
+
+    in_loop(body())
+
+
+def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_refused() -> None:
+    async def body() -> None:
+        store = MemoryStore(WallClock())
+        objects = Objects(store)
+        await objects.create(tenant("t1"), who=ADMIN)
+        await objects.create(namespace("t1", "ns"), who=ADMIN)
+        await objects.create(function("t1/ns/f"), who=ADMIN)
+        key = Key("funcstatus", "t1", "ns", "f")
+        status = await objects.get(key)
+        published = msgspec.structs.replace(status, object={**status.object, "published": True})
+
+        async def publish() -> None:
+            await objects.update(published, who=SYSTEM, expected=status.revision)
+
+        late = Objects(Interrupted(store, publish))
+        await late.apply(function("t1/ns/f", image="b:1"), who=ADMIN)
+        status = await objects.get(key)
+        assert status.object["published"] is True
+        failed = msgspec.structs.replace(status, object={**status.object, "state": "Fail"})
+
+        async def replace() -> None:
+            await objects.apply(function("t1/ns/f", image="c:1"), who=ADMIN)
+
+        late = Objects(Interrupted(store, replace))
+        with pytest.raises(AdmissionError, match="of the function; it is at"):
+            await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
+        assert (await objects.get(key)).object["state"] == "Normal"
 
     in_loop(body())
 
