@@ -20,6 +20,7 @@ __all__ = [
     "GrantLease",
     "NodeCommand",
     "Perform",
+    "PodCommand",
     "RecallLease",
     "Refuse",
     "RefuseLease",
@@ -221,7 +222,8 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag=True):
     tier: Tier
 
 
-NodeCommand = Create | Restore | Resume | Suspend | Snapshot | Stop | Copy | Drop
+PodCommand = Create | Restore | Resume | Suspend | Snapshot | Stop
+NodeCommand = PodCommand | Copy | Drop
 
 
 # -- agent: to the devices, and to the scheduler ---

@@ -462,21 +462,24 @@ class World:
             return (self.nodes[index].platform, f) in self.remote
         return f in self.disk[index]
 
-    def end(self, action: Action, error: str = "") -> None:
+    def end(self, action: Action, error: str = "", *, stays: bool = False) -> None:
+        """An action ends; what could not be stopped is there still, and with `stays` any pod."""
         self.actions.remove(action)
         command = action.perform.command
         if isinstance(command, Copy) and not self._has(
             action.node, command.source, command.function
         ):
             error = "no such snapshot"
-        self._apply(action.node, command, error)
+        stays = bool(error) and (stays or isinstance(command, Stop))
+        stays = stays and getattr(command, "pod", None) in self.bodies
+        self._apply(action.node, command, error, stays=stays)
         failed = error
         if not isinstance(command, Copy | Drop | Stop) and command.pod not in self.bodies:
             left = isinstance(command, Snapshot) and command.leave and not error
             failed = error or ("" if left else "no such pod")
-        self.tell_node(action.node, Performed(action.perform.action, (), failed))
+        self.tell_node(action.node, Performed(action.perform.action, (), failed, stays))
 
-    def _apply(self, index: int, command: NodeCommand, error: str) -> None:
+    def _apply(self, index: int, command: NodeCommand, error: str, *, stays: bool) -> None:
         if isinstance(command, Copy):
             if not error:
                 if command.target is Tier.NVME:
@@ -485,7 +488,8 @@ class World:
                     self.remote.add((self.nodes[index].platform, command.function))
             return
         if isinstance(command, Drop):
-            self.disk[index].discard(command.function)
+            if not error:
+                self.disk[index].discard(command.function)
             return
         body = self.bodies.get(command.pod)
         if body is None:
@@ -494,6 +498,9 @@ class World:
             if error:
                 self.killed.add(body.pod)
             self._abort(body)
+            if stays:
+                body.doing = "leaving"
+                return
             del self.bodies[body.pod]
             return
         match command:
@@ -566,7 +573,7 @@ class World:
         self.wire = [m for m in self.wire if not (m.to == "node" and m.index == index)]
         self.node_deaf[index] = False
         pods = tuple(
-            (b.pod, b.function, b.doing == "suspended", b.gpus)
+            (b.pod, b.function, not b.gpus, b.gpus)
             for b in sorted(self.bodies.values(), key=lambda b: b.pod)
             if b.node == index
         )
@@ -683,9 +690,16 @@ class World:
 
     def settle(self, limit_ns: int = 3_000 * NS_PER_S) -> None:
         """Let all that is under way come to its end, faultlessly."""
+        given_up = {
+            pod.node for pod in self.cluster.pods.values() if self.scheduler.fleet.gave_up(pod.id)
+        }
         for index in range(len(self.nodes)):
             if not self.node_alive[index]:
                 self.detect(index)
+            elif index in given_up:
+                # Pods that cannot be ended are tried again by a new agent.
+                self.restart(index)
+                self.report(index)
             elif self.node_deaf[index]:
                 self.report(index)
             elif not self.cluster.node_alive[index]:
@@ -747,7 +761,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // NS_PER_S:4}.{ns % NS_PER_S // NS_PER_MS:03}"
 
 
-_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error"})
+_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error", "stays"})
 _SILENT = frozenset({"epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
 
 

@@ -14,6 +14,8 @@ Laws:
    leader is still refused.
 7. A pod that ends by itself is told once, as a failure that answers nothing; one that is being
    worked on is left to that command's answer.
+8. What could not be undone is told as it is: a pod that could not be ended is stuck, not gone; a
+   snapshot that could not be dropped is there.
 """
 
 from collections import deque
@@ -28,6 +30,7 @@ from inferx.core.commands import (
     Drop,
     NodeCommand,
     Perform,
+    PodCommand,
     Report,
     Restore,
     Resume,
@@ -44,6 +47,7 @@ from inferx.core.events import (
     PodFailed,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     SnapshotCopied,
     SnapshotDropped,
@@ -125,7 +129,8 @@ class Agent:
             for gpu in self._exclusive(command):
                 del self._busy_gpus[gpu]
             left = isinstance(command, Snapshot) and command.leave
-            if event.error or left or isinstance(command, Stop):
+            ended = bool(event.error) or left or isinstance(command, Stop)
+            if ended and not _stays(command, event):
                 self._bury(command.pod)
         self._tell(command, self._fact(command, event), out)
         self._advance(out)
@@ -181,9 +186,7 @@ class Agent:
             self._perform(command, out)
         self._waiting = held
 
-    def _exclusive(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop
-    ) -> tuple[int, ...]:
+    def _exclusive(self, command: PodCommand) -> tuple[int, ...]:
         return command.gpus if isinstance(command, Create | Restore | Resume) else ()
 
     def _perform(self, command: NodeCommand, out: list[AgentCommand]) -> None:
@@ -192,9 +195,7 @@ class Agent:
         self._running[action] = command
         out.append(Perform(action, command))
 
-    def _failed(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop, reason: str
-    ) -> Fact:
+    def _failed(self, command: PodCommand, reason: str) -> Fact:
         return PodFailed(self._node, command.epoch, command.sequence, command.pod, reason)
 
     def _fact(self, command: NodeCommand, event: Performed) -> Fact:
@@ -205,7 +206,11 @@ class Agent:
                     node, epoch, sequence, command.function, command.target, not event.error
                 )
             case Drop():
-                return SnapshotDropped(node, epoch, sequence, command.function, command.tier)
+                return SnapshotDropped(
+                    node, epoch, sequence, command.function, command.tier, not event.error
+                )
+            case _ if _stays(command, event):
+                return PodStuck(node, epoch, sequence, command.pod, event.error)
             case Stop():
                 return PodGone(node, epoch, sequence, command.pod)
             case _ if event.error:
@@ -224,3 +229,8 @@ class Agent:
                 )
             case _:
                 assert_never(command)
+
+
+def _stays(command: NodeCommand, event: Performed) -> bool:
+    """Tell whether a pod that was to end is there still."""
+    return bool(event.error) and (event.stays or isinstance(command, Stop))

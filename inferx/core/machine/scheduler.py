@@ -19,7 +19,7 @@ import msgspec
 from numpy.random import Generator
 
 from inferx.core.cluster import Cluster
-from inferx.core.commands import Copy, Drop, SchedulerCommand
+from inferx.core.commands import Copy, Drop, PodCommand, SchedulerCommand
 from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
@@ -32,6 +32,7 @@ from inferx.core.events import (
     PodFailed,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     RouterLost,
     SchedulerEvent,
@@ -206,6 +207,7 @@ class Scheduler:
                 | PodSuspended()
                 | PodGone()
                 | PodFailed()
+                | PodStuck()
                 | SnapshotTaken()
                 | SnapshotCopied()
                 | SnapshotDropped()
@@ -220,6 +222,7 @@ class Scheduler:
         | PodSuspended
         | PodGone
         | PodFailed
+        | PodStuck
         | SnapshotTaken
         | SnapshotCopied
         | SnapshotDropped,
@@ -233,10 +236,14 @@ class Scheduler:
             self.fleet.disks.copied(command, ok=isinstance(fact, SnapshotCopied) and fact.ok)
             return
         if isinstance(command, Drop):
-            self.fleet.disks.dropped(command)
+            self.fleet.disks.dropped(command, ok=isinstance(fact, SnapshotDropped) and fact.ok)
             return
         pod = self.cluster.pods.get(command.pod)
+        if isinstance(fact, PodStuck):
+            self._stuck(command, pod, fact.reason)
+            return
         if pod is None:
+            self.fleet.forget_stops(command.pod)
             return  # An orphan's end.
         match fact:
             case PodReady():
@@ -244,10 +251,7 @@ class Scheduler:
                 self._became_ready(pod)
             case PodSuspended():
                 self.fleet.suspended(pod)
-                if self.cluster.node_schedulable[pod.node]:
-                    self._retain(pod, Tier.DRAM)
-                else:
-                    self.fleet.sink(pod, Tier.ABSENT)
+                self._rests(pod)
             case PodGone():
                 self.fleet.gone(pod)
             case SnapshotTaken():
@@ -361,6 +365,13 @@ class Scheduler:
             due_ns = self.cluster.now_ns + hold.hold_ns
             self._arm(due_ns, _HOLD, pod.id, pod.hold, hold.then)
 
+    def _rests(self, pod: Pod) -> None:
+        """Decide how long a suspended pod stays."""
+        if self.cluster.node_schedulable[pod.node]:
+            self._retain(pod, Tier.DRAM)
+        else:
+            self.fleet.sink(pod, Tier.ABSENT)
+
     def _held(self, pod_id: PodId, token: int, to: Tier) -> None:
         pod = self.cluster.pods.get(pod_id)
         if pod is None or pod.hold != token or pod.leases:
@@ -387,12 +398,40 @@ class Scheduler:
         pod = self.cluster.pods.get(pod_id)
         if pod is None:
             return
-        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
-        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
-            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+        self._back_off(pod)
         self._tell.decided("lose", pod.function, pod=pod.id, node=pod.node, reason=reason)
         self.fleet.failed(pod)
         self._to_serve[pod.function] = None
+
+    def _back_off(self, pod: Pod) -> None:
+        """Wait before the next start of a function whose pod did not come up."""
+        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
+        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
+            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+
+    def _stuck(self, command: PodCommand, pod: Pod | None, reason: str) -> None:
+        """Have a pod that could not be ended stopped again; give its node up if that is no use."""
+        function, node = command.function, command.node
+        if pod is not None:
+            self._back_off(pod)
+            self._withdraw(self.cluster.pods.get(pod.blocks))
+        self._tell.decided("stuck", function, pod=command.pod, node=node, reason=reason)
+        self._to_serve[function] = None
+        if not self.fleet.stuck(command) and self.cluster.node_schedulable[node]:
+            self._tell.decided("drain", NO_FUNCTION, node=node, reason="pods cannot be ended")
+            self.fleet.count("nodes_unhealthy")
+            self.fleet.drain(node)
+
+    def _withdraw(self, waiting: Pod | None) -> None:
+        """Decide anew about a start that waits for a pod that cannot be ended."""
+        if waiting is None:
+            return
+        self._to_serve[waiting.function] = None
+        if waiting.start is Tier.DRAM:
+            self.fleet.withdraw(waiting)
+            self._rests(waiting)
+        else:
+            self._failed(waiting.id, "victim is stuck")
 
     # -- nodes ---
     def _joined(self, event: NodeJoined) -> None:
@@ -415,7 +454,10 @@ class Scheduler:
             c.set_schedulable(node, yes=True)
         self.fleet.disks.found(node, event.snapshots)
         for pod, function, suspended, gpus in event.pods:
-            if pod not in c.pods:
+            if pod in c.pods:
+                self.fleet.found(c.pods[pod])
+            else:
+                self.fleet.forget_stops(pod)
                 self.fleet.end_orphan(node, pod, function, gpus, suspended=suspended)
         self._room_came()
 
