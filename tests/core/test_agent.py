@@ -21,6 +21,7 @@ from inferx.core.events import (
     PhaseTiming,
     PodExited,
     PodFailed,
+    PodFound,
     PodGone,
     PodReady,
     PodStuck,
@@ -151,9 +152,9 @@ def test_inv_8_what_an_older_leader_ordered_and_has_not_begun_is_void() -> None:
     out = tell(agent, create(1, 3, 1, epoch=2))
     assert facts(out) == [CommandRefused(0, 1, 2)]
     assert [c.pod for _, c in performs(out)] == [3]
-    # What it had begun ends, and is told with its own epoch.
+    # What it had begun ends, and the newer leader is told what has come of it.
     out = tell(agent, Performed(0))
-    assert facts(out) == [PodReady(0, 1, 1, 1)]
+    assert facts(out) == [PodFound(0, 1, "ready")]
     assert performs(out) == []
 
 

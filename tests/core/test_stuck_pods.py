@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
-from kernel_world import Action, World, function, node
+import pytest
+from kernel_world import Action, Body, World, function, node
 
 from inferx.core.commands import Drop, Snapshot, Stop, Suspend
-from inferx.core.events import NodeLost, PodFailed
+from inferx.core.events import FoundPod, NodeLost, PodFailed
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.fleet import STOP_LIMIT
 from inferx.core.protocols import Demote, PolicyBundle
-from inferx.core.types import FunctionId, NodeId, Tier
+from inferx.core.types import NO_FUNCTION, FunctionId, NodeId, PodId, Tier
 from inferx.core.units import FOREVER_NS, GIB, NS_PER_MS, NS_PER_S
 from inferx.policy import plain
 from inferx.policy.basics import FixedHold, NoPrewarm
@@ -193,7 +194,7 @@ def test_an_orphan_for_which_there_is_no_room_is_stopped_again_too() -> None:
     w.bodies[other.pod] = other
     w.report(0)
     raw = replace(body, pod=body.pod + 200)
-    w.scheduler.fleet.end_orphan(NodeId(0), raw.pod, FunctionId(0), raw.gpus, suspended=False)
+    w.scheduler.fleet.end_orphan(NodeId(0), FoundPod(raw.pod, FunctionId(0), raw.gpus, "ready"))
     w.tell_scheduler()
     assert raw.pod not in w.cluster.pods
     w.run(400 * MS)
@@ -225,6 +226,60 @@ def test_a_stop_that_waits_for_its_time_is_forgotten_when_the_pod_ends() -> None
     assert len(w.scheduler.fleet.outbox) == 1
     w.tell_scheduler(PodFailed(NodeId(0), 1, -1, pod.id, "exited"))
     assert len(w.scheduler.fleet.outbox) == 0
+
+
+@pytest.mark.parametrize("ends_while", ["nobody leads", "it is led anew"])
+def test_a_new_leader_stops_what_its_predecessor_could_not_end(ends_while: str) -> None:
+    w = world(holding(1))
+    w.arrive(0)
+    action = until(w, Stop)
+    if ends_while == "nobody leads":
+        w.end(action, "processes outlive it")
+    w.elect()
+    w.connect_node(0)
+    w.connect_router(0)
+    w.check()
+    if ends_while == "it is led anew":
+        w.end(action, "processes outlive it")
+    w.run(5 * MS, w.check)
+    assert [p.state for p in w.cluster.pods.values()] == [PodState.TERMINATING]
+    assert charged(w)[0] == 250
+    fail_stops(w, 2)
+    w.settle()
+    w.check_rest()
+    assert not w.cluster.pods
+
+
+def test_a_pod_of_no_known_function_that_could_not_be_ended_is_stopped_again() -> None:
+    w = world(holding(1))
+    w.run(S)
+    w.scheduler.fleet.end_orphan(NodeId(0), FoundPod(PodId(9), NO_FUNCTION, (), "ready"))
+    w.tell_scheduler()
+    w.bodies[PodId(9)] = Body(PodId(9), FunctionId(0), 0, (), "serving", 0)
+    for _ in range(2):
+        w.end(until(w, Stop), "processes outlive it")
+    w.run(20 * S, w.check)
+    assert not w.bodies
+
+
+def test_a_start_that_waits_for_others_too_is_given_up_with_its_node() -> None:
+    w = world(holding(1000), BIG, remote=False)
+    w.arrive(0)
+    w.run(20 * S, w.check)
+    w.arrive(1)
+    leaving = until(w, Suspend, Snapshot, Stop)
+    (waiting,) = [p for p in w.cluster.pods.values() if p.state is PodState.INIT]
+    # An orphan that has no room cannot be ended, and the node is closed for it.
+    raw = FoundPod(PodId(9), FunctionId(1), (0,), "ready")
+    w.scheduler.fleet.end_orphan(NodeId(0), raw)
+    w.scheduler.fleet._stops[raw.pod] = STOP_LIMIT
+    w.tell_scheduler()
+    w.bodies[raw.pod] = Body(raw.pod, FunctionId(1), 0, (), "serving", 0)
+    w.end(until(w, Stop), "processes outlive it")
+    assert leaving in w.actions
+    w.run(10 * MS, w.check)
+    assert waiting.state is PodState.GONE
+    assert not w.cluster.node_schedulable[0]
 
 
 class Drops:

@@ -14,7 +14,9 @@ Laws:
    leader is still refused.
 7. A pod that ends by itself is told once, as a failure that answers nothing; one that is being
    worked on is left to that command's answer.
-8. What could not be undone is told as it is: a pod that could not be ended is stuck, not gone; a
+8. A leader that connects is told all that is here, in one message; what an older one had begun goes
+   on, is busy in that message, and is told when it is over.
+9. What could not be undone is told as it is: a pod that could not be ended is stuck, not gone; a
    snapshot that could not be dropped is there.
 """
 
@@ -28,6 +30,7 @@ from inferx.core.commands import (
     Copy,
     Create,
     Drop,
+    Join,
     NodeCommand,
     Perform,
     PodCommand,
@@ -42,9 +45,12 @@ from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
     Fact,
+    FoundPod,
+    LeaderChanged,
     Performed,
     PodExited,
     PodFailed,
+    PodFound,
     PodGone,
     PodReady,
     PodStuck,
@@ -94,6 +100,8 @@ class Agent:
                 self._ended(event, out)
             elif isinstance(event, PodExited):
                 self._exited(event, out)
+            elif isinstance(event, LeaderChanged):
+                self._connected(event.epoch, out)
             else:
                 self._ordered(event, out)
         rose = self._epoch > before
@@ -105,12 +113,7 @@ class Agent:
         if command.epoch < self._epoch:
             out.append(Report(CommandRefused(self._node, command.epoch, command.sequence)))
             return
-        if command.epoch > self._epoch:
-            self._epoch = command.epoch
-            # What an older leader ordered and has not begun is void.
-            void, self._waiting = self._waiting, deque()
-            for old in void:
-                self._tell(old, CommandRefused(self._node, old.epoch, old.sequence), out)
+        self._follow(command.epoch, out)
         told = self._facts.get(key)
         if told is not None:
             out.append(Report(told))
@@ -122,6 +125,28 @@ class Agent:
         self._waiting.append(command)
         self._advance(out)
 
+    def _follow(self, epoch: int, out: list[AgentCommand]) -> None:
+        if epoch <= self._epoch:
+            return
+        self._epoch = epoch
+        # What an older leader ordered and has not begun is void.
+        void, self._waiting = self._waiting, deque()
+        for old in void:
+            self._tell(old, CommandRefused(self._node, old.epoch, old.sequence), out)
+
+    def _connected(self, epoch: int, out: list[AgentCommand]) -> None:
+        self._epoch = max(self._epoch, epoch)
+        # What has not begun is not told, so it must not begin: it is ordered again where it counts.
+        for told in self._waiting:
+            del self._accepted[told.epoch, told.sequence]
+        self._waiting.clear()
+        busy = tuple(
+            FoundPod(told.pod, told.function, told.gpus, "moving" if _moves(told) else "busy")
+            for told in self._running.values()
+            if not isinstance(told, Copy | Drop)
+        )
+        out.append(Join(busy))
+
     def _ended(self, event: Performed, out: list[AgentCommand]) -> None:
         command = self._running.pop(event.action)
         if not isinstance(command, Copy | Drop):
@@ -132,8 +157,26 @@ class Agent:
             ended = bool(event.error) or left or isinstance(command, Stop)
             if ended and not _stays(command, event):
                 self._bury(command.pod)
-        self._tell(command, self._fact(command, event), out)
+        fact = self._fact(command, event)
+        if command.epoch == self._epoch:
+            self._tell(command, fact, out)
+        elif not isinstance(command, Copy | Drop):
+            # Whoever ordered it leads no more; its successor knows a busy pod.
+            out.append(Report(self._found(command.pod, fact)))
         self._advance(out)
+
+    def _found(self, pod: PodId, fact: Fact) -> PodFound | PodFailed:
+        match fact:
+            case PodReady():
+                return PodFound(self._node, pod, "ready")
+            case PodSuspended():
+                return PodFound(self._node, pod, "suspended")
+            case SnapshotTaken() if not fact.left:
+                return PodFound(self._node, pod, "ready")
+            case PodStuck():
+                return PodFound(self._node, pod, "stuck")
+            case _:
+                return PodFailed(self._node, self._epoch, UNASKED, pod, "left")
 
     def _exited(self, event: PodExited, out: list[AgentCommand]) -> None:
         pod = event.pod
@@ -234,3 +277,8 @@ class Agent:
 def _stays(command: NodeCommand, event: Performed) -> bool:
     """Tell whether a pod that was to end is there still."""
     return bool(event.error) and (event.stays or isinstance(command, Stop))
+
+
+def _moves(command: PodCommand) -> bool:
+    """Tell whether a pod's GPU state is, or will be, in host memory while a command is at work."""
+    return isinstance(command, Resume | Suspend) or not command.gpus

@@ -33,14 +33,14 @@ from inferx.core.commands import (
     Stop,
     Suspend,
 )
-from inferx.core.events import PhaseTiming
+from inferx.core.events import FoundPod, PhaseTiming
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.disks import Disks
 from inferx.core.machine.outbox import Outbox
 from inferx.core.machine.step import Record
 from inferx.core.pod import Pod
-from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.core.units import MILLI_PER_GPU, NS_PER_S
+from inferx.core.types import NO_FUNCTION, NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
+from inferx.core.units import NS_PER_S
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
@@ -80,6 +80,8 @@ class Fleet:
         """Pods that could not be ended, and how often their stop was tried again."""
         self.outbox = Outbox(cluster, out, self.count)
         self.disks = Disks(cluster, self.outbox, epoch=epoch)
+        self._cleared: dict[PodId, None] = {}
+        """Pods that wait for nobody any more and are not launched yet."""
         self.records: list[Record] = []
         self.counters: dict[str, int] = {}
 
@@ -401,8 +403,19 @@ class Fleet:
         if waiting is not None:
             waiting.waits_for.pop(pod.id, None)
             if not waiting.waits_for and waiting.claims:
-                self._launch(waiting)
+                self._cleared[waiting.id] = None
+        self._launch_cleared()
         self._on_left(pod)
+
+    def _launch_cleared(self) -> None:
+        """Launch pods whose victims have left; an orphan may still sit in their place."""
+        for cleared in list(self._cleared):
+            pod = self._c.pods.get(cleared)
+            if pod is None or not pod.claims:
+                del self._cleared[cleared]
+            elif self._c.can_charge(pod):
+                del self._cleared[cleared]
+                self._launch(pod)
 
     # -- nodes ---
     def lose(self, node: NodeId) -> None:
@@ -441,38 +454,62 @@ class Fleet:
         waiting = [pod.id for pod in pods if pod.claims and pod.start is Tier.DRAM]
         return waiting + [pod.id for pod in pods if not pod.claims]
 
-    def end_orphan(
-        self,
-        node: NodeId,
-        pod: PodId,
-        function: FunctionId,
-        gpus: tuple[GpuId, ...],
-        *,
-        suspended: bool,
-    ) -> None:
-        """Stop a pod that a node runs and that this scheduler does not know.
+    # -- pods that this leader did not start ---
+    def adopt(self, node: NodeId, found: FoundPod) -> Pod | None:
+        """Take over a pod that an older leader started; None if it had to be stopped."""
+        pod = self._enter_found(node, found)
+        if pod is not None:
+            self._c.enter(pod, PodState.RESTORING)
+            pod.found = True
+            self.count("pods_adopted")
+        return pod
+
+    def settle(self, pod: Pod, *, suspended: bool) -> None:
+        """A pod that was taken over has come to rest."""
+        pod.found = False
+        if suspended:
+            self.suspended(pod)
+            return
+        c = self._c
+        pod.ready_ns = pod.idle_since_ns = c.now_ns
+        c.enter(pod, PodState.READY)
+        c.charge_host(pod, c.functions[pod.function].host_bytes)
+
+    def end_found(self, pod: Pod) -> None:
+        """Stop a pod that was taken over and could not be ended by whoever led before."""
+        pod.found = False
+        self._stop(pod)
+
+    def end_orphan(self, node: NodeId, found: FoundPod) -> None:
+        """Stop a pod that a node runs and that this scheduler has given up.
 
         What it holds is charged until it is gone: nothing else must start there before.
         """
-        c = self._c
+        self.forget_stops(found.pod)
         self.count("orphans")
-        spec = c.functions[function]
-        held = () if suspended else gpus
-        host = spec.host_bytes + (spec.device_bytes if suspended else 0)
-        room = c.node_host_charged[node] + host <= c.node_host_total[node] and all(
-            c.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
-            and c.gpu_hbm_charged[gpu] + spec.hbm_bytes <= c.gpu_hbm_total[gpu]
-            for gpu in held
-        )
-        if not room:
-            # More than the node has, by its own word: it is told to stop it, and not believed.
-            self.outbox.send(Stop(node, self._epoch, self.outbox.number(), pod, function, gpus))
-            return
-        orphan = c.add_pod(pod, function, held, node)
-        c.enter(orphan, PodState.CREATING)
-        c.charge_gpus(orphan)
-        c.charge_host(orphan, host)
-        self._stop(orphan)
+        orphan = self._enter_found(node, found)
+        if orphan is not None:
+            self._c.enter(orphan, PodState.CREATING)
+            self._stop(orphan)
+
+    def _enter_found(self, node: NodeId, found: FoundPod) -> Pod | None:
+        """Enter a pod with what it holds; tell its node to stop one that cannot be charged."""
+        c, function = self._c, found.function
+        if function != NO_FUNCTION:
+            spec = c.functions[function]
+            held = () if found.state == "suspended" else found.gpus
+            in_host = found.state in {"suspended", "moving"} or not found.gpus
+            host = spec.host_bytes + (spec.device_bytes if in_host else 0)
+            if c.has_room(node, held, spec, host):
+                pod = c.add_pod(found.pod, function, held, node)
+                c.charge_gpus(pod)
+                c.charge_host(pod, host)
+                return pod
+        # More than the node has, by its own word, or of no function: it is told to stop it, and
+        # not believed.
+        number = self.outbox.number()
+        self.outbox.send(Stop(node, self._epoch, number, found.pod, function, found.gpus))
+        return None
 
 
 START_NAME: dict[Tier, str] = {
