@@ -238,6 +238,7 @@ FROM_NODE: Final = Direction(
         events.PodSuspended,
         events.PodGone,
         events.PodFailed,
+        events.PodStuck,
         events.SnapshotTaken,
         events.SnapshotCopied,
         events.SnapshotDropped,
