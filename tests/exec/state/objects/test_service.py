@@ -1,0 +1,368 @@
+"""The objects over gRPC: the same answers, the same errors, the same changes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import msgspec
+import pytest
+from cluster_objects import function, in_loop, namespace, node, tenant, with_tenants
+
+from inferx import __version__
+from inferx.core.errors import DescriptionError, InferXError
+from inferx.exec.clock import WallClock
+from inferx.exec.state.memory import MemoryStore
+from inferx.exec.state.objects import informer as informer_module
+from inferx.exec.state.objects.actor import ADMIN, SYSTEM, Actor, namespace_admin, tenant_admin
+from inferx.exec.state.objects.client import RemoteObjects
+from inferx.exec.state.objects.envelope import DataObject, Key
+from inferx.exec.state.objects.errors import (
+    AdmissionError,
+    BusyError,
+    ConflictError,
+    ExistsError,
+    ForbiddenError,
+    LimitError,
+    NotFoundError,
+)
+from inferx.exec.state.objects.informer import Informer
+from inferx.exec.state.objects.objects import ANY_REVISION, Batch, Objects, Outcome
+from inferx.exec.state.objects.proto import objects_pb2 as pb
+from inferx.exec.state.objects.selector import Selection, parse_labels
+from inferx.exec.state.objects.service import PART_BYTES, SERVICE, ObjectsService
+from inferx.exec.state.objects.status import code_of, error_of
+from inferx.exec.state.store import (
+    LeaseLostError,
+    RefusedError,
+    StoreLeaseId,
+    TooOldError,
+    UnavailableError,
+)
+
+NODES = Selection("node_info")
+
+
+@asynccontextmanager
+async def _served(objects: Objects, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((ObjectsService(objects).handler(),))
+    port = server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def _connected(address: str) -> AsyncIterator[RemoteObjects]:
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.initial_reconnect_backoff_ms", 20),
+        ("grpc.min_reconnect_backoff_ms", 20),
+        ("grpc.max_reconnect_backoff_ms", 20),
+    )
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield RemoteObjects(channel)
+
+
+@asynccontextmanager
+async def _remote(objects: Objects) -> AsyncIterator[RemoteObjects]:
+    async with _served(objects) as address, _connected(address) as remote:
+        yield remote
+
+
+def test_what_is_written_from_afar_is_what_is_there() -> None:
+    async def body() -> None:
+        objects = await with_tenants("t1", "t10")
+        async with _remote(objects) as remote:
+            assert await remote.version() == __version__
+            assert await remote.uid() < await remote.uid()
+            one = msgspec.structs.replace(
+                function("t1/ns/f", labels={"a": "1"}), annotations={"why": "größer\n"}
+            )
+            made = await remote.create(one, who=tenant_admin("t1"))
+            assert made == await objects.get(made.key) == await remote.get(made.key)
+            same = await remote.apply(one, who=ADMIN)
+            assert (same.object, same.outcome) == (made, Outcome.UNCHANGED)
+            new = function("t1/ns/f", image="b:1")
+            changed = await remote.update(new, who=ADMIN, expected=made.revision)
+            changed = (await remote.apply(function("t1/ns/f", image="c:1"), who=ADMIN)).object
+            forced = await remote.update(new, who=ADMIN, expected=ANY_REVISION)
+            assert forced.revision > changed.revision
+            await remote.create(function("t10/ns/f", labels={"a": "1"}), who=ADMIN)
+            for selection in (
+                Selection("function"),
+                Selection("function", "t1"),
+                Selection("function", "t1", "ns"),
+                Selection("function", labels=parse_labels("a=1,b!=2,!c,a")),
+            ):
+                assert await remote.list(selection) == await objects.list(selection)
+            assert await remote.delete(made.key, who=ADMIN, expected=forced.revision) == forced
+            await remote.delete(tenant("t10").key, who=ADMIN, cascade=True)
+            assert [one.name for one in (await remote.list(Selection("tenant"))).objects] == ["t1"]
+            empty = await remote.list(Selection("function"))
+            assert empty.objects == ()
+            assert empty.revision == (await objects.list(Selection("function"))).revision
+
+    in_loop(body())
+
+
+def test_errors_are_told_as_what_they_are() -> None:
+    async def body() -> None:
+        objects = await with_tenants("t1", max_funccount=1)
+        made = await objects.create(function("t1/ns/f"), who=ADMIN)
+        async with _remote(objects) as remote:
+            calls: list[tuple[Any, type[InferXError], str]] = [
+                (
+                    remote.create(function("t1/ns/g", image=3), who=ADMIN),
+                    DescriptionError,
+                    "function/t1/ns/g: object.spec.image: the number 3; expected text",
+                ),
+                (remote.get(Key("pod", "t", "n", "p")), DescriptionError, "type: the text 'pod'"),
+                (remote.list(Selection("pod")), DescriptionError, "type: the text 'pod'"),
+                (
+                    remote.update(made, who=ADMIN, expected=0),
+                    DescriptionError,
+                    "expected: no revision; expected the one that was read, or force",
+                ),
+                (remote.get(Key("tenant", "system", "system", "x")), NotFoundError, "not there"),
+                (remote.create(function("t1/ns/f"), who=ADMIN), ExistsError, "there already"),
+                (remote.update(made, who=ADMIN, expected=1), ConflictError, "expected 1"),
+                (
+                    remote.create(function("t1/ns/g"), who=tenant_admin("t10")),
+                    ForbiddenError,
+                    "function/t1/ns/g: not for the tenant admin of t10 to write",
+                ),
+                (
+                    remote.create(function("t1/ns/g"), who=namespace_admin("t1", "other")),
+                    ForbiddenError,
+                    "not for the namespace admin of t1/other",
+                ),
+                (remote.create(function("t1/ns/g"), who=ADMIN), LimitError, "max_funccount"),
+                (remote.create(function("t2/ns/g"), who=ADMIN), AdmissionError, "no tenant t2"),
+                (
+                    remote.create(node("n"), who=SYSTEM, lease=StoreLeaseId(12345)),
+                    LeaseLostError,
+                    "lease 12345 has run out",
+                ),
+                (anext(remote.changes(NODES, 1)), TooOldError, ""),
+            ]
+            for call, kind, message in calls:
+                with pytest.raises(InferXError) as told:
+                    await call
+                assert type(told.value) is kind
+                assert message in str(told.value)
+
+    in_loop(body())
+
+
+async def _raw(address: str, method: str, request: Any) -> grpc.StatusCode:
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            f"/{SERVICE}/{method}", request_serializer=type(request).SerializeToString
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await call(request, timeout=5)
+    return told.value.code()
+
+
+def test_requests_that_say_too_little_are_refused() -> None:
+    """Nobody may leave out for whom they write and pass for someone."""
+
+    async def body() -> None:
+        objects = await with_tenants("t1")
+        key = pb.Key(type="namespace", tenant="t1", namespace="system", name="x")
+        full = pb.Object(key=key, body="{}")
+        async with _served(objects) as address:
+            for request in (
+                pb.WriteRequest(object=full),
+                pb.WriteRequest(object=full, who=pb.Actor(tenant="t1")),
+                pb.WriteRequest(object=pb.Object(key=key, body="[]"), who=_ADMIN),
+                pb.WriteRequest(object=pb.Object(key=key, body="NaN"), who=_ADMIN),
+                pb.WriteRequest(object=pb.Object(body="{}"), who=_ADMIN),
+                pb.WriteRequest(),
+            ):
+                code = await _raw(address, "Create", request)
+                assert code is grpc.StatusCode.INVALID_ARGUMENT, request
+            missing = pb.GetRequest(
+                key=pb.Key(type="function", tenant="t", namespace="n", name="f")
+            )
+            assert await _raw(address, "Get", missing) is grpc.StatusCode.NOT_FOUND
+            assert await _raw(address, "Nothing", missing) is grpc.StatusCode.UNIMPLEMENTED
+
+    in_loop(body())
+
+
+_ADMIN = pb.Actor(role=pb.Actor.ROLE_ADMIN)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AdmissionError, BusyError, ConflictError, DescriptionError, ExistsError, ForbiddenError,
+        LeaseLostError, LimitError, NotFoundError, RefusedError, TooOldError, UnavailableError,
+    ],
+)  # fmt: skip
+def test_an_error_comes_back_from_its_code(kind: type[InferXError]) -> None:
+    told = error_of(code_of(kind("why")), kind.__name__, "why")
+    assert type(told) is kind
+    assert str(told) == "why"
+    # A proxy's status of the same number is no word of the service.
+    assert type(error_of(code_of(kind("why")), None, "why")) is UnavailableError
+
+
+def test_a_defect_of_the_service_is_told_as_one_and_tells_no_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Objects):
+        async def uid(self) -> int:
+            raise ZeroDivisionError("hunter2")
+
+    async def body() -> None:
+        async with _remote(Broken(MemoryStore(WallClock()))) as remote:
+            with pytest.raises(UnavailableError) as told:
+                await remote.uid()
+            assert "a defect of the state service" in str(told.value)
+            assert "hunter2" not in str(told.value)
+
+    in_loop(body())
+    assert "hunter2" in caplog.text
+
+
+def test_a_list_larger_than_a_message_comes_in_parts_of_one_revision() -> None:
+    async def body() -> None:
+        objects = await with_tenants("t1", max_funccount=40)
+        long = "x" * 300_000
+        for number in range(40):
+            one = function(f"t1/ns/f{number:02}", commands=[long])
+            await objects.create(one, who=ADMIN)
+        async with _remote(objects) as remote:
+            selection = Selection("function")
+            assert 40 * len(long) > 4 << 20 > PART_BYTES, "gRPC takes 4 MiB unless told otherwise"
+            assert await remote.list(selection) == await objects.list(selection)
+
+    in_loop(body())
+
+
+def test_changes_come_over_the_wire_in_order_and_whole() -> None:
+    async def body() -> None:
+        objects = await with_tenants()
+        async with _remote(objects) as remote:
+            after = (await remote.list(NODES)).revision
+            async with (
+                aclosing(remote.changes(NODES, after)) as far,
+                aclosing(objects.changes(NODES, after)) as near,
+            ):
+                await objects.create(node("a"), who=SYSTEM)
+                await objects.apply(node("a", nodeIp="2"), who=SYSTEM)
+                await objects.delete(node("a").key, who=SYSTEM)
+                for _ in range(3):
+                    there = await _next(near)
+                    assert await _next(far) == there
+                assert there.changes == (node("a").key,)
+
+    in_loop(body())
+
+
+async def _next(batches: AsyncGenerator[Batch, None]) -> Batch:
+    while not (batch := await anext(batches)).changes:
+        pass
+    return batch
+
+
+def test_a_watcher_that_leaves_is_forgotten() -> None:
+    watching = 0
+
+    class Counting(Objects):
+        async def changes(self, selection: Selection, after: int) -> AsyncGenerator[Batch, None]:
+            nonlocal watching
+            watching += 1
+            try:
+                async for batch in super().changes(selection, after):
+                    yield batch
+            finally:
+                watching -= 1
+
+    async def body() -> None:
+        objects = Counting(MemoryStore(WallClock()))
+        async with _remote(objects) as remote:
+            after = (await remote.list(NODES)).revision
+            async with aclosing(remote.changes(NODES, after)) as batches:
+                await anext(batches)
+                assert watching == 1
+            while watching:  # noqa: ASYNC110 the service's doing
+                await asyncio.sleep(0.001)
+
+    in_loop(body())
+
+
+def test_an_informer_outlives_the_service_it_listens_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module, "RETRY_S", 0.01)
+
+    async def body() -> None:
+        objects = await with_tenants()
+        await objects.create(node("gone"), who=SYSTEM)
+        async with _served(objects) as address:
+            connected = _connected(address)
+            remote = await connected.__aenter__()
+            informer = Informer(remote, NODES)
+            running = asyncio.create_task(informer.run())
+            await informer.synced()
+            changes = informer.changes()
+            assert (await anext(changes)).key == node("gone").key
+        while informer.is_current:  # noqa: ASYNC110 the informer's doing
+            await asyncio.sleep(0.001)
+        await objects.delete(node("gone").key, who=SYSTEM)
+        await objects.create(node("new"), who=SYSTEM)
+        with pytest.raises(UnavailableError):
+            await remote.get(node("new").key)
+        async with _served(objects, address):
+            told = [await anext(changes), await anext(changes)]
+            assert {(one.key.name, one.new is None) for one in told} == {
+                ("gone", True),
+                ("new", False),
+            }
+            assert not running.done()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await connected.__aexit__(None, None, None)
+
+    in_loop(body())
+
+
+def test_a_channel_that_is_closed_ends_what_waits_on_it() -> None:
+    async def body() -> None:
+        objects = await with_tenants()
+        async with _served(objects) as address:
+            async with grpc.aio.insecure_channel(address) as channel:
+                remote = RemoteObjects(channel)
+                after = (await remote.list(NODES)).revision
+                batches = remote.changes(NODES, after)
+                await anext(batches)
+                waiting = asyncio.ensure_future(anext(batches))
+                await asyncio.sleep(0.01)
+            with pytest.raises(UnavailableError):
+                await waiting
+
+    in_loop(body())
+
+
+def test_namespaces_are_written_for_those_who_own_them() -> None:
+    async def body() -> None:
+        objects = await with_tenants("t1")
+        writers: list[tuple[Actor, DataObject]] = [
+            (SYSTEM, node("n")),
+            (ADMIN, tenant("t2")),
+            (tenant_admin("t1"), namespace("t1", "more")),
+            (namespace_admin("t1", "ns"), function("t1/ns/f")),
+        ]
+        async with _remote(objects) as remote:
+            for who, one in writers:
+                assert (await remote.apply(one, who=who)).outcome is Outcome.CREATED
+
+    in_loop(body())
