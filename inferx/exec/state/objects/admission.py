@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 
-from inferx.exec.state.objects.actor import Actor, Role
+from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.bodies import FunctionStatus, Limits, Namespace, Tenant
 from inferx.exec.state.objects.envelope import (
     SYSTEM_NAME,
@@ -22,7 +22,9 @@ from inferx.exec.state.objects.envelope import (
 from inferx.exec.state.objects.errors import AdmissionError, ForbiddenError, LimitError
 from inferx.exec.state.objects.kinds import KINDS
 from inferx.exec.state.objects.ledger import Counts, Ledger
-from inferx.exec.state.objects.policies import link_of, stated_policy, violations
+from inferx.exec.state.objects.limits import check_function, check_policy
+from inferx.exec.state.objects.policies import link_of
+from inferx.exec.state.objects.rights import check_rights
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import (
     ABSENT,
@@ -36,7 +38,7 @@ from inferx.exec.state.store import (
     StoreLeaseId,
 )
 
-__all__ = ["Plan", "Turn", "admit", "check_rights", "turn_of", "version_of"]
+__all__ = ["Plan", "Turn", "admit", "turn_of", "version_of"]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -78,26 +80,6 @@ def version_of(function: DataObject) -> int:
     version = _spec(function).get("version", 0)
     assert isinstance(version, int)
     return version
-
-
-def check_rights(who: Actor, key: Key, *, ends: bool = False) -> None:
-    """Refuse who may not write objects of a type, in a place; or not end them.
-
-    Raises:
-        ForbiddenError: They may not.
-    """
-    match key.type:
-        case "tenant":
-            allowed = who.is_admin or (who.owns(key.name) and not ends)
-        case "namespace":
-            allowed = who.owns(key.tenant)
-        case _ if KINDS[key.type].is_services:
-            allowed = who.role is Role.SYSTEM
-        case _:
-            own = key.namespace != SYSTEM_NAME and who.keeps(key.tenant, key.namespace)
-            allowed = own or who.owns(key.tenant)
-    if not allowed:
-        raise ForbiddenError(f"{key}: not for the {who} to write")
 
 
 async def admit(turn: Turn, who: Actor, old: DataObject | None, new: DataObject | None) -> Plan:
@@ -174,8 +156,7 @@ async def _function(turn: Turn, old: DataObject | None, new: DataObject | None) 
         return _write(turn, old, None, Delete(_status_key(old).path), ledger.put())
     limits = await _tenant_open(turn, new)
     await _namespace_open(turn, new)
-    _check_function(new, limits)
-    _check_policy(new, limits)
+    check_function(new, limits)
     link = link_of(new)
     if link is not None and await turn.get(link) is None:
         raise AdmissionError(
@@ -215,7 +196,7 @@ async def _policy(turn: Turn, old: DataObject | None, new: DataObject | None) ->
     limits = await _tenant_open(turn, new)
     if new.namespace != SYSTEM_NAME:
         await _namespace_open(turn, new)
-    _check_policy(new, limits)
+    check_policy(new, limits)
     if old is None:
         ledger = _count_policy(ledger, new.namespace, 1)
     return _write(turn, old, new, ledger.put())
@@ -268,31 +249,6 @@ async def _namespace_open(turn: Turn, one: DataObject) -> None:
         raise AdmissionError(f"{one.key}: there is no {place}; expected one")
     if msgspec.convert(found.object, Namespace).status.disable:
         raise AdmissionError(f"{one.key}: {place} is disabled; expected an enabled one")
-
-
-def _check_function(one: DataObject, limits: Limits) -> None:
-    spec = cast("dict[str, dict[str, object]]", _spec(one))
-    gpus = cast("dict[str, int]", spec.get("resources", {}).get("GPU", {})).get("Count", 1)
-    if gpus > limits.max_gpu:
-        raise LimitError(
-            f"{one.key}: object.spec.resources.GPU.Count: the number {gpus}; "
-            f"expected at most max_gpu of the tenant, which is {limits.max_gpu}"
-        )
-    if not limits.allow_mem_standby:
-        for key, where in spec.get("standby", {}).items():
-            if where == "Mem":
-                raise LimitError(
-                    f"{one.key}: object.spec.standby.{key}: Mem; expected File or Blob, "
-                    "as allow_mem_standby of the tenant is false"
-                )
-
-
-def _check_policy(one: DataObject, limits: Limits) -> None:
-    for key, value, limit, bound in violations(stated_policy(one), limits):
-        raise LimitError(
-            f"{one.key}: {key}: the number {value}; "
-            f"expected at most {limit} of the tenant, which is {bound}"
-        )
 
 
 async def _check_unlinked(turn: Turn, policy: Key) -> None:

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from inferx.exec.state.objects import messages
 from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.envelope import DataObject, Key
-from inferx.exec.state.objects.objects import ANY_REVISION, Applied, Batch, Listed
 from inferx.exec.state.objects.proto import objects_pb2 as pb
+from inferx.exec.state.objects.results import ANY_REVISION, Applied, Batch, Listed
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.objects.service import SERVICE
 from inferx.exec.state.objects.status import WORD, error_of

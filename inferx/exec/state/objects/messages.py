@@ -5,8 +5,8 @@ import msgspec
 from inferx.core.errors import DescriptionError
 from inferx.exec.state.objects.actor import Actor, Role
 from inferx.exec.state.objects.envelope import NEW, DataObject, Key
-from inferx.exec.state.objects.objects import ANY_REVISION, Applied, Batch, Outcome
 from inferx.exec.state.objects.proto import objects_pb2 as pb
+from inferx.exec.state.objects.results import ANY_REVISION, Applied, Batch, Outcome
 from inferx.exec.state.objects.selector import Selection, parse_labels
 from inferx.spec.document import is_table, parse_json, shown
 

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from enum import StrEnum
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -16,7 +15,7 @@ import msgspec
 
 from inferx.core.errors import DescriptionError
 from inferx.exec.state.objects.actor import Actor
-from inferx.exec.state.objects.admission import Turn, admit, check_rights, turn_of
+from inferx.exec.state.objects.admission import Turn, admit, turn_of
 from inferx.exec.state.objects.backoff import Backoff
 from inferx.exec.state.objects.envelope import (
     REGISTRY,
@@ -34,6 +33,8 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.kinds import KINDS, check_place, checked
 from inferx.exec.state.objects.ledger import Ledger
+from inferx.exec.state.objects.results import ANY_REVISION, Applied, Batch, Listed, Outcome
+from inferx.exec.state.objects.rights import check_rights
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import (
     NO_LEASE,
@@ -45,46 +46,12 @@ from inferx.exec.state.store import (
     StoreLeaseId,
 )
 
-__all__ = ["ANY_REVISION", "Applied", "Batch", "Listed", "Objects", "Outcome"]
+__all__ = ["Objects"]
 
-ANY_REVISION = -1
-"""Where a revision is expected: write whatever the object is now, lost update or not."""
 TURNS_LIMIT = 64
 """How often a write is tried that others keep overtaking."""
 PAUSE_S = 0.002
 PAUSE_LIMIT_S = 0.25
-
-
-class Outcome(StrEnum):
-    """What became of an apply."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """An object as it is after it was applied."""
-
-    object: DataObject
-    outcome: Outcome
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """Objects by key, as they were at one revision."""
-
-    objects: tuple[DataObject, ...]
-    revision: int
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """What one commit did to objects: what they are now, or the keys of those that are gone.
-
-    An empty one says that nothing has happened up to its revision.
-    """
-
-    revision: int
-    changes: tuple[DataObject | Key, ...] = ()
 
 
 class Objects:

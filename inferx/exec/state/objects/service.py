@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from inferx import __version__
 from inferx.core.errors import InferXError
 from inferx.exec.state.objects import messages
-from inferx.exec.state.objects.objects import ANY_REVISION, Objects
+from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.proto import objects_pb2 as pb
+from inferx.exec.state.objects.results import ANY_REVISION
 from inferx.exec.state.objects.status import WORD, code_of
 from inferx.exec.state.store import StoreLeaseId, UnavailableError
 

@@ -36,8 +36,9 @@ from inferx.exec.state.objects.errors import (
     LimitError,
     NotFoundError,
 )
-from inferx.exec.state.objects.objects import ANY_REVISION, Objects, Outcome
-from inferx.exec.state.objects.policies import resolve
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.objects.resolving import resolve
+from inferx.exec.state.objects.results import ANY_REVISION, Outcome
 from inferx.exec.state.objects.selector import Selection, parse_labels
 
 OWNER = tenant_admin("t1")

@@ -17,7 +17,8 @@ from inferx.exec.state.objects.actor import ADMIN, SYSTEM
 from inferx.exec.state.objects.envelope import DataObject, Key
 from inferx.exec.state.objects.informer import Informer, Reader
 from inferx.exec.state.objects.mirror import Changed, Mirror, Synced, follow
-from inferx.exec.state.objects.objects import Batch, Listed, Objects
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.objects.results import Batch, Listed
 from inferx.exec.state.objects.selector import Selection, parse_labels
 from inferx.exec.state.store import TooOldError, UnavailableError
 

@@ -29,8 +29,9 @@ from inferx.exec.state.objects.errors import (
     NotFoundError,
 )
 from inferx.exec.state.objects.informer import Informer
-from inferx.exec.state.objects.objects import ANY_REVISION, Batch, Objects, Outcome
+from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.proto import objects_pb2 as pb
+from inferx.exec.state.objects.results import ANY_REVISION, Batch, Outcome
 from inferx.exec.state.objects.selector import Selection, parse_labels
 from inferx.exec.state.objects.service import PART_BYTES, SERVICE, ObjectsService
 from inferx.exec.state.objects.status import code_of, error_of

@@ -26,8 +26,9 @@ from inferx.exec.state.objects.errors import (
     ObjectsError,
 )
 from inferx.exec.state.objects.ledger import Ledger
-from inferx.exec.state.objects.objects import ANY_REVISION, Objects
+from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.policies import link_of
+from inferx.exec.state.objects.results import ANY_REVISION
 from inferx.exec.state.store import (
     Bookmark,
     Change,
