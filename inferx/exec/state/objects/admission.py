@@ -4,7 +4,7 @@ All that is read here is read within one turn of the tenant, and so still holds 
 commit is made; see `ledger`. Rights come first: who may not write learns nothing of what there is.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -53,13 +53,11 @@ class Turn(msgspec.Struct, frozen=True):
 
     Attributes:
         ledger: None for objects that belong to no tenant.
-        uid: Gives numbers that grow.
         lease: What the object is to be put under.
     """
 
     store: Store
     ledger: Ledger | None
-    uid: Callable[[], Awaitable[int]]
     lease: StoreLeaseId = NO_LEASE
 
     async def get(self, key: Key) -> DataObject | None:
@@ -142,17 +140,14 @@ async def _namespace(
             )
         return _write(turn, old, None, ledger.without_namespace(old.name).put())
     await _tenant_open(turn, new, even_disabled=who.is_admin and old is not None)
-    return _write(turn, old, new, ledger.with_namespace(new.name, ledger.counts(new.name)).put())
+    return _write(turn, old, new, ledger.counting(new.name).put())
 
 
 async def _function(turn: Turn, old: DataObject | None, new: DataObject | None) -> Plan:
     ledger = _ledger(turn)
     if new is None:
         assert old is not None
-        counts = ledger.counts(old.namespace)
-        counts = msgspec.structs.replace(counts, functions=counts.functions - 1)
-        assert counts.functions >= 0, "the ledger has every function"
-        ledger = ledger.with_namespace(old.namespace, counts)
+        ledger = ledger.counting(old.namespace, functions=-1)
         return _write(turn, old, None, Delete(_status_key(old).path), ledger.put())
     limits = await _tenant_open(turn, new)
     await _namespace_open(turn, new)
@@ -168,13 +163,11 @@ async def _function(turn: Turn, old: DataObject | None, new: DataObject | None) 
                 f"{new.key}: tenant {new.tenant} has {ledger.functions} functions; "
                 f"expected fewer than max_funccount, which is {limits.max_funccount}"
             )
-        counts = ledger.counts(new.namespace)
-        counts = msgspec.structs.replace(counts, functions=counts.functions + 1)
-        ledger = ledger.with_namespace(new.namespace, counts)
+        ledger = ledger.counting(new.namespace, functions=1)
     elif _spec(old) == {**_spec(new), "version": version_of(old)}:
         return _write(turn, old, _with_version(new, version_of(old)), ledger.put())
-    # Asked for after `old` was read, and so above every version that this function has had.
-    version = await turn.uid()
+    # The latest turn's commit: above every version so far, and no other function's.
+    version = ledger.modified
     status = await turn.store.get(_status_key(new).path)
     plan = _write(
         turn,
@@ -192,13 +185,13 @@ async def _policy(turn: Turn, old: DataObject | None, new: DataObject | None) ->
     if new is None:
         assert old is not None
         await _check_unlinked(turn, old.key)
-        return _write(turn, old, None, _count_policy(ledger, old.namespace, -1).put())
+        return _write(turn, old, None, ledger.counting(old.namespace, policies=-1).put())
     limits = await _tenant_open(turn, new)
     if new.namespace != SYSTEM_NAME:
         await _namespace_open(turn, new)
     check_policy(new, limits)
     if old is None:
-        ledger = _count_policy(ledger, new.namespace, 1)
+        ledger = ledger.counting(new.namespace, policies=1)
     return _write(turn, old, new, ledger.put())
 
 
@@ -257,15 +250,6 @@ async def _check_unlinked(turn: Turn, policy: Key) -> None:
         function = decode(entry)
         if link_of(function) == policy:
             raise AdmissionError(f"{policy}: {function.key} links to it; expected no link")
-
-
-def _count_policy(ledger: Ledger, namespace: str, change: int) -> Ledger:
-    counts = ledger.counts(namespace)
-    counts = msgspec.structs.replace(counts, policies=counts.policies + change)
-    assert counts.policies >= 0, "the ledger has every policy"
-    if namespace == SYSTEM_NAME and counts == Counts():
-        return ledger.without_namespace(namespace)
-    return ledger.with_namespace(namespace, counts)
 
 
 def _first_status(function: DataObject, version: int, before: Entry | None) -> DataObject:

@@ -26,6 +26,7 @@ from inferx.exec.state.objects.envelope import (
     key_of_store,
 )
 from inferx.exec.state.objects.errors import (
+    AdmissionError,
     BusyError,
     ConflictError,
     ExistsError,
@@ -250,15 +251,20 @@ class Objects:
             for _ in range(TURNS_LIMIT):
                 # The ledger first: what is read after it holds until the commit.
                 ledger = None if tenant is None else await Ledger.read(self._store, tenant)
-                turn = Turn(self._store, ledger, self.uid, lease)
+                turn = Turn(self._store, ledger, lease)
                 old = await self._find(key)
-                new = decide(old)
-                plan = await admit(turn, who, old, new)
-                if not plan.changes:
-                    return old, old
-                revision = await self._store.commit(plan.expects, plan.changes)
-                if revision is not None:
-                    return old, _written(plan.changes[0], revision)
+                try:
+                    plan = await admit(turn, who, old, decide(old))
+                except AdmissionError:
+                    # What was read is of several moments where the turn was overtaken.
+                    if ledger is None or ledger == await Ledger.read(self._store, ledger.tenant):
+                        raise
+                else:
+                    if not plan.changes:
+                        return old, old
+                    revision = await self._store.commit(plan.expects, plan.changes)
+                    if revision is not None:
+                        return old, _written(plan.changes[0], revision)
                 await asyncio.sleep(pauses.next_s())
         raise BusyError(f"{key}: others wrote {TURNS_LIMIT} times in between; expected a pause")
 

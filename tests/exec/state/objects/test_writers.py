@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from cluster_objects import function, in_loop, namespace, node, policy, tenant
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferx.exec.clock import WallClock
@@ -29,6 +29,7 @@ from inferx.exec.state.objects.ledger import Ledger
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.policies import link_of
 from inferx.exec.state.objects.results import ANY_REVISION
+from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import (
     Bookmark,
     Change,
@@ -89,6 +90,7 @@ class History:
         self.objects: dict[Key, DataObject] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.versions: dict[Key, int] = {}
+        self.owners: dict[int, Key] = {}
 
     def take(self, commit: Committed) -> None:
         before = {owner: self._functions(owner) for owner in ("t1", "t10")}
@@ -143,8 +145,9 @@ class History:
     def _check_function(self, one: DataObject) -> None:
         status = self.objects[msgspec.structs.replace(one.key, type="funcstatus")]
         assert status.object["version"] == version_of(one)
-        assert version_of(one) >= self.versions.get(one.key, 0)
+        assert version_of(one) >= self.versions.get(one.key, 1)
         self.versions[one.key] = version_of(one)
+        assert self.owners.setdefault(version_of(one), one.key) == one.key
         link = link_of(one)
         assert link is None or link in self.objects
 
@@ -187,6 +190,15 @@ async def _step(objects: Objects, step: tuple[str, str, int]) -> None:
 
 
 @given(writers=st.lists(st.lists(_STEPS, max_size=12), min_size=2, max_size=5), seed=st.integers())
+@example(  # A policy that is deleted by who began before it was made.
+    writers=[
+        [("create", "t1", 0)],
+        [("create", "t1", 0)],
+        [("policy", "t1", 0)],
+        [("unpolicy", "t1", 0)],
+    ],
+    seed=1606,
+)
 def test_every_commit_of_many_writers_keeps_what_is_promised(
     writers: list[list[tuple[str, str, int]]], seed: int
 ) -> None:
@@ -330,6 +342,29 @@ def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_ref
         with pytest.raises(AdmissionError, match="of the function; it is at"):
             await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
         assert (await objects.get(key)).object["state"] == "Normal"
+
+    in_loop(body())
+
+
+def test_who_was_overtaken_is_not_refused_by_what_was() -> None:
+    async def body() -> None:
+        store = MemoryStore(WallClock())
+        objects = Objects(store)
+        await objects.create(tenant("t1", max_funccount=1), who=ADMIN)
+        await objects.create(namespace("t1", "ns"), who=ADMIN)
+        await objects.create(function("t1/ns/f"), who=ADMIN)
+        key = tenant("t1").key
+
+        class Slow(Wire):
+            async def get(self, key_: str) -> Any:
+                if key_ == key.path:
+                    gone = objects.delete(function("t1/ns/f").key, who=ADMIN)
+                    await asyncio.gather(gone, return_exceptions=True)
+                return await super().get(key_)
+
+        await Objects(Slow(store, random.Random(1))).create(function("t1/ns/g"), who=ADMIN)
+        left = (await objects.list(Selection("function"))).objects
+        assert [one.name for one in left] == ["g"]
 
     in_loop(body())
 
