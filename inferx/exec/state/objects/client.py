@@ -1,76 +1,111 @@
 """The objects of a state service elsewhere: what `Objects` offers, over a channel."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, contextmanager
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
 
-from inferx.exec.state.objects import messages
+from inferx.exec.state.members import Members
+from inferx.exec.state.objects import messages, methods
 from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.envelope import DataObject, Key
 from inferx.exec.state.objects.proto import objects_pb2 as pb
 from inferx.exec.state.objects.results import ANY_REVISION, Applied, Batch, Listed
 from inferx.exec.state.objects.selector import Selection
-from inferx.exec.state.objects.service import SERVICE
-from inferx.exec.state.objects.status import WORD, error_of
+from inferx.exec.state.objects.status import error_of
+from inferx.exec.state.rpc import (
+    END_OF_STREAM,
+    A,
+    Metadata,
+    Method,
+    Q,
+    ask,
+    ask_all,
+    cancelled_here,
+    listen,
+)
 from inferx.exec.state.store import NO_LEASE, StoreLeaseId, UnavailableError
 
-__all__ = ["CALL_S", "RemoteObjects"]
+__all__ = ["BEGIN_S", "DEADLINE_S", "RemoteObjects"]
 
-CALL_S = 10.0
-"""How long a call may take."""
-
-A = TypeVar("A", bound=Message)
+DEADLINE_S = 10.0
+"""Of a call, all its attempts together."""
+BEGIN_S = 5.0
+"""How long a service is given to begin a watch."""
 
 
 class RemoteObjects:
-    """The objects as a state service has them; see `Objects` for what each call does.
+    """The objects as state services have them; see `Objects` for what each call does.
 
     A call that fails on its way raises `UnavailableError`: it may have been done or not.
-
-    Args:
-        channel: Of `grpc.aio`, to the service; whoever opened it closes it.
-        call_s: The deadline of each call but a watch.
     """
 
-    def __init__(self, channel: Any, *, call_s: float = CALL_S) -> None:
-        self._channel = channel
-        self._call_s = call_s
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        """Connect when the first call is made.
+
+        Args:
+            endpoints: `host:port` of services over one store, at least one.
+            credentials: None: in the clear.
+            deadline_s: Of a call, all its attempts together.
+        """
+        self._members = Members("the objects", endpoints, credentials, deadline_s=deadline_s)
 
     async def version(self) -> str:
         """Return the version of the state service."""
-        return (await self._call("Version", pb.VersionRequest(), pb.VersionReply)).version
+        return (await self._often(methods.VERSION, pb.VersionRequest())).version
 
     async def uid(self) -> int:
         """Return a number above all that were returned before."""
-        return (await self._call("Uid", pb.UidRequest(), pb.UidReply)).uid
+        return (await self._often(methods.UID, pb.UidRequest())).uid
 
     async def get(self, key: Key) -> DataObject:
         """Return an object."""
         request = pb.GetRequest(key=messages.key_to(key))
-        return messages.object_from(await self._call("Get", request, pb.Object))
+        return messages.object_from(await self._often(methods.GET, request))
 
     async def list(self, selection: Selection) -> Listed:
         """Return the objects of a selection."""
         request = pb.ListRequest(selection=messages.selection_to(selection))
-        objects: list[DataObject] = []
-        revision = 0
-        async with aclosing(self._stream("List", request, pb.ListPart, self._call_s)) as parts:
-            async for part in parts:
-                objects += map(messages.object_from, part.objects)
-                revision = part.revision
-        return Listed(tuple(objects), revision)
+        replies = await self._members.call(self, methods.LIST, request, ask_all)
+        objects = [messages.object_from(one) for reply in replies for one in reply.objects]
+        return Listed(tuple(objects), replies[0].revision)
 
     async def changes(self, selection: Selection, after: int) -> AsyncGenerator[Batch, None]:
         """Yield what is committed after a revision, whatever its labels, until closed."""
+        members = self._members
+        channel = await members.channel()
         request = pb.WatchRequest(selection=messages.selection_to(selection), after=after)
-        async with aclosing(self._stream("Watch", request, pb.Batch, None)) as batches:
-            async for message in batches:
-                yield messages.batch_from(message)
+        call = listen(channel, methods.WATCH, request)
+        try:
+            async with asyncio.timeout(BEGIN_S):
+                reply = await call.read()
+            while reply is not END_OF_STREAM:
+                yield messages.batch_from(reply)
+                reply = await call.read()
+            members.leave(channel)
+            raise UnavailableError(f"{members.name} ended a watch")
+        except TimeoutError as error:
+            members.leave(channel)
+            within = f"within {BEGIN_S:.0f} s"
+            raise UnavailableError(f"{members.name} did not begin a watch {within}") from error
+        except grpc.aio.AioRpcError as error:
+            members.leave(channel)
+            self.fail(error)
+        except asyncio.CancelledError:
+            # Closing a channel ends its calls as if they were cancelled.
+            if not cancelled_here():
+                members.check_open()
+            raise
+        finally:
+            call.cancel()
 
     async def create(
         self, one: DataObject, *, who: Actor, lease: StoreLeaseId = NO_LEASE
@@ -79,7 +114,7 @@ class RemoteObjects:
         request = pb.WriteRequest(
             object=messages.object_to(one), who=messages.actor_to(who), lease=lease
         )
-        return messages.object_from(await self._call("Create", request, pb.Object))
+        return messages.object_from(await self._once(methods.CREATE, request))
 
     async def update(
         self, one: DataObject, *, who: Actor, expected: int, lease: StoreLeaseId = NO_LEASE
@@ -92,7 +127,7 @@ class RemoteObjects:
             expected=expected,
             force=expected == ANY_REVISION,
         )
-        return messages.object_from(await self._call("Update", request, pb.Object))
+        return messages.object_from(await self._once(methods.UPDATE, request))
 
     async def apply(
         self, one: DataObject, *, who: Actor, lease: StoreLeaseId = NO_LEASE
@@ -101,7 +136,7 @@ class RemoteObjects:
         request = pb.WriteRequest(
             object=messages.object_to(one), who=messages.actor_to(who), lease=lease
         )
-        return messages.applied_from(await self._call("Apply", request, pb.ApplyReply))
+        return messages.applied_from(await self._often(methods.APPLY, request))
 
     async def delete(
         self, key: Key, *, who: Actor, expected: int = ANY_REVISION, cascade: bool = False
@@ -113,51 +148,30 @@ class RemoteObjects:
             expected=max(expected, 0),
             cascade=cascade,
         )
-        return messages.object_from(await self._call("Delete", request, pb.Object))
+        return messages.object_from(await self._once(methods.DELETE, request))
 
-    async def _call(self, method: str, request: Message, reply: type[A]) -> A:
-        call = self._channel.unary_unary(
-            f"/{SERVICE}/{method}",
-            request_serializer=_bytes_of,
-            response_deserializer=reply.FromString,
-        )
-        with _told():
-            return cast("A", await call(request, timeout=self._call_s))
+    async def close(self) -> None:
+        """Close the connections; watches end."""
+        await self._members.close()
 
-    async def _stream(
-        self, method: str, request: Message, reply: type[A], timeout_s: float | None
-    ) -> AsyncGenerator[A, None]:
-        open_call: Callable[..., Any] = self._channel.unary_stream(
-            f"/{SERVICE}/{method}",
-            request_serializer=_bytes_of,
-            response_deserializer=reply.FromString,
-        )
-        call = open_call(request, timeout=timeout_s)
-        try:
-            with _told():
-                async for message in call:
-                    yield message
-        finally:
-            call.cancel()
+    async def metadata(self, channel: Any) -> Metadata:
+        """Return what goes with every call: nothing."""
+        del channel
+        return ()
 
+    def left_undone(self, error: grpc.RpcError) -> bool:
+        """Whether an error says that nothing was done: none that another attempt would mend."""
+        del error
+        return False
 
-@contextmanager
-def _told() -> Generator[None, None, None]:
-    """Raise what the service told, or that it cannot be reached."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        said = " ".join((error.details() or "").split())
-        words = [value for key, value in error.trailing_metadata() or () if key == WORD]
-        raise error_of(error.code(), str(words[0]) if words else None, said) from error
-    except asyncio.CancelledError as error:
-        # gRPC cancels the calls of a channel that is closed, as if their task were cancelled.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise UnavailableError("the state service: the channel is closed") from error
+    def fail(self, error: grpc.RpcError) -> NoReturn:
+        """Raise the error that a status tells."""
+        raise error_of(error, self._members.name) from error
 
+    async def _once(self, method: Method[Q, A], request: Q) -> A:
+        """Call what must not be done twice."""
+        return await self._members.call(self, method, request, ask, repeat=False)
 
-def _bytes_of(message: Message) -> bytes:
-    written: bytes = message.SerializeToString()
-    return written
+    async def _often(self, method: Method[Q, A], request: Q) -> A:
+        """Call what may be done twice."""
+        return await self._members.call(self, method, request, ask)

@@ -3,6 +3,8 @@
 Several errors share a code; which one it was is a word beside it.
 """
 
+from typing import Any
+
 import grpc
 
 from inferx.core.errors import DescriptionError, InferXError
@@ -15,6 +17,7 @@ from inferx.exec.state.objects.errors import (
     LimitError,
     NotFoundError,
 )
+from inferx.exec.state.rpc import Metadata, said
 from inferx.exec.state.store import (
     LeaseLostError,
     RefusedError,
@@ -22,7 +25,7 @@ from inferx.exec.state.store import (
     UnavailableError,
 )
 
-__all__ = ["WORD", "code_of", "error_of"]
+__all__ = ["WORD", "error_of", "told"]
 
 WORD = "inferx-error"
 """Key of the metadata that names the error."""
@@ -44,18 +47,21 @@ _CODES: dict[type[InferXError], grpc.StatusCode] = {
 _BY_WORD = {kind.__name__: kind for kind in _CODES}
 
 
-def code_of(error: InferXError) -> grpc.StatusCode:
-    """Return the code that tells an error; INTERNAL, if none does."""
-    return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+def told(error: Exception) -> tuple[grpc.StatusCode, str, Metadata] | None:
+    """Return the status that tells an error; None for a defect."""
+    code = _CODES.get(type(error)) if isinstance(error, InferXError) else None
+    return None if code is None else (code, str(error), ((WORD, type(error).__name__),))
 
 
-def error_of(code: grpc.StatusCode, word: str | None, said: str) -> InferXError:
-    """Return the error that a peer told.
+def error_of(error: grpc.RpcError, where: str) -> InferXError:
+    """Return the error that a status tells.
 
     What did not come from the service itself, a deadline or a broken line, leaves open whether
     something was done.
     """
-    kind = _BY_WORD.get(word or "")
-    if kind is not None and _CODES[kind] is code:
-        return kind(said)
-    return UnavailableError(f"the state service: {code.name.lower()}: {said}")
+    status: Any = error
+    words = [value for key, value in status.trailing_metadata() or () if key == WORD]
+    kind = _BY_WORD.get(str(words[0])) if words else None
+    if kind is not None and _CODES[kind] is status.code():
+        return kind(" ".join(str(status.details()).split()))
+    return UnavailableError(f"{where}: {said(error)}")

@@ -10,7 +10,7 @@ from inferx.exec.state.objects import bodies
 from inferx.exec.state.objects.envelope import parse_object
 from inferx.exec.state.objects.errors import ObjectsError
 from inferx.exec.state.objects.kinds import KINDS, LABELS_LIMIT, OBJECT_BYTES_LIMIT, checked
-from inferx.exec.state.objects.status import code_of
+from inferx.exec.state.objects.status import told
 from inferx.exec.state.store import StoreError
 from inferx.spec.container import MOUNT_FILES_BYTES_LIMIT
 from inferx.spec.reference import NAME_LIMIT
@@ -75,4 +75,6 @@ def test_the_page_has_every_type_bound_and_code() -> None:
         assert f"{bound:,}" in PAGE
     for base in (ObjectsError, StoreError):
         for kind in base.__subclasses__():
-            assert f"`{code_of(kind('')).name}`" in PAGE, kind
+            status = told(kind(""))
+            assert status is not None
+            assert f"`{status[0].name}`" in PAGE, kind

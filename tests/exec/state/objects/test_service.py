@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -10,10 +10,12 @@ import grpc.aio
 import msgspec
 import pytest
 from cluster_objects import function, in_loop, namespace, node, tenant, with_tenants
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inferx import __version__
 from inferx.core.errors import DescriptionError, InferXError
 from inferx.exec.clock import WallClock
+from inferx.exec.state.client import RemoteStore
 from inferx.exec.state.memory import MemoryStore
 from inferx.exec.state.objects import informer as informer_module
 from inferx.exec.state.objects.actor import ADMIN, SYSTEM, Actor, namespace_admin, tenant_admin
@@ -29,12 +31,13 @@ from inferx.exec.state.objects.errors import (
     NotFoundError,
 )
 from inferx.exec.state.objects.informer import Informer
+from inferx.exec.state.objects.methods import SERVICE
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.proto import objects_pb2 as pb
 from inferx.exec.state.objects.results import ANY_REVISION, Batch, Outcome
 from inferx.exec.state.objects.selector import Selection, parse_labels
-from inferx.exec.state.objects.service import PART_BYTES, SERVICE, ObjectsService
-from inferx.exec.state.objects.status import code_of, error_of
+from inferx.exec.state.objects.status import error_of, told
+from inferx.exec.state.server import served
 from inferx.exec.state.store import (
     LeaseLostError,
     RefusedError,
@@ -42,33 +45,24 @@ from inferx.exec.state.store import (
     TooOldError,
     UnavailableError,
 )
+from inferx.exec.state.wire import PART_BYTES
 
 NODES = Selection("node_info")
 
 
 @asynccontextmanager
 async def _served(objects: Objects, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((ObjectsService(objects).handler(),))
-    port = server.add_insecure_port(address)
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with served(objects._store, address, objects=objects) as serving:
+        yield f"127.0.0.1:{serving.port}"
 
 
 @asynccontextmanager
-async def _connected(address: str) -> AsyncIterator[RemoteObjects]:
-    options = (
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.initial_reconnect_backoff_ms", 20),
-        ("grpc.min_reconnect_backoff_ms", 20),
-        ("grpc.max_reconnect_backoff_ms", 20),
-    )
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        yield RemoteObjects(channel)
+async def _connected(*addresses: str) -> AsyncIterator[RemoteObjects]:
+    remote = RemoteObjects(addresses, deadline_s=5)
+    try:
+        yield remote
+    finally:
+        await remote.close()
 
 
 @asynccontextmanager
@@ -154,10 +148,10 @@ def test_errors_are_told_as_what_they_are() -> None:
                 (anext(remote.changes(NODES, 1)), TooOldError, ""),
             ]
             for call, kind, message in calls:
-                with pytest.raises(InferXError) as told:
+                with pytest.raises(InferXError) as raised:
                     await call
-                assert type(told.value) is kind
-                assert message in str(told.value)
+                assert type(raised.value) is kind
+                assert message in str(raised.value)
 
     in_loop(body())
 
@@ -210,11 +204,18 @@ _ADMIN = pb.Actor(role=pb.Actor.ROLE_ADMIN)
     ],
 )  # fmt: skip
 def test_an_error_comes_back_from_its_code(kind: type[InferXError]) -> None:
-    told = error_of(code_of(kind("why")), kind.__name__, "why")
-    assert type(told) is kind
-    assert str(told) == "why"
+    status = told(kind("why"))
+    assert status is not None
+    code, words, metadata = status
+    there = grpc.aio.Metadata(*metadata)
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), there, words)
+    assert type(error_of(error, "the objects")) is kind
+    assert str(error_of(error, "the objects")) == "why"
     # A proxy's status of the same number is no word of the service.
-    assert type(error_of(code_of(kind("why")), None, "why")) is UnavailableError
+    other = error_of(
+        grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), words), "x"
+    )
+    assert type(other) is UnavailableError
 
 
 def test_a_defect_of_the_service_is_told_as_one_and_tells_no_secret(
@@ -308,40 +309,52 @@ def test_an_informer_outlives_the_service_it_listens_to(monkeypatch: pytest.Monk
     async def body() -> None:
         objects = await with_tenants()
         await objects.create(node("gone"), who=SYSTEM)
-        async with _served(objects) as address:
-            connected = _connected(address)
-            remote = await connected.__aenter__()
-            informer = Informer(remote, NODES)
-            running = asyncio.create_task(informer.run())
-            await informer.synced()
-            changes = informer.changes()
-            assert (await anext(changes)).key == node("gone").key
-        while informer.is_current:  # noqa: ASYNC110 the informer's doing
-            await asyncio.sleep(0.001)
-        await objects.delete(node("gone").key, who=SYSTEM)
-        await objects.create(node("new"), who=SYSTEM)
-        with pytest.raises(UnavailableError):
-            await remote.get(node("new").key)
-        async with _served(objects, address):
-            told = [await anext(changes), await anext(changes)]
-            assert {(one.key.name, one.new is None) for one in told} == {
+        async with AsyncExitStack() as stack:
+            async with _served(objects) as address:
+                remote = await stack.enter_async_context(_connected(address))
+                informer = Informer(remote, NODES)
+                running = asyncio.create_task(informer.run())
+                await informer.synced()
+                changes = informer.changes()
+                assert (await anext(changes)).key == node("gone").key
+            while informer.is_current:  # noqa: ASYNC110 the informer's doing
+                await asyncio.sleep(0.001)
+            await objects.delete(node("gone").key, who=SYSTEM)
+            await objects.create(node("new"), who=SYSTEM)
+            await stack.enter_async_context(_served(objects, address))
+            seen = [await anext(changes), await anext(changes)]
+            assert {(one.key.name, one.new is None) for one in seen} == {
                 ("gone", True),
                 ("new", False),
             }
             assert not running.done()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-            await connected.__aexit__(None, None, None)
 
     in_loop(body())
 
 
-def test_a_channel_that_is_closed_ends_what_waits_on_it() -> None:
+def test_of_two_services_over_one_store_either_will_do() -> None:
+    async def body() -> None:
+        objects = await with_tenants("t1")
+        other = Objects(objects._store)
+        async with _served(other) as staying:
+            async with _served(objects) as leaving:
+                both = _connected(leaving, staying)
+                remote = await both.__aenter__()
+                made = await remote.create(function("t1/ns/f"), who=ADMIN)
+            assert await remote.get(made.key) == made
+            assert (await remote.apply(function("t1/ns/f"), who=ADMIN)).object == made
+            await both.__aexit__(None, None, None)
+
+    in_loop(body())
+
+
+def test_a_client_that_is_closed_ends_what_waits_on_it() -> None:
     async def body() -> None:
         objects = await with_tenants()
         async with _served(objects) as address:
-            async with grpc.aio.insecure_channel(address) as channel:
-                remote = RemoteObjects(channel)
+            async with _connected(address) as remote:
                 after = (await remote.list(NODES)).revision
                 batches = remote.changes(NODES, after)
                 await anext(batches)
@@ -349,6 +362,31 @@ def test_a_channel_that_is_closed_ends_what_waits_on_it() -> None:
                 await asyncio.sleep(0.01)
             with pytest.raises(UnavailableError):
                 await waiting
+            with pytest.raises(UnavailableError):
+                await remote.get(node("n").key)
+
+    in_loop(body())
+
+
+def test_both_services_and_their_health_are_at_one_address() -> None:
+    async def body() -> None:
+        store = MemoryStore(WallClock())
+        async with served(store, "127.0.0.1:0") as serving:
+            address = f"127.0.0.1:{serving.port}"
+            far = RemoteStore([address])
+            async with _connected(address) as remote:
+                await remote.create(tenant("t1"), who=ADMIN)
+                assert len((await far.list("/registry/tenant/")).entries) == 1
+                # Whoever has the store alone writes objects as well, in the same turns.
+                await Objects(far).create(namespace("t1", "ns"), who=ADMIN)
+                await remote.create(function("t1/ns/f"), who=ADMIN)
+            await far.close()
+            async with grpc.aio.insecure_channel(address) as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                for name in ("", SERVICE, "inferx.state.v1.Store"):
+                    asked = health_pb2.HealthCheckRequest(service=name)
+                    answer = await health.Check(asked)
+                    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
     in_loop(body())
 
