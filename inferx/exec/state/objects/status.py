@@ -21,6 +21,7 @@ from inferx.exec.state.rpc import Metadata, said
 from inferx.exec.state.store import (
     LeaseLostError,
     RefusedError,
+    StoreError,
     TooOldError,
     UnavailableError,
 )
@@ -30,7 +31,7 @@ __all__ = ["WORD", "error_of", "told"]
 WORD = "inferx-error"
 """Key of the metadata that names the error."""
 
-_CODES: dict[type[InferXError], grpc.StatusCode] = {
+_CODES: dict[type, grpc.StatusCode] = {
     DescriptionError: grpc.StatusCode.INVALID_ARGUMENT,
     RefusedError: grpc.StatusCode.INVALID_ARGUMENT,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
@@ -43,14 +44,15 @@ _CODES: dict[type[InferXError], grpc.StatusCode] = {
     LeaseLostError: grpc.StatusCode.FAILED_PRECONDITION,
     TooOldError: grpc.StatusCode.OUT_OF_RANGE,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    StoreError: grpc.StatusCode.INTERNAL,
 }
-_BY_WORD = {kind.__name__: kind for kind in _CODES}
+_BY_WORD: dict[str, type[InferXError]] = {kind.__name__: kind for kind in _CODES}
 
 
 def told(error: Exception) -> tuple[grpc.StatusCode, str, Metadata] | None:
     """Return the status that tells an error; None for a defect."""
-    code = _CODES.get(type(error)) if isinstance(error, InferXError) else None
-    return None if code is None else (code, str(error), ((WORD, type(error).__name__),))
+    kind = next((kind for kind in type(error).__mro__ if kind in _CODES), None)
+    return None if kind is None else (_CODES[kind], str(error), ((WORD, kind.__name__),))
 
 
 def error_of(error: grpc.RpcError, where: str) -> InferXError:

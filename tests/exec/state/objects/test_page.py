@@ -74,7 +74,9 @@ def test_the_page_has_every_type_bound_and_code() -> None:
     for bound in (OBJECT_BYTES_LIMIT, MOUNT_FILES_BYTES_LIMIT, NAME_LIMIT, LABELS_LIMIT):
         assert f"{bound:,}" in PAGE
     for base in (ObjectsError, StoreError):
-        for kind in base.__subclasses__():
+        for kind in (
+            each for each in base.__subclasses__() if each.__module__.startswith("inferx")
+        ):
             status = told(kind(""))
             assert status is not None
             assert f"`{status[0].name}`" in PAGE, kind

@@ -236,51 +236,47 @@ async def _check_all(store: Store, beginning: int) -> History:
 
 
 @pytest.mark.parametrize("processes", [1, 8])
-def test_of_writers_who_race_for_the_last_places_as_many_win_as_there_are(processes: int) -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        beginning = (await store.list("/registry/")).revision
-        rng = random.Random(7)
-        each = [Objects(Wire(store, rng), rng=rng) for _ in range(processes)]
-        await each[0].create(tenant("t1", max_funccount=5), who=ADMIN)
-        await each[0].create(namespace("t1", "ns"), who=ADMIN)
-        won = await asyncio.gather(
-            *(each[n % processes].create(function(f"t1/ns/f{n}"), who=ADMIN) for n in range(24)),
-            return_exceptions=True,
-        )
-        assert sum(isinstance(one, DataObject) for one in won) == 5
-        assert all(isinstance(one, DataObject | AdmissionError) for one in won)
-        assert len((await _check_all(store, beginning)).objects) == 2 + 2 * 5
+async def test_of_writers_who_race_for_the_last_places_as_many_win_as_there_are(
+    processes: int,
+) -> None:
+    store = MemoryStore(WallClock())
+    beginning = (await store.list("/registry/")).revision
+    rng = random.Random(7)
+    each = [Objects(Wire(store, rng), rng=rng) for _ in range(processes)]
+    await each[0].create(tenant("t1", max_funccount=5), who=ADMIN)
+    await each[0].create(namespace("t1", "ns"), who=ADMIN)
+    won = await asyncio.gather(
+        *(each[n % processes].create(function(f"t1/ns/f{n}"), who=ADMIN) for n in range(24)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(one, DataObject) for one in won) == 5
+    assert all(isinstance(one, DataObject | AdmissionError) for one in won)
+    assert len((await _check_all(store, beginning)).objects) == 2 + 2 * 5
 
-    in_loop(body())
 
+async def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None:
+    store = MemoryStore(WallClock())
+    rng = random.Random(3)
+    first = Objects(store)
+    await first.create(tenant("t1"), who=ADMIN)
+    key = tenant("t1").key
 
-def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        rng = random.Random(3)
-        first = Objects(store)
-        await first.create(tenant("t1"), who=ADMIN)
-        key = tenant("t1").key
+    async def count(times: int) -> int:
+        objects, overtaken = Objects(Wire(store, rng), rng=rng), 0
+        while times:
+            now = await objects.get(key)
+            counted = {"count": str(int(now.annotations.get("count", "0")) + 1)}
+            more = msgspec.structs.replace(now, annotations=counted)
+            try:
+                await objects.update(more, who=tenant_admin("t1"), expected=now.revision)
+                times -= 1
+            except ConflictError:
+                overtaken += 1
+        return overtaken
 
-        async def count(times: int) -> int:
-            objects, overtaken = Objects(Wire(store, rng), rng=rng), 0
-            while times:
-                now = await objects.get(key)
-                counted = {"count": str(int(now.annotations.get("count", "0")) + 1)}
-                more = msgspec.structs.replace(now, annotations=counted)
-                try:
-                    await objects.update(more, who=tenant_admin("t1"), expected=now.revision)
-                    times -= 1
-                except ConflictError:
-                    overtaken += 1
-            return overtaken
-
-        overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
-        assert sum(overtaken) > 0, "they did meet"
-        assert (await first.get(key)).annotations == {"count": "100"}
-
-    in_loop(body())
+    overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
+    assert sum(overtaken) > 0, "they did meet"
+    assert (await first.get(key)).annotations == {"count": "100"}
 
 
 class Interrupted(Wire):
@@ -298,96 +294,83 @@ class Interrupted(Wire):
         return await super().commit(expects, changes)
 
 
-def test_what_services_write_is_not_written_over_either() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        objects = Objects(store)
-        made = await objects.create(node("n", nodeIp="1"), who=SYSTEM)
+async def test_what_services_write_is_not_written_over_either() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    made = await objects.create(node("n", nodeIp="1"), who=SYSTEM)
 
-        async def first() -> None:
-            await objects.apply(node("n", nodeIp="2"), who=SYSTEM)
+    async def first() -> None:
+        await objects.apply(node("n", nodeIp="2"), who=SYSTEM)
 
-        late = Objects(Interrupted(store, first))
-        with pytest.raises(ConflictError):
-            await late.update(node("n", nodeIp="3"), who=SYSTEM, expected=made.revision)
-        assert (await objects.get(made.key)).object["nodeIp"] == "2"
-
-    in_loop(body())
+    late = Objects(Interrupted(store, first))
+    with pytest.raises(ConflictError):
+        await late.update(node("n", nodeIp="3"), who=SYSTEM, expected=made.revision)
+    assert (await objects.get(made.key)).object["nodeIp"] == "2"
 
 
-def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_refused() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        objects = Objects(store)
-        await objects.create(tenant("t1"), who=ADMIN)
-        await objects.create(namespace("t1", "ns"), who=ADMIN)
-        await objects.create(function("t1/ns/f"), who=ADMIN)
-        key = Key("funcstatus", "t1", "ns", "f")
-        status = await objects.get(key)
-        published = msgspec.structs.replace(status, object={**status.object, "published": True})
+async def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_refused() -> (
+    None
+):
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    await objects.create(tenant("t1"), who=ADMIN)
+    await objects.create(namespace("t1", "ns"), who=ADMIN)
+    await objects.create(function("t1/ns/f"), who=ADMIN)
+    key = Key("funcstatus", "t1", "ns", "f")
+    status = await objects.get(key)
+    published = msgspec.structs.replace(status, object={**status.object, "published": True})
 
-        async def publish() -> None:
-            await objects.update(published, who=SYSTEM, expected=status.revision)
+    async def publish() -> None:
+        await objects.update(published, who=SYSTEM, expected=status.revision)
 
-        late = Objects(Interrupted(store, publish))
-        await late.apply(function("t1/ns/f", image="b:1"), who=ADMIN)
-        status = await objects.get(key)
-        assert status.object["published"] is True
-        failed = msgspec.structs.replace(status, object={**status.object, "state": "Fail"})
+    late = Objects(Interrupted(store, publish))
+    await late.apply(function("t1/ns/f", image="b:1"), who=ADMIN)
+    status = await objects.get(key)
+    assert status.object["published"] is True
+    failed = msgspec.structs.replace(status, object={**status.object, "state": "Fail"})
 
-        async def replace() -> None:
-            await objects.apply(function("t1/ns/f", image="c:1"), who=ADMIN)
+    async def replace() -> None:
+        await objects.apply(function("t1/ns/f", image="c:1"), who=ADMIN)
 
-        late = Objects(Interrupted(store, replace))
-        with pytest.raises(AdmissionError, match="of the function; it is at"):
-            await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
-        assert (await objects.get(key)).object["state"] == "Normal"
-
-    in_loop(body())
-
-
-def test_who_was_overtaken_is_not_refused_by_what_was() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        objects = Objects(store)
-        await objects.create(tenant("t1", max_funccount=1), who=ADMIN)
-        await objects.create(namespace("t1", "ns"), who=ADMIN)
-        await objects.create(function("t1/ns/f"), who=ADMIN)
-        key = tenant("t1").key
-
-        class Slow(Wire):
-            async def get(self, key_: str) -> Any:
-                if key_ == key.path:
-                    gone = objects.delete(function("t1/ns/f").key, who=ADMIN)
-                    await asyncio.gather(gone, return_exceptions=True)
-                return await super().get(key_)
-
-        await Objects(Slow(store, random.Random(1))).create(function("t1/ns/g"), who=ADMIN)
-        left = (await objects.list(Selection("function"))).objects
-        assert [one.name for one in left] == ["g"]
-
-    in_loop(body())
+    late = Objects(Interrupted(store, replace))
+    with pytest.raises(AdmissionError, match="of the function; it is at"):
+        await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
+    assert (await objects.get(key)).object["state"] == "Normal"
 
 
-def test_a_writer_who_is_always_overtaken_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_was_overtaken_is_not_refused_by_what_was() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    await objects.create(tenant("t1", max_funccount=1), who=ADMIN)
+    await objects.create(namespace("t1", "ns"), who=ADMIN)
+    await objects.create(function("t1/ns/f"), who=ADMIN)
+    key = tenant("t1").key
+
+    class Slow(Wire):
+        async def get(self, key_: str) -> Any:
+            if key_ == key.path:
+                gone = objects.delete(function("t1/ns/f").key, who=ADMIN)
+                await asyncio.gather(gone, return_exceptions=True)
+            return await super().get(key_)
+
+    await Objects(Slow(store, random.Random(1))).create(function("t1/ns/g"), who=ADMIN)
+    left = (await objects.list(Selection("function"))).objects
+    assert [one.name for one in left] == ["g"]
+
+
+async def test_a_writer_who_is_always_overtaken_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects_module, "PAUSE_S", 0.0)
+    store = MemoryStore(WallClock())
+    quick = Objects(store)
+    await quick.create(tenant("t1"), who=ADMIN)
 
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        quick = Objects(store)
-        await quick.create(tenant("t1"), who=ADMIN)
+    class Overtaken(Wire):
+        async def commit(self, expects: Sequence[Expect], changes: Sequence[Change]) -> int | None:
+            count = len((await store.list("/registry/")).entries)
+            await quick.create(namespace("t1", f"n{count}"), who=ADMIN)
+            return await super().commit(expects, changes)
 
-        class Overtaken(Wire):
-            async def commit(
-                self, expects: Sequence[Expect], changes: Sequence[Change]
-            ) -> int | None:
-                count = len((await store.list("/registry/")).entries)
-                await quick.create(namespace("t1", f"n{count}"), who=ADMIN)
-                return await super().commit(expects, changes)
-
-        slow = Objects(Overtaken(store, random.Random(1)))
-        with pytest.raises(BusyError, match="others wrote 64 times in between"):
-            await slow.create(namespace("t1", "mine"), who=ADMIN)
-        assert issubclass(BusyError, ObjectsError)
-
-    in_loop(body())
+    slow = Objects(Overtaken(store, random.Random(1)))
+    with pytest.raises(BusyError, match="others wrote 64 times in between"):
+        await slow.create(namespace("t1", "mine"), who=ADMIN)
+    assert issubclass(BusyError, ObjectsError)
