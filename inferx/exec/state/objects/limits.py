@@ -12,7 +12,7 @@ import msgspec
 from inferx.exec.state.objects.bodies import Limits
 from inferx.exec.state.objects.envelope import DataObject
 from inferx.exec.state.objects.errors import LimitError
-from inferx.exec.state.objects.policies import stated_policy
+from inferx.exec.state.objects.stated import stated_policy
 from inferx.spec.shape import Policy
 
 __all__ = ["check_function", "check_policy", "limited"]

@@ -1,35 +1,37 @@
-"""What functions and policy objects say of a policy: the keys, and the links between them."""
+"""A function as the kernel knows it: its own object, its policy, its tenant's limits, as one.
 
-from inferx.exec.state.objects.envelope import Body, DataObject, Key
-from inferx.spec.document import is_table
+Resolution of the policy follows the reference: a `funcpolicy` of the function's own tenant,
+namespace and name wins; else the inline policy, or the one that its link names.
+"""
 
-__all__ = ["link_of", "own_policy_key", "stated_policy"]
+from collections.abc import Mapping
 
+from inferx.core.types import FunctionSpec
+from inferx.exec.state.objects.bodies import Limits
+from inferx.exec.state.objects.envelope import DataObject, Key, table_of
+from inferx.exec.state.objects.limits import limited
+from inferx.exec.state.objects.stated import link_of, own_policy_key
+from inferx.spec.reference import chosen_policy, read_function_object, read_policy_object
 
-def stated_policy(one: DataObject) -> Body:
-    """Return the policy keys that a function or a policy object states; none of a link's."""
-    if one.type == "funcpolicy":
-        return one.object
-    policy = _table_in(_table_in(one.object, "spec"), "policy")
-    if "Link" in policy:
-        return {}
-    return _table_in(policy, "Obj") if "Obj" in policy else policy
-
-
-def link_of(function: DataObject) -> Key | None:
-    """Return the policy object that a function's link names; None if it has no link."""
-    policy = _table_in(_table_in(function.object, "spec"), "policy")
-    if "Link" not in policy:
-        return None
-    link = _table_in(policy, "Link")
-    return Key("funcpolicy", function.tenant, str(link["namespace"]), str(link["name"]))
+__all__ = ["resolve"]
 
 
-def own_policy_key(function: DataObject) -> Key:
-    """Return what the policy object is called that wins over all that a function says."""
-    return Key("funcpolicy", function.tenant, function.namespace, function.name)
+def resolve(
+    function: DataObject, policies: Mapping[Key, DataObject], limits: Limits
+) -> FunctionSpec | None:
+    """Return a function as the kernel knows it; None while the policy it links to is not known.
 
-
-def _table_in(body: Body, key: str) -> Body:
-    value = body.get(key)
-    return value if is_table(value) else {}
+    Args:
+        function: A checked function.
+        policies: At least the one of the function's own name, and the one it links to.
+        limits: Its tenant's.
+    """
+    read = read_function_object(table_of(function))
+    keys = (own_policy_key(function), link_of(function))
+    known = {
+        (key.tenant, key.namespace, key.name): read_policy_object(table_of(policies[key]))
+        for key in keys
+        if key is not None and key in policies
+    }
+    policy = chosen_policy(read, known)
+    return None if policy is None else read.spec(limited(policy, limits))

@@ -36,7 +36,7 @@ from inferx.exec.state.objects.errors import (
     NotFoundError,
 )
 from inferx.exec.state.objects.objects import Objects
-from inferx.exec.state.objects.resolving import resolve
+from inferx.exec.state.objects.policies import resolve
 from inferx.exec.state.objects.results import ANY_REVISION, Outcome
 from inferx.exec.state.objects.selector import Selection, parse_labels
 

@@ -27,7 +27,7 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.ledger import Ledger
 from inferx.exec.state.objects.objects import Objects
-from inferx.exec.state.objects.policies import link_of
+from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.objects.results import ANY_REVISION
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import (
