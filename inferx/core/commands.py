@@ -21,6 +21,7 @@ __all__ = [
     "Join",
     "NodeCommand",
     "Perform",
+    "PodCommand",
     "RecallLease",
     "Refuse",
     "RefuseLease",
@@ -230,7 +231,8 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag=True):
     tier: Tier
 
 
-NodeCommand = Create | Restore | Resume | Suspend | Snapshot | Stop | Copy | Drop
+PodCommand = Create | Restore | Resume | Suspend | Snapshot | Stop
+NodeCommand = PodCommand | Copy | Drop
 
 
 # -- agent: to the devices, and to the scheduler ---

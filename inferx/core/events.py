@@ -44,6 +44,7 @@ __all__ = [
     "PodFound",
     "PodGone",
     "PodReady",
+    "PodStuck",
     "PodSuspended",
     "RequestArrived",
     "RequestCancelled",
@@ -255,6 +256,19 @@ class PodFailed(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str
 
 
+class PodStuck(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A command failed, or was a stop, and its pod could not be ended: it is there still.
+
+    It serves nobody and holds all it held; `reason` as in `PodFailed`.
+    """
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    reason: str
+
+
 class SnapshotTaken(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A snapshot with a checked manifest is on the node's disk; `left` says the process ended."""
 
@@ -278,13 +292,14 @@ class SnapshotCopied(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class SnapshotDropped(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A snapshot is no longer on a tier of the node."""
+    """A snapshot is no longer on a tier of the node; without `ok`, it is there still, whole."""
 
     node: NodeId
     epoch: int
     sequence: int
     function: FunctionId
     tier: Tier
+    ok: bool = True
 
 
 class CommandAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -314,7 +329,7 @@ class FoundPod(msgspec.Struct, frozen=True, gc=False):
     """A pod as its node tells.
 
     `state` is `ready` or `suspended`; while something is done to it, `moving` where that takes its
-    GPU state to host memory or back, `busy` where not.
+    GPU state to host memory or back, `busy` where not. `stuck` is one that could not be ended.
     """
 
     pod: PodId
@@ -360,11 +375,15 @@ class NodeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 # -- to the agent ---
 class Performed(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A device action ended; `error` is empty on success, else from a small closed set."""
+    """A device action ended; `error` is empty on success, else from a small closed set.
+
+    With `stays` its pod could not be ended after the error, and is there still.
+    """
 
     action: int
     phases: tuple[PhaseTiming, ...] = ()
     error: str = ""
+    stays: bool = False
 
 
 class PodExited(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -393,6 +412,7 @@ Fact = (
     | PodSuspended
     | PodGone
     | PodFailed
+    | PodStuck
     | SnapshotTaken
     | SnapshotCopied
     | SnapshotDropped

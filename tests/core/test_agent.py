@@ -24,6 +24,7 @@ from inferx.core.events import (
     PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     SnapshotCopied,
     SnapshotDropped,
@@ -89,8 +90,9 @@ def test_each_command_is_answered_by_its_fact_once_and_again_when_it_is_repeated
     [
         (create(5, 7), PodFailed(0, 1, 5, 7, "broken")),
         (Suspend(0, 1, 5, 7, 0, (0,)), PodFailed(0, 1, 5, 7, "broken")),
-        (Stop(0, 1, 5, 7, 0, (0,)), PodGone(0, 1, 5, 7)),
+        (Stop(0, 1, 5, 7, 0, (0,)), PodStuck(0, 1, 5, 7, "broken")),
         (Copy(0, 1, 5, 3, Tier.REMOTE, Tier.NVME), SnapshotCopied(0, 1, 5, 3, Tier.NVME, False)),
+        (Drop(0, 1, 5, 3, Tier.NVME), SnapshotDropped(0, 1, 5, 3, Tier.NVME, False)),
     ],
 )
 def test_a_failed_action_is_answered_by_one_fact(command: object, fact: object) -> None:
@@ -198,3 +200,18 @@ def test_a_pod_that_ends_while_it_is_worked_on_is_left_to_that_answer() -> None:
     assert facts(tell(agent, Performed(1, (), "checkpoint"))) == [
         PodFailed(0, 1, 2, 7, "checkpoint")
     ]
+
+
+@pytest.mark.parametrize("command", [create(5, 7), Suspend(0, 1, 5, 7, 0, (0,))])
+def test_a_failed_pod_that_could_not_be_ended_is_stuck_and_can_be_stopped_again(
+    command: object,
+) -> None:
+    agent = Agent(NODE)
+    tell(agent, command)
+    out = tell(agent, Performed(0, (), "broken", stays=True))
+    assert facts(out) == [PodStuck(0, 1, 5, 7, "broken")]
+    stop = Stop(0, 1, 6, 7, 0, (0,))
+    assert performs(tell(agent, stop)) == [(1, stop)]
+    assert facts(tell(agent, Performed(1, (), "broken"))) == [PodStuck(0, 1, 6, 7, "broken")]
+    # Its process may end after all, by itself.
+    assert facts(tell(agent, PodExited(7, "exited"))) == [PodFailed(0, 1, -1, 7, "exited")]

@@ -804,6 +804,7 @@ def test_the_walks_meet_every_kind_of_trouble() -> None:
         "recalls",
         "snapshots",
         "stops",
+        "stops_again",
         "suspends",
         "starts_cold",
         "starts_restore-nvme",

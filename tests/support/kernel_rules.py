@@ -115,6 +115,12 @@ class Kernel(RuleBasedStateMachine):
     def an_action_fails(self, pick: int) -> None:
         self.world.end(self.world.actions[pick % len(self.world.actions)], "device error")
 
+    @precondition(lambda self: self.world.actions)
+    @rule(pick=PICK)
+    def an_action_fails_and_its_pod_stays(self, pick: int) -> None:
+        action = self.world.actions[pick % len(self.world.actions)]
+        self.world.end(action, "device error", stays=True)
+
     # -- faults ---
     @rule(pick=PICK)
     def a_pod_crashes(self, pick: int) -> None:
@@ -221,6 +227,7 @@ WALK = (
     (1.0, "a_message_is_lost"),
     (4.0, "an_action_ends"),
     (1.0, "an_action_fails"),
+    (0.5, "an_action_fails_and_its_pod_stays"),
     (0.7, "a_pod_crashes"),
     (0.4, "a_node_disappears"),
     (0.5, "a_loss_is_noticed"),
@@ -241,6 +248,7 @@ NEEDS = {
     "a_message_arrives_and_will_again": lambda world: world.wire,
     "an_action_ends": lambda world: world.actions,
     "an_action_fails": lambda world: world.actions,
+    "an_action_fails_and_its_pod_stays": lambda world: world.actions,
     "a_router_dies": lambda world: len(world.routers) == 2 and world.router_alive[1],
 }
 

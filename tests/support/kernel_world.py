@@ -58,6 +58,7 @@ from inferx.core.events import (
     PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     RequestArrived,
     RequestCancelled,
@@ -104,7 +105,7 @@ DURATION_NS: dict[type, int] = {
     Copy: 5 * NS_PER_S,
     Drop: NS_PER_S // 10,
 }
-FOUND = {"suspended": "suspended", "serving": "ready"}
+FOUND = {"suspended": "suspended", "serving": "ready", "leaving": "stuck"}
 TOLD_AS = {AskLease: LeaseAsked, ReturnLease: LeaseReturned, ReportLoad: LoadReported}
 NODE_FACTS = (
     PodReady
@@ -112,6 +113,7 @@ NODE_FACTS = (
     | PodGone
     | PodFailed
     | PodFound
+    | PodStuck
     | SnapshotTaken
     | SnapshotCopied
     | SnapshotDropped
@@ -492,21 +494,24 @@ class World:
             return (self.nodes[index].platform, f) in self.remote
         return f in self.disk[index]
 
-    def end(self, action: Action, error: str = "") -> None:
+    def end(self, action: Action, error: str = "", *, stays: bool = False) -> None:
+        """An action ends; what could not be stopped is there still, and with `stays` any pod."""
         self.actions.remove(action)
         command = action.perform.command
         if isinstance(command, Copy) and not self._has(
             action.node, command.source, command.function
         ):
             error = "no such snapshot"
-        self._apply(action.node, command, error)
+        stays = bool(error) and (stays or isinstance(command, Stop))
+        stays = stays and getattr(command, "pod", None) in self.bodies
+        self._apply(action.node, command, error, stays=stays)
         failed = error
         if not isinstance(command, Copy | Drop | Stop) and command.pod not in self.bodies:
             left = isinstance(command, Snapshot) and command.leave and not error
             failed = error or ("" if left else "no such pod")
-        self.tell_node(action.node, Performed(action.perform.action, (), failed))
+        self.tell_node(action.node, Performed(action.perform.action, (), failed, stays))
 
-    def _apply(self, index: int, command: NodeCommand, error: str) -> None:
+    def _apply(self, index: int, command: NodeCommand, error: str, *, stays: bool) -> None:
         if isinstance(command, Copy):
             if not error:
                 if command.target is Tier.NVME:
@@ -515,7 +520,8 @@ class World:
                     self.remote.add((self.nodes[index].platform, command.function))
             return
         if isinstance(command, Drop):
-            self.disk[index].discard(command.function)
+            if not error:
+                self.disk[index].discard(command.function)
             return
         body = self.bodies.get(command.pod)
         if body is None:
@@ -524,6 +530,9 @@ class World:
             if error:
                 self.killed.add(body.pod)
             self._abort(body)
+            if stays:
+                body.doing = "leaving"
+                return
             del self.bodies[body.pod]
             return
         match command:
@@ -806,6 +815,9 @@ class World:
 
     def settle(self, limit_ns: int = 3_000 * NS_PER_S) -> None:
         """Let all that is under way come to its end, faultlessly."""
+        given_up = {
+            pod.node for pod in self.cluster.pods.values() if self.scheduler.fleet.gave_up(pod.id)
+        }
         for index in range(len(self.routers)):
             if not self.router_alive[index]:
                 self.tell_scheduler(RouterLost(RouterId(index)))
@@ -814,7 +826,8 @@ class World:
         for index in range(len(self.nodes)):
             if not self.node_alive[index]:
                 self.detect(index)
-            elif not self.node_follows[index]:
+            elif not self.node_follows[index] or index in given_up:
+                # Pods that could not be ended are tried again when their node joins anew.
                 self.connect_node(index)
             elif self.node_deaf[index]:
                 self.report(index)
@@ -879,7 +892,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // NS_PER_S:4}.{ns % NS_PER_S // NS_PER_MS:03}"
 
 
-_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error"})
+_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error", "stays"})
 _SILENT = frozenset({"remote", "epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
 
 

@@ -16,6 +16,8 @@ Laws:
    worked on is left to that command's answer.
 8. A leader that connects is told all that is here, in one message; what an older one had begun goes
    on, is busy in that message, and is told when it is over.
+9. What could not be undone is told as it is: a pod that could not be ended is stuck, not gone; a
+   snapshot that could not be dropped is there.
 """
 
 from collections import deque
@@ -31,6 +33,7 @@ from inferx.core.commands import (
     Join,
     NodeCommand,
     Perform,
+    PodCommand,
     Report,
     Restore,
     Resume,
@@ -50,6 +53,7 @@ from inferx.core.events import (
     PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     SnapshotCopied,
     SnapshotDropped,
@@ -150,7 +154,8 @@ class Agent:
             for gpu in self._exclusive(command):
                 del self._busy_gpus[gpu]
             left = isinstance(command, Snapshot) and command.leave
-            if event.error or left or isinstance(command, Stop):
+            ended = bool(event.error) or left or isinstance(command, Stop)
+            if ended and not _stays(command, event):
                 self._bury(command.pod)
         fact = self._fact(command, event)
         if command.epoch == self._epoch:
@@ -168,6 +173,8 @@ class Agent:
                 return PodFound(self._node, pod, "suspended")
             case SnapshotTaken() if not fact.left:
                 return PodFound(self._node, pod, "ready")
+            case PodStuck():
+                return PodFound(self._node, pod, "stuck")
             case _:
                 return PodFailed(self._node, self._epoch, UNASKED, pod, "left")
 
@@ -222,9 +229,7 @@ class Agent:
             self._perform(command, out)
         self._waiting = held
 
-    def _exclusive(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop
-    ) -> tuple[int, ...]:
+    def _exclusive(self, command: PodCommand) -> tuple[int, ...]:
         return command.gpus if isinstance(command, Create | Restore | Resume) else ()
 
     def _perform(self, command: NodeCommand, out: list[AgentCommand]) -> None:
@@ -233,9 +238,7 @@ class Agent:
         self._running[action] = command
         out.append(Perform(action, command))
 
-    def _failed(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop, reason: str
-    ) -> Fact:
+    def _failed(self, command: PodCommand, reason: str) -> Fact:
         return PodFailed(self._node, command.epoch, command.sequence, command.pod, reason)
 
     def _fact(self, command: NodeCommand, event: Performed) -> Fact:
@@ -246,7 +249,11 @@ class Agent:
                     node, epoch, sequence, command.function, command.target, not event.error
                 )
             case Drop():
-                return SnapshotDropped(node, epoch, sequence, command.function, command.tier)
+                return SnapshotDropped(
+                    node, epoch, sequence, command.function, command.tier, not event.error
+                )
+            case _ if _stays(command, event):
+                return PodStuck(node, epoch, sequence, command.pod, event.error)
             case Stop():
                 return PodGone(node, epoch, sequence, command.pod)
             case _ if event.error:
@@ -267,6 +274,11 @@ class Agent:
                 assert_never(command)
 
 
-def _moves(command: Create | Restore | Resume | Suspend | Snapshot | Stop) -> bool:
+def _stays(command: NodeCommand, event: Performed) -> bool:
+    """Tell whether a pod that was to end is there still."""
+    return bool(event.error) and (event.stays or isinstance(command, Stop))
+
+
+def _moves(command: PodCommand) -> bool:
     """Tell whether a pod's GPU state is, or will be, in host memory while a command is at work."""
     return isinstance(command, Resume | Suspend) or not command.gpus

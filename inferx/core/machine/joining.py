@@ -98,6 +98,8 @@ class Joining:
                 self._take_in(node, found)
             elif known.found:
                 self.settled(known, found.state)
+            else:
+                self._fleet.found(known)
         self._nodes.pop(node, None)
         return True
 
@@ -115,6 +117,9 @@ class Joining:
 
     def settled(self, pod: Pod, state: str) -> None:
         """What was being done to a pod when its node joined is over."""
+        if pod.found and state == "stuck":
+            self._adopted.pop(pod.id, None)
+            self._fleet.end_found(pod)
         if not pod.found or state not in {"ready", "suspended"}:
             return
         self._fleet.settle(pod, suspended=state == "suspended")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 
 from inferx.core.cluster import Cluster
-from inferx.core.commands import Copy, Drop, SchedulerCommand
+from inferx.core.commands import Copy, Drop, PodCommand, SchedulerCommand
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
     CommandAccepted,
@@ -38,6 +38,7 @@ from inferx.core.events import (
     PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     RouterJoined,
     RouterLost,
@@ -262,6 +263,7 @@ class Scheduler:
                 | PodSuspended()
                 | PodGone()
                 | PodFailed()
+                | PodStuck()
                 | SnapshotTaken()
                 | SnapshotCopied()
                 | SnapshotDropped()
@@ -276,6 +278,7 @@ class Scheduler:
         | PodSuspended
         | PodGone
         | PodFailed
+        | PodStuck
         | SnapshotTaken
         | SnapshotCopied
         | SnapshotDropped,
@@ -289,10 +292,14 @@ class Scheduler:
             self.fleet.disks.copied(command, ok=isinstance(fact, SnapshotCopied) and fact.ok)
             return
         if isinstance(command, Drop):
-            self.fleet.disks.dropped(command)
+            self.fleet.disks.dropped(command, ok=isinstance(fact, SnapshotDropped) and fact.ok)
             return
         pod = self.cluster.pods.get(command.pod)
+        if isinstance(fact, PodStuck):
+            self._stuck(command, pod, fact.reason)
+            return
         if pod is None:
+            self.fleet.forget_stops(command.pod)
             return  # An orphan's end.
         match fact:
             case PodReady():
@@ -456,12 +463,44 @@ class Scheduler:
         pod = self.cluster.pods.get(pod_id)
         if pod is None:
             return
-        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
-        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
-            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+        self._back_off(pod)
         self._tell.decided("lose", pod.function, pod=pod.id, node=pod.node, reason=reason)
         self.fleet.failed(pod)
         self._to_serve[pod.function] = None
+
+    def _back_off(self, pod: Pod) -> None:
+        """Wait before the next start of a function whose pod did not come up."""
+        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
+        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
+            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+
+    def _stuck(self, command: PodCommand, pod: Pod | None, reason: str) -> None:
+        """Have a pod that could not be ended stopped again; give its node up if that is no use."""
+        function, node = command.function, command.node
+        if pod is not None:
+            self._back_off(pod)
+            self._withdraw(self.cluster.pods.get(pod.blocks))
+            self._to_serve[function] = None
+        self._tell.decided("stuck", function, pod=command.pod, node=node, reason=reason)
+        if self.fleet.stuck(command):
+            return
+        for waiting in list(self.cluster.pods.values()):
+            if waiting.node == node and waiting.claims:
+                self._withdraw(waiting)
+        if self.cluster.node_schedulable[node]:
+            self.fleet.count("nodes_unhealthy")
+            self._take(NodeDraining(node, self.cluster.now_ns))
+
+    def _withdraw(self, waiting: Pod | None) -> None:
+        """Decide anew about a start that waits for a pod that cannot be ended."""
+        if waiting is None:
+            return
+        self._to_serve[waiting.function] = None
+        if waiting.start is Tier.DRAM:
+            self.fleet.withdraw(waiting)
+            self._at_rest(waiting)
+        else:
+            self._failed(waiting.id, "victim is stuck")
 
     # -- functions ---
     def _defined(self, function: FunctionId, spec: FunctionSpec) -> None:

@@ -59,6 +59,10 @@ class Codec:
     def __init__(self, functions: FunctionNames) -> None:
         self._functions = functions
 
+    def name_of(self, function: FunctionId) -> str:
+        """Return what a function is called on the wire."""
+        return self._functions.name_of(function)
+
     def encode(self, direction: Direction, struct: msgspec.Struct, peer: Peer) -> Any:
         """Return the envelope of a struct that goes to `peer`."""
         slot, fields = direction.sent[type(struct)]
@@ -234,6 +238,7 @@ FROM_NODE: Final = Direction(
         events.PodSuspended,
         events.PodGone,
         events.PodFailed,
+        events.PodStuck,
         events.SnapshotTaken,
         events.SnapshotCopied,
         events.SnapshotDropped,

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import grpc.aio
+
 from inferx.core.errors import InferXError
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock
@@ -44,7 +46,13 @@ class Stream(Protocol):
         """Return the next message, or what gRPC returns at the end."""
         ...
 
-    async def write(self, message: Any, /) -> None: ...
+    async def write(self, message: Any, /) -> None:
+        """Send a message; waits while the other side does not keep up."""
+        ...
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 class Line:
@@ -106,6 +114,8 @@ class Line:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except grpc.aio.BaseError as error:
+            raise LineError(f"the stream broke: {_first_line(error)}") from error
         finally:
             for task in tasks:
                 task.cancel()

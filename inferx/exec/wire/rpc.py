@@ -61,7 +61,7 @@ def unary(channel: grpc.aio.Channel, method: Method) -> Any:
 
 def handlers(service: str, served: Mapping[Method, Any]) -> grpc.GenericRpcHandler:
     """Return what a server needs to serve methods of one service."""
-    made: dict[str, grpc.RpcMethodHandler] = {}
+    made: dict[str, Any] = {}
     for method, serve in served.items():
         assert method.service == service, f"{method.path} is no method of {service}"
         make = (

@@ -192,6 +192,18 @@ class PodFailed(_message.Message):
     reason: str
     def __init__(self, epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., pod: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class PodStuck(_message.Message):
+    __slots__ = ("epoch", "sequence", "pod", "reason")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    sequence: int
+    pod: int
+    reason: str
+    def __init__(self, epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., pod: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class SnapshotTaken(_message.Message):
     __slots__ = ("epoch", "sequence", "pod", "left", "phases")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -221,16 +233,18 @@ class SnapshotCopied(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., function: _Optional[str] = ..., target: _Optional[_Union[Tier, str]] = ..., ok: _Optional[bool] = ...) -> None: ...
 
 class SnapshotDropped(_message.Message):
-    __slots__ = ("epoch", "sequence", "function", "tier")
+    __slots__ = ("epoch", "sequence", "function", "tier", "ok")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
+    OK_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     sequence: int
     function: str
     tier: Tier
-    def __init__(self, epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., function: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ...) -> None: ...
+    ok: bool
+    def __init__(self, epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., function: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., ok: _Optional[bool] = ...) -> None: ...
 
 class CommandAccepted(_message.Message):
     __slots__ = ("epoch", "sequence")
@@ -343,7 +357,7 @@ class ToNode(_message.Message):
     def __init__(self, lead: _Optional[_Union[Lead, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., deploy: _Optional[_Union[Deploy, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., suspend: _Optional[_Union[Suspend, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., copy: _Optional[_Union[Copy, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ...) -> None: ...
 
 class FromNode(_message.Message):
-    __slots__ = ("beat", "located", "pod_ready", "pod_suspended", "pod_gone", "pod_failed", "snapshot_taken", "snapshot_copied", "snapshot_dropped", "command_accepted", "command_refused", "node_joined", "node_draining", "pod_found")
+    __slots__ = ("beat", "located", "pod_ready", "pod_suspended", "pod_gone", "pod_failed", "snapshot_taken", "snapshot_copied", "snapshot_dropped", "command_accepted", "command_refused", "node_joined", "node_draining", "pod_found", "pod_stuck")
     BEAT_FIELD_NUMBER: _ClassVar[int]
     LOCATED_FIELD_NUMBER: _ClassVar[int]
     POD_READY_FIELD_NUMBER: _ClassVar[int]
@@ -358,6 +372,7 @@ class FromNode(_message.Message):
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
     NODE_DRAINING_FIELD_NUMBER: _ClassVar[int]
     POD_FOUND_FIELD_NUMBER: _ClassVar[int]
+    POD_STUCK_FIELD_NUMBER: _ClassVar[int]
     beat: Beat
     located: Located
     pod_ready: PodReady
@@ -372,7 +387,8 @@ class FromNode(_message.Message):
     node_joined: NodeJoined
     node_draining: NodeDraining
     pod_found: PodFound
-    def __init__(self, beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., pod_ready: _Optional[_Union[PodReady, _Mapping]] = ..., pod_suspended: _Optional[_Union[PodSuspended, _Mapping]] = ..., pod_gone: _Optional[_Union[PodGone, _Mapping]] = ..., pod_failed: _Optional[_Union[PodFailed, _Mapping]] = ..., snapshot_taken: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., snapshot_copied: _Optional[_Union[SnapshotCopied, _Mapping]] = ..., snapshot_dropped: _Optional[_Union[SnapshotDropped, _Mapping]] = ..., command_accepted: _Optional[_Union[CommandAccepted, _Mapping]] = ..., command_refused: _Optional[_Union[CommandRefused, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_draining: _Optional[_Union[NodeDraining, _Mapping]] = ..., pod_found: _Optional[_Union[PodFound, _Mapping]] = ...) -> None: ...
+    pod_stuck: PodStuck
+    def __init__(self, beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., pod_ready: _Optional[_Union[PodReady, _Mapping]] = ..., pod_suspended: _Optional[_Union[PodSuspended, _Mapping]] = ..., pod_gone: _Optional[_Union[PodGone, _Mapping]] = ..., pod_failed: _Optional[_Union[PodFailed, _Mapping]] = ..., snapshot_taken: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., snapshot_copied: _Optional[_Union[SnapshotCopied, _Mapping]] = ..., snapshot_dropped: _Optional[_Union[SnapshotDropped, _Mapping]] = ..., command_accepted: _Optional[_Union[CommandAccepted, _Mapping]] = ..., command_refused: _Optional[_Union[CommandRefused, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_draining: _Optional[_Union[NodeDraining, _Mapping]] = ..., pod_found: _Optional[_Union[PodFound, _Mapping]] = ..., pod_stuck: _Optional[_Union[PodStuck, _Mapping]] = ...) -> None: ...
 
 class AskLease(_message.Message):
     __slots__ = ("function", "slots", "inflight", "oldest_ns", "sequence")
