@@ -23,9 +23,9 @@ from inferx.exec.state.objects.errors import AdmissionError, ForbiddenError, Lim
 from inferx.exec.state.objects.kinds import KINDS
 from inferx.exec.state.objects.ledger import Counts, Ledger
 from inferx.exec.state.objects.limits import check_function, check_policy
-from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.objects.rights import check_rights
 from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.store import (
     ABSENT,
     NO_LEASE,

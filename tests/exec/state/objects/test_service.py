@@ -17,6 +17,7 @@ from inferx.core.errors import DescriptionError, InferXError
 from inferx.exec.clock import WallClock
 from inferx.exec.state.client import RemoteStore
 from inferx.exec.state.memory import MemoryStore
+from inferx.exec.state.objects import client as client_module
 from inferx.exec.state.objects import informer as informer_module
 from inferx.exec.state.objects.actor import ADMIN, SYSTEM, Actor, namespace_admin, tenant_admin
 from inferx.exec.state.objects.client import RemoteObjects
@@ -32,6 +33,7 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.methods import SERVICE
+from inferx.exec.state.objects.mirror import Mirror, follow
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.proto import objects_pb2 as pb
 from inferx.exec.state.objects.results import ANY_REVISION, Batch, Outcome
@@ -176,6 +178,8 @@ async def test_requests_that_say_too_little_are_refused() -> None:
         ):
             code = await _raw(address, "Create", request)
             assert code is grpc.StatusCode.INVALID_ARGUMENT, request
+        lost = pb.ListRequest(selection=pb.Selection(type="function", namespace="ns"))
+        assert await _raw(address, "List", lost) is grpc.StatusCode.INVALID_ARGUMENT
         missing = pb.GetRequest(key=pb.Key(type="function", tenant="t", namespace="n", name="f"))
         assert await _raw(address, "Get", missing) is grpc.StatusCode.NOT_FOUND
         assert await _raw(address, "Nothing", missing) is grpc.StatusCode.UNIMPLEMENTED
@@ -254,6 +258,33 @@ async def _next(batches: AsyncGenerator[Batch, None]) -> Batch:
     while not (batch := await anext(batches)).changes:
         pass
     return batch
+
+
+async def test_a_watch_ends_with_its_store() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    async with _remote(objects) as remote:
+        both = [follow(source, Mirror(NODES)) for source in (remote, objects)]
+        for events in both:
+            # The list, then the first word of the watch.
+            assert [await anext(events), await anext(events)]
+        await store.close()
+        for events in both:
+            with pytest.raises(UnavailableError, match="ended"):
+                await anext(events)
+
+
+async def test_a_watch_that_never_begins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "BEGIN_S", 0.05)
+
+    class Mute(Objects):
+        async def changes(self, selection: Selection, after: int) -> AsyncGenerator[Batch, None]:
+            await asyncio.Event().wait()
+            yield Batch(after)
+
+    async with _remote(Mute(MemoryStore(WallClock()))) as remote:
+        with pytest.raises(UnavailableError, match=r"did not begin a watch within"):
+            await anext(remote.changes(NODES, 1))
 
 
 async def test_a_watcher_that_leaves_is_forgotten() -> None:

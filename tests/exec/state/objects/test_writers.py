@@ -27,9 +27,9 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.ledger import Ledger
 from inferx.exec.state.objects.objects import Objects
-from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.objects.results import ANY_REVISION
 from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.store import (
     Bookmark,
     Change,
@@ -277,6 +277,23 @@ async def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None
     overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
     assert sum(overtaken) > 0, "they did meet"
     assert (await first.get(key)).annotations == {"count": "100"}
+
+
+async def test_a_cascade_goes_on_where_another_deletes_as_well() -> None:
+    store = MemoryStore(WallClock())
+    rng = random.Random(5)
+    each = [Objects(Wire(store, rng), rng=rng) for _ in range(2)]
+    await each[0].create(tenant("t1"), who=ADMIN)
+    for name in ("a", "b"):
+        await each[0].create(namespace("t1", name), who=tenant_admin("t1"))
+        for number in range(3):
+            await each[0].create(function(f"t1/{name}/f{number}"), who=tenant_admin("t1"))
+    key = tenant("t1").key
+    both = (one.delete(key, who=ADMIN, cascade=True) for one in each)
+    ended = await asyncio.gather(*both, return_exceptions=True)
+    assert {type(one) for one in ended} <= {DataObject, NotFoundError, ConflictError}
+    assert DataObject in {type(one) for one in ended}
+    assert (await store.list("/registry/")).entries == ()
 
 
 class Interrupted(Wire):
