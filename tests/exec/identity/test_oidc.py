@@ -10,6 +10,7 @@ import jwt
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
+from hand_clock import HandClock
 from oidc_issuer import (
     AUDIENCE,
     Issuer,
@@ -20,6 +21,8 @@ from oidc_issuer import (
     rsa_pair,
 )
 
+from inferx.exec.clock import WallClock
+from inferx.exec.identity import oidc
 from inferx.exec.identity.issuer_keys import IssuerKeys, IssuerUnavailableError
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.identity.principal import Denied, Grant, Level, Principal
@@ -38,7 +41,7 @@ def with_issuer(check: Check, *pairs: SigningPair, refetch_s: float = 10.0, **mo
         async with Issuer(*(pairs or (RSA, EC, ED))) as issuer:
             settings = IssuerSettings(issuer=issuer.url, audience=AUDIENCE, **more)
             keys = IssuerKeys(issuer.url, refresh_s=refresh_s, refetch_s=refetch_s)
-            await check(issuer, Issuers([(settings, keys)]))
+            await check(issuer, Issuers([(settings, keys)], WallClock()))
 
     asyncio.run(asyncio.wait_for(work(), 30))
 
@@ -241,12 +244,47 @@ def test_made_up_key_ids_do_not_keep_the_issuer_busy():
 
 def test_a_key_that_was_taken_away_is_good_no_longer_than_the_refresh():
     async def check(issuer: Issuer, issuers: Issuers) -> None:
-        assert isinstance(await issuers.verify(issuer.token(RSA)), Principal)
+        checked_before = issuer.token(RSA)
+        assert isinstance(await issuers.verify(checked_before), Principal)
         issuer.keys = [EC.jwk()]
         await asyncio.sleep(0.25)
         assert await issuers.verify(issuer.token(RSA)) == BAD
+        assert await issuers.verify(checked_before) == BAD
 
     with_issuer(check, refresh_s=0.2, refetch_s=0.05)
+
+
+def test_a_token_that_was_checked_is_good_no_longer_than_it_says():
+    async def work() -> None:
+        async with Issuer(RSA) as issuer:
+            clock = HandClock()
+            clock.advance(time.time())
+            settings = IssuerSettings(issuer=issuer.url, audience=AUDIENCE)
+            issuers = Issuers.of(settings, clock=clock)
+            token = issuer.token(RSA, exp=int(time.time()) - 29)
+            assert isinstance(await issuers.verify(token), Principal)
+            clock.advance(3)
+            # By the library's own clock, once the hand's has said that it must be asked again.
+            await asyncio.sleep(max(0.0, int(time.time()) + 1.01 - time.time()))
+            assert await issuers.verify(token) == Denied("expired")
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def test_what_is_remembered_of_tokens_is_bounded_and_holds_none():
+    async def check(issuer: Issuer, issuers: Issuers) -> None:
+        tokens = [issuer.token(ED, sub=f"user-{number}") for number in range(40)]
+        for token in tokens:
+            await issuers.verify(token)
+        assert len(issuers._verified) == 8
+        assert not any(token in repr(issuers._verified) for token in tokens)
+        whose = await issuers.verify(tokens[0])
+        assert isinstance(whose, Principal)
+        assert whose.name.endswith("#user-0")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oidc, "VERIFIED", 8)
+        with_issuer(check)
 
 
 def test_an_issuer_that_is_away_for_a_while_does_not_matter():
