@@ -257,9 +257,9 @@ class Audit:
 
 
 def _clean(text: str) -> str:
-    """Return text that every database takes, without a key that somebody put in a wrong place."""
+    """Return text that a database of any encoding takes, without a key that was misplaced in it."""
     if "ix_" in text:
         text = _KEY.sub("ix_...", text)
-    if len(text) <= TEXT_LIMIT and text.isprintable():
+    if len(text) <= TEXT_LIMIT and text.isascii() and text.isprintable():
         return text
     return ascii(text[:TEXT_LIMIT])[1:-1]

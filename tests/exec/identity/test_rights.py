@@ -1,6 +1,8 @@
 """Who may do what: the table, and what no grant ever gives."""
 
+import re
 import string
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -174,3 +176,9 @@ def test_the_clusters_role_is_whatever_it_is_called_and_nothing_by_default():
     assert grants_of(["/admin"]) == ()
     assert grants_of([""], admin_role="") == ()
     assert grants_of(["/admin"], admin_role="/admin") == (Grant(Level.FULL, EVERY, EVERY),)
+
+
+def test_the_page_has_every_type_in_the_table():
+    page = (Path(__file__).parents[3] / "docs/identity.md").read_text()
+    table = page.partition("## Rights")[2].partition("## Limits")[0]
+    assert set(re.findall(r"`(\w+)`", table)) >= set(RIGHTS)
