@@ -1,0 +1,178 @@
+"""The seam to the router: a request waits for its turn here, and says how it ended.
+
+Laws:
+1. Every request that arrived at the router ends there: refused, cancelled, finished or failed.
+2. A slot that is given to a request whose client has just left is given back at once.
+3. A request has a number of its own each time it asks; numbers are never used again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple, Protocol
+
+from inferx.core.commands import Dispatch, Refuse, RouterCommand
+from inferx.core.errors import LocalProtocolError
+from inferx.core.events import (
+    RequestArrived,
+    RequestCancelled,
+    RequestFailed,
+    RequestFinished,
+    RouterEvent,
+)
+from inferx.core.types import FunctionId, PodId, RequestId
+from inferx.core.units import NS_PER_S
+from inferx.exec.clock import Clock
+from inferx.exec.driver import InboxFullError
+from inferx.exec.gateway.refusals import Refused
+
+__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch"]
+
+
+class FunctionName(NamedTuple):
+    """What callers call a function."""
+
+    tenant: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+class Call(NamedTuple):
+    """A request that wants a slot. `timeout_s` ends its wait, where the caller brought one."""
+
+    function: FunctionName
+    timeout_s: float | None = None
+
+
+class Route:
+    """A slot of a pod, while its context lasts.
+
+    Left without `finished`, the request counts as failed.
+    """
+
+    __slots__ = ("address", "output_tokens", "pod", "whole")
+
+    def __init__(self, pod: PodId, address: str) -> None:
+        self.pod = pod
+        self.address = address
+        self.whole = False
+        self.output_tokens = 0
+
+    def finished(self, output_tokens: int) -> None:
+        """The pod answered in full; 0 tokens where nobody counted."""
+        self.whole = True
+        self.output_tokens = output_tokens
+
+
+class Dispatcher(Protocol):
+    """Gives requests their turn."""
+
+    def acquire(self, call: Call) -> AbstractAsyncContextManager[Route]:
+        """Wait for a slot, and hold it; whoever is cancelled while waiting wants it no more.
+
+        Raises:
+            Refused: There will be none.
+        """
+        ...
+
+
+class RouterDispatch:
+    """Gives turns as a router machine decides.
+
+    Args:
+        post: Tells the router's driver.
+        clock: The driver's.
+        function: Finds a function's id by its name; None where there is none.
+        address: Finds where a pod serves, as host:port; None where nobody knows.
+        first: The first number of a request.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[RouterEvent], None],
+        clock: Clock,
+        *,
+        function: Callable[[FunctionName], FunctionId | None],
+        address: Callable[[PodId], str | None],
+        first: int = 1,
+    ) -> None:
+        self._post = post
+        self._clock = clock
+        self._function = function
+        self._address = address
+        self._next = first
+        self._waiting: dict[RequestId, asyncio.Future[PodId]] = {}
+        self.running = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that the router has not answered yet."""
+        return len(self._waiting)
+
+    def take(self, command: RouterCommand) -> bool:
+        """Take what the router says of requests; False where it says something else."""
+        match command:
+            case Dispatch():
+                turn = self._waiting.pop(command.request, None)
+                if turn is None or turn.done():
+                    self._post(RequestFailed(command.request, command.pod))
+                else:
+                    turn.set_result(command.pod)
+            case Refuse():
+                turn = self._waiting.pop(command.request, None)
+                if turn is not None and not turn.done():
+                    turn.set_exception(Refused(command.reason))
+            case _:
+                return False
+        return True
+
+    @asynccontextmanager
+    async def acquire(self, call: Call) -> AsyncGenerator[Route, None]:
+        """See `Dispatcher`."""
+        function = self._function(call.function)
+        if function is None:
+            raise Refused("not found", f"no function {call.function}")
+        request = RequestId(self._next)
+        self._next += 1
+        pod = await self._turn(request, function, call.timeout_s)
+        route = None
+        self.running += 1
+        try:
+            where = self._address(pod)
+            if where is None:
+                raise Refused("pod failed", f"pod {pod} has no address")
+            route = Route(pod, where)
+            yield route
+        finally:
+            self.running -= 1
+            if route is not None and route.whole:
+                self._post(RequestFinished(request, pod, route.output_tokens))
+            else:
+                self._post(RequestFailed(request, pod))
+
+    async def _turn(
+        self, request: RequestId, function: FunctionId, timeout_s: float | None
+    ) -> PodId:
+        deadline_ns = 0
+        if timeout_s is not None:
+            deadline_ns = self._clock.now_ns() + int(timeout_s * NS_PER_S)
+        turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
+        if request in self._waiting:
+            raise LocalProtocolError(f"request {request} waits already")
+        try:
+            self._post(RequestArrived(request, function, deadline_ns=deadline_ns))
+        except InboxFullError as error:
+            raise Refused("queue full", "the gateway is overloaded") from error
+        self._waiting[request] = turn
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # The slot came in the same turn of the loop as the client left.
+                self._post(RequestFailed(request, turn.result()))
+            elif self._waiting.pop(request, None) is not None:
+                self._post(RequestCancelled(request, function))
+            raise

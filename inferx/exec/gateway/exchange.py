@@ -1,0 +1,162 @@
+"""One request at one pod: its body up, its answer down, each as fast as the slower end.
+
+Laws:
+1. What a pod answers is passed on untouched, whatever its status; headers of the hop apart.
+2. An answer that breaks off breaks off for the client too: never does a part look like a whole.
+   Where the client was sent an event stream of the gateway's own, it ends with an error event.
+"""
+
+import asyncio
+import re
+import time
+from typing import Final
+
+from inferx.exec.gateway.bodies import Body
+from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.heads import answer_headers
+from inferx.exec.gateway.pods import PodConnection
+from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.sse import error_event, event_of
+
+__all__ = ["Exchange"]
+
+TAIL_BYTES: Final = 2048
+"""Of an answer's end, where the usage is told."""
+ERROR_BYTES: Final = 64 * 1024
+"""Of a pod's error that is told as an event; a longer one is told by its status."""
+_TOKENS: Final = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,12})')
+_EVENTS: Final = b"text/event-stream"
+
+
+class Exchange:
+    """Joins a client to a pod; see the module's laws.
+
+    Args:
+        waited_s: From the request's arrival to its slot.
+    """
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_client",
+        "_done",
+        "_error",
+        "_pod",
+        "_sent_s",
+        "_streaming",
+        "_tail",
+        "_waited_s",
+        "status",
+    )
+
+    def __init__(
+        self, client: ClientConnection, body: Body, pod: PodConnection, *, waited_s: float
+    ) -> None:
+        self._client = client
+        self._body = body
+        self._pod = pod
+        self._waited_s = waited_s
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tail = b""
+        self._streaming = client.begun
+        """Whether the client has a head already: then it is told events alone."""
+        self._error: bytearray | None = None
+        self.status = 0
+
+    async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> int:
+        """Send a request and pass its answer on; return the output tokens that it tells of.
+
+        Raises:
+            Refused: It failed before the client was told anything.
+        """
+        self._chunked = chunked
+        self._client.on_stall = self._pod.pause
+        self._sent_s = time.monotonic()
+        try:
+            self._pod.ask(self, head, head_only=head_only)
+            self._body.hand_to(self._send)
+            if self._body.failure is not None:
+                raise self._body.failure
+            self._body.on_failure = self.on_failure
+            await self._done
+        finally:
+            self._body.on_failure = None
+            self._body.hand_to(None)
+            self._client.on_stall = None
+            if not self._whole:
+                self._pod.close()
+        found = _TOKENS.findall(self._tail)
+        return int(found[-1]) if found else 0
+
+    @property
+    def _whole(self) -> bool:
+        return self._done.done() and not self._done.cancelled() and self._done.exception() is None
+
+    # -- up ---
+    def _send(self, piece: bytes, last: bool) -> None:  # noqa: FBT001  # a callback
+        if not self._chunked:
+            if piece:
+                self._pod.send(piece)
+            return
+        framed = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+        self._pod.send(framed + b"0\r\n\r\n" if last else framed)
+
+    def on_pod_stall(self, stalled: bool) -> None:  # noqa: FBT001
+        """Let the client wait while the pod is slower."""
+        self._body.hold_back(stalled)
+
+    # -- down ---
+    def on_answer(
+        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes, *, bodiless: bool
+    ) -> None:
+        """Pass the head on, with its latencies as far as they are known."""
+        self.status = status
+        if self._streaming:
+            if status != 200:
+                self._error = bytearray()
+            elif not any(
+                name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
+                for name, value in headers
+            ):
+                self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
+                return
+        else:
+            lines = answer_headers(headers)
+            lines.append(b"X-TcpConn-Latency: %d\r\n" % (1e3 * self._waited_s))
+            if first:
+                # Known only where the first piece came with the head, which waits for nothing.
+                took_s = time.monotonic() - self._sent_s
+                lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+            framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
+            self._client.start(status, lines, framed=framed)
+        if first:
+            self.on_piece(first)
+
+    def on_piece(self, piece: bytes) -> None:
+        """Pass a piece on."""
+        if self._error is not None:
+            if len(self._error) <= ERROR_BYTES:
+                self._error += piece
+            return
+        self._client.write(piece)
+        size = len(piece)
+        self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
+
+    def on_end(self) -> None:
+        """The answer is whole."""
+        if self._error is not None:
+            self._client.write(event_of(self.status, bytes(self._error)))
+        self._client.end()
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def on_failure(self, why: Refused) -> None:
+        """Tell the client in the way that is left."""
+        if self._done.done():
+            return
+        if self._streaming:
+            self._client.write(error_event(why))
+            self._client.end()
+        elif self._client.begun:
+            self._client.cut()
+        self._done.set_exception(why)

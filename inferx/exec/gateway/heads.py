@@ -1,0 +1,141 @@
+"""The heads of requests and answers, and what of them goes on to the next hop."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+__all__ = ["HeaderMap", "RequestHead", "answer_headers", "forwarded"]
+
+HeaderList = list[tuple[bytes, bytes]]
+"""Names as they came; compared in lower case."""
+
+_HOP: Final = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_REPLACED: Final = frozenset(
+    (b"host", b"expect", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+)
+"""Said anew to the pod: what the client says of itself is kept only in the list of addresses."""
+_KEPT_FROM_PODS: Final = frozenset((b"authorization", b"x-inferx-timeout"))
+"""The client's key is the gateway's business: a tenant's pod has no use for it but a bad one."""
+
+
+class HeaderMap(Mapping[str, str]):
+    """Headers by name, in any case; of a repeated one, the first."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self, headers: HeaderList) -> None:
+        self._by_name: dict[str, str] = {}
+        for name, value in headers:
+            self._by_name.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+class RequestHead:
+    """A request without its body.
+
+    Attributes:
+        target: Path and query, as they were sent.
+        length: Of the body; None where it comes in chunks.
+    """
+
+    __slots__ = ("_map", "headers", "keep_alive", "length", "method", "peer", "target", "version")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: HeaderList,
+        *,
+        length: int | None,
+        version: str,
+        keep_alive: bool,
+        peer: str,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.length = length
+        self.version = version
+        self.keep_alive = keep_alive
+        self.peer = peer
+        self._map: HeaderMap | None = None
+
+    @property
+    def by_name(self) -> HeaderMap:
+        """The headers as a mapping; made when it is first asked for."""
+        if self._map is None:
+            self._map = HeaderMap(self.headers)
+        return self._map
+
+
+def forwarded(head: RequestHead, target: bytes, address: str) -> bytes:
+    """Return the head of a request as it goes to a pod."""
+    named = _named_hops(head.headers)
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, target, address.encode())]
+    addresses, host, traced = head.peer.encode(), b"", False
+    for name, value in head.headers:
+        low = name.lower()
+        if low in _HOP or low in named or low in _KEPT_FROM_PODS:
+            continue
+        if low in _REPLACED:
+            if low == b"x-forwarded-for":
+                addresses = value + b", " + head.peer.encode()
+            elif low == b"host":
+                host = value
+            continue
+        if low == b"traceparent":
+            traced = True
+        lines.append(b"%b: %b" % (name, value))
+    lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % addresses)
+    if host:
+        lines.append(b"X-Forwarded-Host: " + host)
+    if not traced:
+        trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        lines.append(b"traceparent: " + trace.encode())
+    if head.length is None:
+        lines.append(b"Transfer-Encoding: chunked")
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def answer_headers(headers: HeaderList) -> list[bytes]:
+    """Return the lines of a pod's answer that go on to the client."""
+    named = _named_hops(headers)
+    return [
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if (low := name.lower()) not in _HOP and low not in named
+    ]
+
+
+def _named_hops(headers: HeaderList) -> frozenset[bytes]:
+    """Return the headers that `Connection` says are of this hop."""
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection" and value.lower() not in _USUAL:
+            return frozenset(one.strip() for one in value.lower().split(b",")) - _FRAMING
+    return frozenset()
+
+
+_USUAL: Final = frozenset((b"keep-alive", b"close", b""))
+_FRAMING: Final = frozenset((b"content-length", b"host", b"content-type"))
+"""Never dropped because a client says so: a body without its length would be another request."""

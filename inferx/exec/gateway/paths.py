@@ -1,0 +1,91 @@
+"""The gateway's URLs: what a path asks for."""
+
+from typing import Final, NamedTuple
+
+from inferx.exec.gateway.refusals import Refused
+
+__all__ = ["FUNCCALL", "FunctionCall", "ModelCall", "Models", "parse"]
+
+FUNCCALL: Final = b"/funccall/"
+_BY_MODEL: Final = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"))
+_ENGINE_CONTROL: Final = (b"sleep", b"wake_up")
+"""Engines' development endpoints, which would take a pod's memory from under the scheduler."""
+
+
+class FunctionCall(NamedTuple):
+    """A call of a function by its name; `target` is path and query at the pod."""
+
+    tenant: str
+    namespace: str
+    function: str
+    target: bytes
+
+
+class ModelCall(NamedTuple):
+    """A call of a function by the model in the body."""
+
+    target: bytes
+
+
+class Models(NamedTuple):
+    """A question for what may be called."""
+
+
+def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models:
+    """Return what a request's line asks for.
+
+    Raises:
+        Refused: Nothing that is served here.
+    """
+    path, mark, query = target.partition(b"?")
+    if path.startswith(FUNCCALL):
+        parts = path[len(FUNCCALL) :].split(b"/", 3)
+        if len(parts) < 3 or not all(parts[:3]):
+            text = "expected /funccall/<tenant>/<namespace>/<function>/<path>"
+            raise Refused("not found", f"{_shown(path)}: {text}")
+        rest = parts[3] if len(parts) == 4 else b""
+        if _plain(rest).startswith(_ENGINE_CONTROL):
+            raise Refused("forbidden", f"{_shown(path)}: engines are put to sleep by the scheduler")
+        try:
+            tenant, namespace, function = (part.decode("ascii") for part in parts[:3])
+        except UnicodeDecodeError:
+            raise Refused("not found", f"{_shown(path)}: no such function") from None
+        return FunctionCall(tenant, namespace, function, b"/" + rest + mark + query)
+    if path == b"/v1/models":
+        if method != b"GET":
+            raise Refused("method not allowed", f"{_shown(path)}: expected GET")
+        return Models()
+    if path in _BY_MODEL:
+        if method != b"POST":
+            raise Refused("method not allowed", f"{_shown(path)}: expected POST")
+        return ModelCall(target)
+    raise Refused("not found", f"{_shown(path)}: nothing is served here")
+
+
+def _plain(rest: bytes) -> bytes:
+    """Return a path as a lenient server would read it: decoded, without dots and slashes ahead."""
+    decoded = rest
+    for _ in range(2):
+        decoded = _unquoted(decoded)
+    kept: list[bytes] = []
+    for part in decoded.lower().replace(b"\\", b"/").split(b"/"):
+        if part == b"..":
+            del kept[-1:]
+        elif part not in {b"", b"."}:
+            kept.append(part)
+    return b"/".join(kept)
+
+
+def _unquoted(text: bytes) -> bytes:
+    first, *rest = text.split(b"%")
+    out = [first]
+    for piece in rest:
+        try:
+            out.append(bytes.fromhex(piece[:2].decode("ascii")) + piece[2:])
+        except (ValueError, UnicodeDecodeError):
+            out.append(b"%" + piece)
+    return b"".join(out)
+
+
+def _shown(path: bytes) -> str:
+    return path[:120].decode("latin-1")

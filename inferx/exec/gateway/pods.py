@@ -1,0 +1,277 @@
+"""Connections to pods: kept for each address while they are fresh, one request at a time.
+
+Laws:
+1. A connection that ended, broke or holds bytes nobody asked for is not used again.
+2. An answer without a length ends with its connection; any other that is cut off has failed.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol, cast
+
+import httptools
+
+from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.sweeping import Sweep
+
+__all__ = ["Answered", "PodConnection", "Pods"]
+
+HEADER_BYTES: Final = 256 * 1024
+"""Of a pod's answer; pods are a tenant's own programs."""
+
+
+class Answered(Protocol):
+    """Who takes a pod's answer."""
+
+    def on_answer(
+        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes, *, bodiless: bool
+    ) -> None:
+        """Take the head, and what of the body came with it."""
+        ...
+
+    def on_piece(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        ...
+
+    def on_end(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def on_failure(self, why: Refused) -> None:
+        """No more of it will come."""
+        ...
+
+    def on_pod_stall(self, stalled: bool) -> None:  # noqa: FBT001
+        """The pod reads slower than the body comes, or caught up."""
+        ...
+
+
+class PodConnection(asyncio.Protocol):
+    """One connection; made by `Pods`."""
+
+    def __init__(self, pods: "Pods", address: str, limits: HttpLimits, sweep: Sweep) -> None:
+        self._pods = pods
+        self.address = address
+        self._limits = limits
+        self._sweep = sweep
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._to: Answered | None = None
+        self._pieces: list[bytes] = []
+        self._told = False
+        self._headed = False
+        self._ended = False
+        self._bodiless = False
+        self._idle_s = 0.0
+        self._total_s = 0.0
+        self.open = False
+        self.fresh_until_s = 0.0
+
+    # -- asyncio ---
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End an answer that has no other end; fail any other."""
+        self.open = False
+        self._pods.forget(self)
+        to = self._to
+        if to is None:
+            return
+        if self._headed and exc is None and not self._framed:
+            self._done(to)
+        else:
+            self._fail(Refused("pod failed", "the pod closed its connection before its answer"))
+
+    def pause_writing(self) -> None:
+        """The pod reads slower than the body comes."""
+        if self._to is not None:
+            self._to.on_pod_stall(True)
+
+    def resume_writing(self) -> None:
+        """The pod caught up."""
+        if self._to is not None:
+            self._to.on_pod_stall(False)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came, all of a read at once."""
+        to = self._to
+        if to is None:
+            self.close()
+            return
+        self._idle_s = self._loop.time() + self._limits.pod_idle_s
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(Refused("pod failed", "the pod does not answer in HTTP/1.1"))
+            return
+        if not self._headed:
+            return
+        pieces = self._pieces
+        piece = b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if not self._told:
+            self._told = True
+            to.on_answer(self._status, self._headers, piece, bodiless=self._bodiless)
+        elif piece:
+            to.on_piece(piece)
+        if self._ended and self._to is to:
+            self._done(to)
+
+    # -- the parser ---
+    def on_message_begin(self) -> None:
+        """A head begins, which may be of an answer on the way to the answer."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._framed = False
+        self._size = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came."""
+        self._size += len(name) + len(value)
+        if self._size > HEADER_BYTES:
+            raise Refused("pod failed")
+        self._headers.append((name, value))
+        if name.lower() in {b"content-length", b"transfer-encoding"}:
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        self._status = status
+        self._headed = True
+        self._keep = self._parser.should_keep_alive() and self._framed
+        if status in {204, 304}:
+            self._bodiless = self._framed = True
+            self._keep = self._parser.should_keep_alive()
+        if self._head_only:
+            # The parser waits for a body that never comes: it is of no use any more.
+            self._bodiless = self._framed = self._ended = True
+            self._keep = False
+
+    def on_body(self, body: bytes) -> None:
+        """A piece came."""
+        if not self._ended:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        if self._headed:
+            self._ended = True
+
+    # -- requests ---
+    def ask(self, to: Answered, head: bytes, *, head_only: bool) -> None:
+        """Send the head of a request, and hand its answer to `to`."""
+        assert self._to is None and self.open, "a connection carries one request"
+        self._to = to
+        self._told = self._headed = self._ended = self._bodiless = False
+        self._head_only = head_only
+        now_s = self._loop.time()
+        self._idle_s = now_s + self._limits.pod_idle_s
+        self._total_s = now_s + self._limits.pod_total_s
+        self._sweep.add(self)
+        self._transport.write(head)
+
+    def send(self, piece: bytes) -> None:
+        """Send more of a request."""
+        if self.open:
+            self._idle_s = self._loop.time() + self._limits.pod_idle_s
+            self._transport.write(piece)
+
+    def pause(self, paused: bool) -> None:  # noqa: FBT001
+        """Read nothing while the client is slower."""
+        if self.open:
+            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+
+    def close(self) -> None:
+        """Close: whoever waits for an answer is told nothing more."""
+        self._to = None
+        self._sweep.remove(self)
+        if self.open:
+            self.open = False
+            self._pods.forget(self)
+            self._transport.abort()
+
+    def look(self, now_s: float) -> None:
+        """End an answer that takes too long."""
+        if now_s >= self._idle_s:
+            self._fail(Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s"))
+        elif now_s >= self._total_s:
+            self._fail(Refused("pod timeout", f"no whole answer in {self._limits.pod_total_s:g} s"))
+
+    def _done(self, to: Answered) -> None:
+        self._to = None
+        self._sweep.remove(self)
+        if self.open and self._keep:
+            self._pods.put_back(self)
+        else:
+            self.close()
+        to.on_end()
+
+    def _fail(self, why: Refused) -> None:
+        to = self._to
+        self.close()
+        if to is not None:
+            to.on_failure(why)
+
+
+class Pods:
+    """The connections that wait for a request, by address."""
+
+    def __init__(self, limits: HttpLimits, sweep: Sweep) -> None:
+        self._limits = limits
+        self._sweep = sweep
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[str, deque[PodConnection]] = {}
+        sweep.add(self)
+
+    def fresh(self, address: str) -> PodConnection | None:
+        """Return a connection that was used a moment ago, the latest first."""
+        idle = self._idle.get(address)
+        return idle.pop() if idle else None
+
+    async def connect(self, address: str) -> PodConnection:
+        """Open a connection.
+
+        Raises:
+            OSError: It is refused, or not accepted in time; nothing was sent.
+        """
+        host, _, port = address.rpartition(":")
+        made = PodConnection(self, address, self._limits, self._sweep)
+        async with asyncio.timeout(self._limits.connect_s):
+            await self._loop.create_connection(lambda: made, host.strip("[]"), int(port))
+        return made
+
+    def put_back(self, one: PodConnection) -> None:
+        """Keep a connection for the next request."""
+        idle = self._idle.setdefault(one.address, deque())
+        if len(idle) >= self._limits.pool_idle_count:
+            one.close()
+            return
+        one.fresh_until_s = self._loop.time() + self._limits.pool_idle_s
+        idle.append(one)
+
+    def forget(self, one: PodConnection) -> None:
+        """Keep it no longer."""
+        idle = self._idle.get(one.address)
+        if idle is not None and one in idle:
+            idle.remove(one)
+
+    def look(self, now_s: float) -> None:
+        """Close what was not used for long, and forget addresses without connections."""
+        for address, idle in tuple(self._idle.items()):
+            while idle and idle[0].fresh_until_s <= now_s:
+                idle[0].close()
+            if not idle:
+                del self._idle[address]
+
+    def close(self) -> None:
+        """Close all that wait."""
+        self._sweep.remove(self)
+        for idle in tuple(self._idle.values()):
+            for one in tuple(idle):
+                one.close()

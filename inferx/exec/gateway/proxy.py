@@ -1,0 +1,257 @@
+"""From a request to a pod's answer: whose it is, which function it wants, its turn, its pod.
+
+Laws:
+1. A request whose body reached a pod is never sent to another. One that found no connection may
+   ask for another turn, as a new request to the router: a router dispatches each once.
+2. A client that leaves takes its request with it, wherever that is.
+3. An event stream that waits is begun here, and told that it waits; from then on, what goes wrong
+   is an event.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from inferx.exec.gateway.bodies import Body
+from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName, Route
+from inferx.exec.gateway.exchange import Exchange
+from inferx.exec.gateway.heads import RequestHead, forwarded
+from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.paths import FunctionCall, ModelCall, Models, parse
+from inferx.exec.gateway.peeking import Peeked, peek
+from inferx.exec.gateway.pods import PodConnection, Pods
+from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
+
+__all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
+
+
+class Pass(Protocol):
+    """Leave to call a function, once; told when the call is over."""
+
+    def ended(self, output_tokens: int) -> None:
+        """The call is over; with the tokens that were generated, as far as somebody counted."""
+        ...
+
+
+class Authorize(Protocol):
+    """Says whether a request may call a function; identity's."""
+
+    async def __call__(self, head: RequestHead, function: FunctionName) -> Pass | Refused:
+        """Return leave, or why not."""
+        ...
+
+
+class Catalogue(Protocol):
+    """The functions that can be called by a model's name."""
+
+    def find(self, model: str) -> FunctionName | None:
+        """Return which function serves a model."""
+        ...
+
+    async def visible(self, head: RequestHead) -> Iterable[str]:
+        """Return the models that a caller may know of.
+
+        Raises:
+            Refused: The caller may know of none.
+        """
+        ...
+
+
+class _ConnectError(Exception):
+    """No connection to a pod; nothing was sent."""
+
+
+class Proxy:
+    """Answers requests; `serve` is a task for each."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        authorize: Authorize,
+        catalogue: Catalogue,
+        pods: Pods,
+        limits: HttpLimits,
+        *,
+        fault: Callable[[Exception], None],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._authorize = authorize
+        self._catalogue = catalogue
+        self._pods = pods
+        self._limits = limits
+        self._fault = fault
+
+    async def serve(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+        """Answer one request."""
+        try:
+            await self._answer(client, head, body)
+        except Refused as why:
+            _tell(client, why)
+        except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
+            self._fault(error)
+            _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
+
+    async def _answer(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+        arrived_s = time.monotonic()
+        asked = parse(head.method, head.target)
+        peeked: Peeked | None = None
+        match asked:
+            case Models():
+                client.answer(200, _listed(await self._catalogue.visible(head)))
+                return
+            case FunctionCall():
+                function = FunctionName(asked.tenant, asked.namespace, asked.function)
+            case ModelCall():
+                peeked = await self._model(body)
+                found = self._catalogue.find(peeked.model or "")
+                if found is None:
+                    raise Refused("model not found", f"no model {peeked.model!r}")
+                function = found
+        leave = await self._authorize(head, function)
+        if isinstance(leave, Refused):
+            raise leave
+        tokens = 0
+        try:
+            waiting: asyncio.Task[None] | None = None
+            call = Call(function, _timeout_s(head))
+            telling = self._limits.waiting_s, lambda: _wants_events(head, body, peeked)
+            tokens = await self._at_some_pod(client, head, body, call, asked.target, arrived_s, telling)
+            del waiting
+        finally:
+            leave.ended(tokens)
+
+    async def _at_some_pod(
+        self,
+        client: ClientConnection,
+        head: RequestHead,
+        body: Body,
+        call: Call,
+        target: bytes,
+        arrived_s: float,
+        telling: tuple[float, Callable[[], bool]],
+    ) -> int:
+        for last in [False] * (self._limits.connect_tries - 1) + [True]:
+            comments = _Comments(client, *telling)
+            try:
+                async with self._dispatcher.acquire(call) as route:
+                    pod = await self._connection(route)
+                    comments.stop()
+                    waited_s = time.monotonic() - arrived_s
+                    exchange = Exchange(client, body, pod, waited_s=waited_s)
+                    tokens = await exchange.run(
+                        forwarded(head, target, route.address),
+                        chunked=head.length is None,
+                        head_only=head.method == b"HEAD",
+                    )
+                    route.finished(tokens)
+                    return tokens
+            except _ConnectError as error:
+                if last:
+                    raise Refused("pod failed", "no connection to the pod") from error
+            finally:
+                comments.stop()
+        raise AssertionError("the last try returned or raised")
+
+    async def _connection(self, route: Route) -> PodConnection:
+        kept = self._pods.fresh(route.address)
+        if kept is not None:
+            return kept
+        try:
+            return await self._pods.connect(route.address)
+        except OSError as error:
+            raise _ConnectError from error
+
+    async def _model(self, body: Body) -> Peeked:
+        """Read as much of a body as it takes to know the model, within a bound."""
+        looked = 0
+        while True:
+            held = body.held
+            if body.ended or len(held) >= 2 * looked:
+                looked = max(len(held), 1024)
+                try:
+                    peeked = peek(held, whole=body.ended)
+                except ValueError as error:
+                    raise Refused("bad request", str(error)) from error
+                if peeked.model is not None:
+                    return peeked
+                if body.ended:
+                    raise Refused("bad request", "the body: expected a model")
+            if len(held) > self._limits.peek_bytes:
+                text = f"no model in the first {self._limits.peek_bytes} bytes of the body"
+                raise Refused("body too large", text)
+            await body.more(self._limits.peek_bytes)
+
+
+class _Comments:
+    """Begins an event stream that waits for long, and tells that it waits, until stopped."""
+
+    def __init__(
+        self, client: ClientConnection, period_s: float, wanted: Callable[[], bool]
+    ) -> None:
+        self._client = client
+        self._period_s = period_s
+        self._wanted = wanted
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(period_s, self._tell)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _tell(self) -> None:
+        if self._client.lost:
+            return
+        if not self._client.begun:
+            if not self._wanted():
+                return
+            self._client.start(200, EVENT_STREAM, framed=False)
+        self._client.write(WAITING)
+        self._timer = self._loop.call_later(self._period_s, self._tell)
+
+
+def _tell(client: ClientConnection, why: Refused) -> None:
+    """Refuse by status, while that can be told; an exchange tells what happens after its head."""
+    if client.lost:
+        return
+    if not client.begun:
+        client.refuse(why)
+    elif not client.ended:
+        client.write(error_event(why))
+        client.end()
+
+
+def _wants_events(head: RequestHead, body: Body, peeked: Peeked | None) -> bool:
+    if "text/event-stream" in head.by_name.get("Accept", ""):
+        return True
+    if head.method != b"POST" or "json" not in head.by_name.get("Content-Type", ""):
+        return False
+    if peeked is not None and peeked.stream is not None:
+        return peeked.stream
+    try:
+        return peek(body.held, whole=body.ended).stream is True
+    except ValueError:
+        return False
+
+
+def _timeout_s(head: RequestHead) -> float | None:
+    text = head.by_name.get("X-Inferx-Timeout")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 86_400:
+        raise Refused("bad request", f"X-Inferx-Timeout {text[:40]}: expected seconds, up to 86400")
+    return seconds
+
+
+def _listed(models: Iterable[str]) -> bytes:
+    entries = [
+        {"id": model, "object": "model", "created": 0, "owned_by": "inferx"} for model in models
+    ]
+    return msgspec.json.encode({"object": "list", "data": entries})
