@@ -240,10 +240,7 @@ class ClientConnection(asyncio.Protocol):
         old = head.version != "1.1"
         body = self._body
         self._answer_keeps = (
-            head.keep_alive
-            and not self._closing
-            and not (old and not framed)
-            and body is not None
+            head.keep_alive and not self._closing and not (old and not framed) and body is not None
         )
         self._in_chunks = not framed and not old
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]

@@ -199,7 +199,9 @@ class PodConnection(asyncio.Protocol):
     def look(self, now_s: float) -> None:
         """End an answer that takes too long."""
         if now_s >= self._idle_s:
-            self._fail(Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s"))
+            self._fail(
+                Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s")
+            )
         elif now_s >= self._total_s:
             self._fail(Refused("pod timeout", f"no whole answer in {self._limits.pod_total_s:g} s"))
 

@@ -70,6 +70,7 @@ class SchedulerLine:
         self._line: Line | None = None
         self._told = False
         """Whether the scheduler at the other end knows what is held here."""
+        self._at = ""
         self._epoch = 0
         self._reached_ns = 0
         self._fenced = True
@@ -78,6 +79,11 @@ class SchedulerLine:
     def stands(self) -> bool:
         """Whether a scheduler is connected."""
         return self._line is not None and self._told
+
+    def leader_changed(self, address: str) -> None:
+        """Hang up on a scheduler that leads no more."""
+        if self._line is not None and self._at != address:
+            self._line.hang_up(f"{address} leads now")
 
     def send(self, command: AskLease | ReturnLease | ReportLoad | ReportLeases) -> None:
         """Send a command; without a line it is lost, and told again to the next scheduler."""
@@ -96,7 +102,7 @@ class SchedulerLine:
             tasks.create_task(self._fence(), name="fence")
 
     async def _once(self) -> None:
-        address = await self._leader()
+        address = self._at = await self._leader()
         async with called(address, JOIN, self._credentials) as call:
             await call.write(pb.FromRouter(hello=pb.Hello(gateway=self._name)))
             welcome = await call.read()

@@ -82,7 +82,8 @@ class Line:
         self._silent_ns = int(silent_s * NS_PER_S)
         self._queue: deque[Any] = deque()
         self._said = asyncio.Event()
-        self._full = False
+        self._over = ""
+        """Why this end gives the line up."""
         self._sent_ns: dict[int, int] = {}
         """When each beat was sent that the peer has not told to have heard."""
         self._number = 0
@@ -94,9 +95,14 @@ class Line:
     def say(self, message: Any) -> None:
         """Queue a message; a line that does not keep up breaks instead."""
         if len(self._queue) >= QUEUE_LIMIT:
-            self._full = True
+            self._over = f"{QUEUE_LIMIT} messages wait to be sent: the other side is stuck"
         else:
             self._queue.append(message)
+        self._said.set()
+
+    def hang_up(self, why: str) -> None:
+        """Give the line up."""
+        self._over = why
         self._said.set()
 
     async def run(self, hear: Callable[[Any], None]) -> None:
@@ -144,8 +150,8 @@ class Line:
         while True:
             await self._said.wait()
             self._said.clear()
-            if self._full:
-                raise LineError(f"{QUEUE_LIMIT} messages wait to be sent: the other side is stuck")
+            if self._over:
+                raise LineError(self._over)
             while self._queue:
                 await self._stream.write(self._queue.popleft())
 

@@ -1,0 +1,219 @@
+"""The gateway's process: the router machine between HTTP and the scheduler that leads.
+
+What is stopped is stopped in order: first no new connections and requests, then those that are
+served end, then the leases go back.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
+from inferx.core.events import RouterEvent
+from inferx.core.machine.step import Record
+from inferx.core.types import PodId
+from inferx.exec.clock import Clock, WallClock
+from inferx.exec.driver import Driver
+from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.gateway.catalogue import ModelCatalogue
+from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
+from inferx.exec.gateway.door import Door
+from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.scheduler_line import SchedulerLine
+from inferx.exec.gateway.server import Gateway
+from inferx.exec.identity.authenticator import Authenticator
+from inferx.exec.identity.key_cache import KeyCache
+from inferx.exec.identity.limiter import Limiter
+from inferx.exec.journal import Journal, make, open_journal
+from inferx.exec.registration import registered
+from inferx.exec.scheduler.election import LEADER
+from inferx.exec.state.objects.bodies import Gateway as GatewayBody
+from inferx.exec.state.objects.bodies import Scheduler as SchedulerBody
+from inferx.exec.state.objects.envelope import SYSTEM_NAME, DataObject
+from inferx.exec.state.objects.informer import Informer
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.store import Store
+from inferx.exec.wire.codec import Codec
+
+__all__ = ["GatewayConfig", "GatewayService"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """How a gateway is run.
+
+    Attributes:
+        name: What it is registered as; another one's for each gateway.
+        host: Address that it listens on.
+        port: 0 is chosen by the system.
+        policy: Name of the bundle: its admission, routing and queueing are the gateway's.
+        settings: Of the bundle.
+        seed: Of its random stream.
+        limits: Of its HTTP.
+        journals: Folder that its journal is written to; None writes none.
+        credentials: Of the channel to schedulers; None is in the clear.
+    """
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 4000
+    policy: str = "default"
+    settings: Mapping[str, int | float | bool | str] = field(
+        default_factory=dict[str, int | float | bool | str]
+    )
+    seed: int = 1
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    journals: Path | None = None
+    credentials: grpc.ChannelCredentials | None = None
+
+
+class GatewayService:
+    """One gateway.
+
+    Args:
+        config: How it is run.
+        store: The cluster's state.
+        objects: The objects in it.
+        clock: The time.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, store: Store, objects: Objects, clock: Clock | None = None
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._objects = objects
+        self._clock = clock = clock or WallClock()
+        self.book = FunctionBook()
+        self._addresses: dict[PodId, str] = {}
+        self._leader: str = ""
+        self._leads = asyncio.Event()
+        made_of = {
+            "policy": config.policy,
+            "settings": dict(config.settings),
+            "seed": config.seed,
+            "name": f"router/{config.name}",
+            "router": 0,
+        }
+        machine = make("router", made_of)
+        self._journal: Journal | None = None
+        if config.journals is not None:
+            name = f"router-{config.name}-{clock.now_ns()}"
+            self._journal = open_journal(config.journals, name, "router", made_of, machine)
+        self._driver: Driver[RouterEvent, RouterCommand] = Driver(
+            f"router/{config.name}", self._journal or machine, clock, self
+        )
+        self._line = SchedulerLine(
+            config.name,
+            self._find_leader,
+            codec=Codec(self.book.names),
+            clock=clock,
+            post=self._driver.post,
+            locate=self._locate,
+            credentials=config.credentials,
+        )
+        self.dispatch = RouterDispatch(
+            self._driver.post, clock, function=self._target, address=self._addresses.get
+        )
+        self._keys = KeyCache(store, clock)
+        door = Door(Authenticator(self._keys), Limiter(), clock)
+        self._catalogue = ModelCatalogue(self.book, door.who)
+        self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
+        kinds = (*KINDS, LEADER.type)
+        self._informer = Informer(objects, *(Selection(type=kind) for kind in kinds))
+
+    async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until cancelled; `ready` takes the address."""
+        config = self._config
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(work, name=name)
+                    for name, work in (
+                        ("objects", self._informer.run()),
+                        ("functions", self._follow_objects()),
+                        ("keys", self._keys.run()),
+                        ("router", self._driver.run()),
+                        ("scheduler", self._line.run()),
+                    )
+                ]
+                await self._informer.synced()
+                await self._keys.wait_listed()
+                port = await self.http.listen(config.host, config.port)
+                address = f"{config.host}:{port}"
+                ready(address)
+                try:
+                    await registered(self._store, self._objects, self._info(address))
+                finally:
+                    await self.http.drain()
+                    for task in background:
+                        task.cancel()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+
+    # -- effects of the machine ---
+    async def persist(self, records: tuple[Record, ...]) -> None:
+        """Nothing of a router is durable: what it holds, it tells whoever leads."""
+        raise AssertionError(f"a router has no records: {records}")
+
+    def send(self, command: RouterCommand) -> None:
+        """Give a request its turn, or tell the scheduler."""
+        if not self.dispatch.take(command):
+            assert isinstance(command, AskLease | ReturnLease | ReportLoad | ReportLeases)
+            if isinstance(command, ReturnLease):
+                self._addresses.pop(command.pod, None)
+            self._line.send(command)
+
+    # -- functions, and who leads ---
+    async def _follow_objects(self) -> None:
+        async for changed in self._informer.changes():
+            if changed.key.type == LEADER.type:
+                self._leader_is(changed.new)
+                continue
+            events = self.book.take(changed)
+            if events:
+                self._driver.post(*events)
+                self._catalogue.functions_changed()
+
+    def _leader_is(self, leader: DataObject | None) -> None:
+        if leader is None:
+            self._leads.clear()
+            return
+        self._leader = msgspec.convert(leader.object, SchedulerBody).address
+        self._leads.set()
+        self._line.leader_changed(self._leader)
+
+    async def _find_leader(self) -> str:
+        await self._leads.wait()
+        return self._leader
+
+    def _target(self, function: FunctionName) -> Target | None:
+        called = self.book.get(*function)
+        return None if called is None else Target(called.id, called.spec.queue_timeout_ns)
+
+    def _locate(self, pod: PodId, address: str) -> None:
+        self._addresses[pod] = address
+
+    def _info(self, address: str) -> DataObject:
+        body = GatewayBody(address=address, id=secrets.randbits(48))
+        return DataObject(
+            type="gateway",
+            tenant=SYSTEM_NAME,
+            namespace=SYSTEM_NAME,
+            name=self._config.name,
+            object=msgspec.to_builtins(body),
+        )
+
+
+def _fault(error: Exception) -> None:
+    _log.error("a request met a defect", exc_info=error)
