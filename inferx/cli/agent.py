@@ -54,6 +54,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--name", help="What the node is called in it.  [default: the host's name]")
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@click.option("--pods-end-with-it", is_flag=True, help="End all pods when the agent ends.")
 @service_options("127.0.0.1:1233")
 @click.pass_context
 def agent(
@@ -66,6 +67,7 @@ def agent(
     name: str | None,
     host: int | None,
     stand_in_workers: bool,
+    pods_end_with_it: bool,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -87,6 +89,7 @@ def agent(
             name=name or socket_module.gethostname(),
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
+            pods_end_with_it=pods_end_with_it,
             listen=listen,
             tls=tls_files(tls_certificate, tls_key, tls_authority),
         )

@@ -1,0 +1,73 @@
+"""`inferx gateway`: the gateway service."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.core.errors import DescriptionError
+from inferx.exec.clock import WallClock
+from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.tls import channel_credentials
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.opening import open_store
+from inferx.load import load_bundle, parse_setting
+
+__all__ = ["gateway"]
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx gateway --state grpc://127.0.0.1:1237",
+)
+@click.option("--state", required=True, help="The state service: grpc://HOST:PORT.")
+@click.option("--name", help="What it is registered as.  [default: the host's name and the port]")
+@click.option("--policy", default="default", show_default=True, help="Bundle, as for replay.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
+@click.option("--journal", type=FILE, help="Folder for its journal.")
+@service_options("127.0.0.1:4000")
+def gateway(
+    *,
+    state: str,
+    name: str | None,
+    policy: str,
+    settings: Sequence[str],
+    seed: int,
+    journal: Path | None,
+    listen: str,
+    ready_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_authority: Path | None,
+    log_json: bool,
+) -> None:
+    """Take requests in, and send them to pods that are leased from the scheduler."""
+    tls = tls_files(tls_certificate, tls_key, tls_authority)
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise DescriptionError(f"--listen {listen}: expected HOST:PORT")
+    chosen = dict(parse_setting(one) for one in settings)
+    load_bundle(policy, chosen)
+    config = GatewayConfig(
+        name=name or f"{socket.gethostname()}-{port}",
+        host=host.removeprefix("[").removesuffix("]"),
+        port=int(port),
+        policy=policy,
+        settings=chosen,
+        seed=seed,
+        journals=journal,
+        credentials=None if tls is None else channel_credentials(tls),
+    )
+    run_service(_run(state, config, Ready("gateway", ready_file)), log_json=log_json)
+
+
+async def _run(state: str, config: GatewayConfig, ready: Ready) -> None:
+    clock = WallClock()
+    store = await open_store(state, clock)
+    try:
+        await GatewayService(config, store, Objects(store), clock).run(ready=ready)
+    finally:
+        await store.close()

@@ -1,0 +1,196 @@
+"""`inferx up`: a whole cluster on this machine, for as long as the command runs."""
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from inferx.cli.services import FILE, run_service, write_aside
+from inferx.core.errors import DescriptionError
+from inferx.exec.clock import WallClock
+from inferx.exec.identity.bootstrap import bootstrap_admin_key
+from inferx.exec.state.opening import open_store
+from inferx.exec.supervision import Child, supervised
+from inferx.spec.sizes import parse_bytes
+
+__all__ = ["up"]
+
+HOST = "127.0.0.1"
+MAX_AGENTS = 16
+STAND_IN_HOST = "1TiB"
+"""Host memory that a node tells to have where workers stand in: they hold a 1024th of theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What the command line asks for."""
+
+    listen: str
+    gpus: str | None
+    agents: int
+    stand_in_workers: bool
+    policy: str
+    settings: tuple[str, ...]
+    store: str | None
+    journal: bool
+    ready_file: Path | None
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx up --gpus 2x80GiB --stand-in-workers\n"
+    "  inferx up --agents 3 --policy my_policy.py:bundle --folder cluster/",
+)
+@click.option("--listen", default=f"{HOST}:4000", show_default=True, help="Where the gateway is.")
+@click.option("--gpus", help="GPUs that each node declares, as 2x80GiB.  [default: those found]")
+@click.option(
+    "--agents", type=click.IntRange(1, MAX_AGENTS), default=1, show_default=True, help="Nodes."
+)
+@click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@click.option("--policy", default="default", show_default=True, help="Bundle, as for replay.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
+@click.option("--store", help="Where state is kept.  [default: SQLite, in the folder]")
+@click.option("--folder", type=FILE, help="What stays after it.  [default: nothing does]")
+@click.option("--journal", is_flag=True, help="Write the machines' journals to the folder.")
+@click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves.")
+@click.option("--log-json", is_flag=True, help="Log lines of JSON.")
+def up(
+    *,
+    listen: str,
+    gpus: str | None,
+    agents: int,
+    stand_in_workers: bool,
+    policy: str,
+    settings: tuple[str, ...],
+    store: str | None,
+    folder: Path | None,
+    journal: bool,
+    ready_file: Path | None,
+    log_json: bool,
+) -> None:
+    """Run state service, scheduler, gateway and agents on this machine until Ctrl-C.
+
+    It prints where the gateway is and which file has an administrator's key. Nothing listens
+    beyond this machine, and nothing is left after it but what --folder keeps.
+    """
+    if gpus is not None:
+        _check_gpus(gpus)
+    wanted = _Wanted(
+        listen=listen,
+        gpus=gpus,
+        agents=agents,
+        stand_in_workers=stand_in_workers,
+        policy=policy,
+        settings=settings,
+        store=store,
+        journal=journal,
+        ready_file=ready_file,
+    )
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferx-up-")))
+        folder = folder.absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_service(_run(wanted, folder), log_json=log_json)
+
+
+def _check_gpus(text: str) -> None:
+    count, _, size = text.partition("x")
+    if not re.fullmatch("[0-9]{1,2}", count) or not 1 <= int(count) <= 8:
+        raise DescriptionError(f"--gpus {text}: expected count and size, as in 2x80GiB")
+    parse_bytes("--gpus", size)
+
+
+async def _run(wanted: _Wanted, folder: Path) -> None:
+    children: list[Child] = []
+    try:
+        await _start(wanted, folder, children)
+    except BaseException:
+        for child in reversed(children):
+            await child.end()
+        raise
+    await supervised(children, lambda: None)
+
+
+async def _start(wanted: _Wanted, folder: Path, children: list[Child]) -> None:
+    async def started(name: str, *arguments: str) -> str:
+        command = (sys.executable, "-m", "inferx", *arguments)
+        child = Child(name, command, folder)
+        children.append(child)
+        click.echo(f"starting {name}", err=True)
+        return str((await child.start())["address"])
+
+    journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
+    store = wanted.store or f"sqlite:{folder / 'state.db'}"
+    address = await started("state", "state", "--store", store, "--listen", f"{HOST}:0")
+    state = f"grpc://{address}"
+    policy = ("--policy", wanted.policy, *(x for one in wanted.settings for x in ("--set", one)))
+    key = await _admin_key(state, folder)
+    scheduler = await started(
+        "scheduler", "scheduler", "--state", state, "--listen", f"{HOST}:0", *policy, *journal
+    )
+    for number in range(wanted.agents):
+        name = f"node-{number}"
+        config = _node_config(wanted, folder, number)
+        stand_in = (
+            ("--stand-in-workers", "--host", STAND_IN_HOST) if wanted.stand_in_workers else ()
+        )
+        await started(
+            name,
+            *("agent", "--config", str(config), "--state", state, "--name", name),
+            *("--listen", f"{HOST}:0", "--pods-end-with-it", *stand_in),
+        )
+    gateway = await started(
+        "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
+    )
+    url = f"http://{gateway}"
+    click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)
+    click.echo(f"  export INFERX_SERVER={url} INFERX_API_KEY=$(cat {key})", err=True)
+    if wanted.ready_file is not None:
+        told = {
+            "gateway": url,
+            "api_key": key.read_text().strip(),
+            "api_key_file": str(key),
+            "state": state,
+            "scheduler": scheduler,
+            "folder": str(folder),
+            "processes": {child.name: child.pid for child in children},
+        }
+        write_aside(wanted.ready_file, told)
+
+
+async def _admin_key(state: str, folder: Path) -> Path:
+    path = folder / "admin.key"
+    clock = WallClock()
+    store = await open_store(state, clock)
+    try:
+        async with asyncio.timeout(10):
+            await bootstrap_admin_key(store, clock, path)
+    finally:
+        await store.close()
+    return path
+
+
+def _node_config(wanted: _Wanted, folder: Path, number: int) -> Path:
+    """Write a node's configuration: names, folders and addresses of its own."""
+    state = folder / f"node-{number}"
+    state.mkdir(mode=0o700, exist_ok=True)
+    # A cgroup's name is at most eight characters, and another `up` may run beside this one.
+    name = f"u{os.getpid() % 0xFFFFF:05x}{number:x}"
+    second = 64 + os.getpid() % 64
+    third = (os.getpid() // 64) % 16 * 16 + number
+    gpus = f'declare = "{wanted.gpus}"\n' if wanted.gpus else ""
+    sandbox = '[sandbox]\nkind = "process"\n' if wanted.stand_in_workers else ""
+    config = folder / f"node-{number}.toml"
+    config.write_text(
+        f'[agent]\nname = "{name}"\nstate = "{state}"\n'
+        f'[network]\nsubnet = "10.{second}.{third}.0/24"\n'
+        f"{sandbox}[gpu]\n{gpus}"
+    )
+    return config
