@@ -66,7 +66,7 @@ def wrk(port: int, connections: int, path: str, seconds: int) -> dict:
         capture_output=True,
         text=True,
     ).stdout
-    return json.loads(re.search(r"^RESULT (.*)$", told, re.M)[1])
+    return json.loads(re.search(r"^RESULT (.*)$", told, re.MULTILINE)[1])
 
 
 def measure(command: list[str] | None, port: int, upstream: str, load: dict, seconds: int) -> dict:
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def _processor() -> str:
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.machine()
 
 

@@ -22,6 +22,8 @@ from inferx.exec.gateway.sweeping import Sweep
 
 __all__ = ["ClientConnection", "Serve"]
 
+LINGER_S: Final = 2.0
+"""For a client that still sends what nobody reads: it shall see why before it is cut off."""
 AHEAD_BYTES: Final = 64 * 1024
 """Of requests sent before the answer to the one before; a client that sends more is closed."""
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -39,7 +41,9 @@ class ClientConnection(asyncio.Protocol):
         limits: HttpLimits,
         sweep: Sweep,
         everyone: set["ClientConnection"],
+        on_left: Callable[[], None],
     ) -> None:
+        self._on_left = on_left
         self._serve = serve
         self._limits = limits
         self._sweep = sweep
@@ -55,10 +59,15 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_s: float | None = None
         self._lost = False
         self._chunked = False
+        self._overhead = 0
+        self._in_chunks = False
+        self._answer_keeps = False
         self._closing = False
         self._continue = False
         self.begun = False
         """Whether the head of the answer is on its way: what fails then cannot have a status."""
+        self.ended = False
+        """Whether all of the answer is on its way."""
         self.on_stall: Callable[[bool], None] | None = None
         """Told when the client reads too slowly, and when it caught up."""
 
@@ -82,6 +91,7 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._lost = True
         self._everyone.discard(self)
+        self._on_left()
         self._sweep.remove(self)
         self._due_s = None
         if self._task is not None:
@@ -110,7 +120,16 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._head is None:
             self._header_bytes += len(data)
+            self._parse(data)
+            if self._head is None and self._header_bytes > self._limits.header_bytes:
+                self._refuse_now(self._too_large())
+            return
+        # What comes with a body and is none of it: the frames of chunks, and trailers.
+        self._overhead += len(data)
         self._parse(data)
+        body = self._body
+        if body is not None and self._overhead > self._limits.header_bytes + 8 * body.size:
+            self._refuse_now(self._too_large())
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -134,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunked = self._continue = False
-        self._length = 0
+        self._length = self._overhead = 0
         self._size = 0
         self._due_s = self._loop.time() + self._limits.header_s
 
@@ -179,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         self._body = body = Body(
             self._limits.body_bytes, self._limits.body_ahead_bytes, self._pause_reading
         )
-        self.begun = False
+        self.begun = self.ended = False
         if self._continue and head.version == "1.1":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._task = self._loop.create_task(self._run(head, body))
@@ -188,6 +207,7 @@ class ClientConnection(asyncio.Protocol):
         """A piece of a body came."""
         if self._body is not None and not self._body.ended:
             self._due_s = self._loop.time() + self._limits.body_idle_s
+            self._overhead -= len(body)
             self._body.feed(body)
 
     def on_message_complete(self) -> None:
@@ -199,7 +219,11 @@ class ClientConnection(asyncio.Protocol):
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > self._limits.header_bytes:
-            raise Refused("headers too large", f"more than {self._limits.header_bytes} bytes")
+            raise self._too_large()
+
+    def _too_large(self) -> Refused:
+        text = f"more than {self._limits.header_bytes} bytes of headers"
+        return Refused("headers too large", text)
 
     # -- serving ---
     async def _run(self, head: RequestHead, body: Body) -> None:
@@ -214,7 +238,10 @@ class ClientConnection(asyncio.Protocol):
         self._header_bytes = 0
         if self._lost:
             return
-        if self._closing or not body.ended or not self._keep_alive or not self.begun:
+        if not body.ended:
+            self._linger()
+            return
+        if self._closing or not self._answer_keeps or not self.ended:
             self._lost = True
             self._transport.close()
             return
@@ -228,22 +255,16 @@ class ClientConnection(asyncio.Protocol):
         """Whether nobody is at the other end."""
         return self._lost
 
-    @property
-    def _keep_alive(self) -> bool:
-        return self._answer_keeps
-
     def start(self, status: int, headers: list[bytes], *, framed: bool) -> None:
         """Send the head of an answer; without `framed`, its body's length is not known."""
         head = self._head
-        assert head is not None and not self.begun, "one answer to a request"
+        assert head is not None, "an answer is to a request"
+        assert not self.begun, "one answer to a request"
         self.begun = True
         old = head.version != "1.1"
         body = self._body
         self._answer_keeps = (
-            head.keep_alive
-            and not self._closing
-            and not (old and not framed)
-            and body is not None
+            head.keep_alive and not self._closing and not (old and not framed) and body is not None
         )
         self._in_chunks = not framed and not old
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
@@ -265,6 +286,7 @@ class ClientConnection(asyncio.Protocol):
 
     def end(self) -> None:
         """End an answer."""
+        self.ended = True
         if self._in_chunks:
             self._transport.write(b"0\r\n\r\n")
 
@@ -276,8 +298,11 @@ class ClientConnection(asyncio.Protocol):
         ]
         if self._body is None or not self._body.ended:
             self._closing = True
+        bodiless = self._head is not None and self._head.method == b"HEAD"
         self.start(status, told, framed=True)
-        self._transport.write(body)
+        if not bodiless:
+            self._transport.write(body)
+        self.ended = True
 
     def refuse(self, why: Refused) -> None:
         """Tell why a request is not served."""
@@ -329,8 +354,15 @@ class ClientConnection(asyncio.Protocol):
             self._body.fail(why)
             return
         self._write_refusal(why)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Send what there is and the end of it; read on for a while, so that it arrives."""
         self._lost = True
-        self._transport.close()
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _write_refusal(self, why: Refused) -> None:
         body, status = error_body(why), status_of(why.reason)

@@ -26,7 +26,7 @@ from inferx.exec.clock import Clock
 from inferx.exec.driver import InboxFullError
 from inferx.exec.gateway.refusals import Refused
 
-__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch"]
+__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch", "Target"]
 
 
 class FunctionName(NamedTuple):
@@ -38,6 +38,13 @@ class FunctionName(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(self)
+
+
+class Target(NamedTuple):
+    """A function as the router knows it, and how long its requests may wait."""
+
+    function: FunctionId
+    queue_timeout_ns: int
 
 
 class Call(NamedTuple):
@@ -85,7 +92,7 @@ class RouterDispatch:
     Args:
         post: Tells the router's driver.
         clock: The driver's.
-        function: Finds a function's id by its name; None where there is none.
+        function: Finds a function by its name; None where there is none.
         address: Finds where a pod serves, as host:port; None where nobody knows.
         first: The first number of a request.
     """
@@ -95,7 +102,7 @@ class RouterDispatch:
         post: Callable[[RouterEvent], None],
         clock: Clock,
         *,
-        function: Callable[[FunctionName], FunctionId | None],
+        function: Callable[[FunctionName], Target | None],
         address: Callable[[PodId], str | None],
         first: int = 1,
     ) -> None:
@@ -132,12 +139,12 @@ class RouterDispatch:
     @asynccontextmanager
     async def acquire(self, call: Call) -> AsyncGenerator[Route, None]:
         """See `Dispatcher`."""
-        function = self._function(call.function)
-        if function is None:
+        target = self._function(call.function)
+        if target is None:
             raise Refused("not found", f"no function {call.function}")
         request = RequestId(self._next)
         self._next += 1
-        pod = await self._turn(request, function, call.timeout_s)
+        pod = await self._turn(request, target, call.timeout_s)
         route = None
         self.running += 1
         try:
@@ -153,12 +160,12 @@ class RouterDispatch:
             else:
                 self._post(RequestFailed(request, pod))
 
-    async def _turn(
-        self, request: RequestId, function: FunctionId, timeout_s: float | None
-    ) -> PodId:
-        deadline_ns = 0
+    async def _turn(self, request: RequestId, target: Target, timeout_s: float | None) -> PodId:
+        function, deadline_ns = target.function, 0
         if timeout_s is not None:
-            deadline_ns = self._clock.now_ns() + int(timeout_s * NS_PER_S)
+            # The caller may want to wait for less than the function lets it, never for more.
+            wait_ns = min(int(timeout_s * NS_PER_S), target.queue_timeout_ns)
+            deadline_ns = self._clock.now_ns() + wait_ns
         turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
         if request in self._waiting:
             raise LocalProtocolError(f"request {request} waits already")

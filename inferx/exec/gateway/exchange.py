@@ -94,6 +94,7 @@ class Exchange:
 
     # -- up ---
     def _send(self, piece: bytes, last: bool) -> None:  # noqa: FBT001  # a callback
+        self._pod.sent = last
         if not self._chunked:
             if piece:
                 self._pod.send(piece)

@@ -63,6 +63,15 @@ class PodConnection(asyncio.Protocol):
         self._headed = False
         self._ended = False
         self._bodiless = False
+        self._framed = False
+        self._keep = False
+        self._head_only = False
+        self._paused = False
+        self._status = 0
+        self._size = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.sent = False
+        """Whether all of the request is on its way; until then no other may follow it."""
         self._idle_s = 0.0
         self._total_s = 0.0
         self.open = False
@@ -124,12 +133,17 @@ class PodConnection(asyncio.Protocol):
     # -- the parser ---
     def on_message_begin(self) -> None:
         """A head begins, which may be of an answer on the way to the answer."""
-        self._headers: list[tuple[bytes, bytes]] = []
+        if self._ended:
+            self._keep = False
+            return
+        self._headers = []
         self._framed = False
         self._size = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header came."""
+        if self._ended:
+            return
         self._size += len(name) + len(value)
         if self._size > HEADER_BYTES:
             raise Refused("pod failed")
@@ -140,7 +154,7 @@ class PodConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         status = self._parser.get_status_code()
-        if status < 200:
+        if status < 200 or self._ended:
             return
         self._status = status
         self._headed = True
@@ -166,10 +180,12 @@ class PodConnection(asyncio.Protocol):
     # -- requests ---
     def ask(self, to: Answered, head: bytes, *, head_only: bool) -> None:
         """Send the head of a request, and hand its answer to `to`."""
-        assert self._to is None and self.open, "a connection carries one request"
+        assert self._to is None, "a connection carries one request"
+        assert self.open, "what is closed is not used again"
         self._to = to
         self._told = self._headed = self._ended = self._bodiless = False
         self._head_only = head_only
+        self.sent = False
         now_s = self._loop.time()
         self._idle_s = now_s + self._limits.pod_idle_s
         self._total_s = now_s + self._limits.pod_total_s
@@ -184,8 +200,13 @@ class PodConnection(asyncio.Protocol):
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001
         """Read nothing while the client is slower."""
-        if self.open:
-            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        if self.open and paused is not self._paused:
+            self._paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._idle_s = self._loop.time() + self._limits.pod_idle_s
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """Close: whoever waits for an answer is told nothing more."""
@@ -199,14 +220,17 @@ class PodConnection(asyncio.Protocol):
     def look(self, now_s: float) -> None:
         """End an answer that takes too long."""
         if now_s >= self._idle_s:
-            self._fail(Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s"))
+            self._fail(
+                Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s")
+            )
         elif now_s >= self._total_s:
             self._fail(Refused("pod timeout", f"no whole answer in {self._limits.pod_total_s:g} s"))
 
     def _done(self, to: Answered) -> None:
         self._to = None
         self._sweep.remove(self)
-        if self.open and self._keep:
+        if self.open and self._keep and self.sent:
+            self.pause(False)
             self._pods.put_back(self)
         else:
             self.close()

@@ -117,11 +117,11 @@ class Proxy:
             raise leave
         tokens = 0
         try:
-            waiting: asyncio.Task[None] | None = None
             call = Call(function, _timeout_s(head))
             telling = self._limits.waiting_s, lambda: _wants_events(head, body, peeked)
-            tokens = await self._at_some_pod(client, head, body, call, asked.target, arrived_s, telling)
-            del waiting
+            tokens = await self._at_some_pod(
+                client, head, body, call, asked.target, arrived_s, telling
+            )
         finally:
             leave.ended(tokens)
 
