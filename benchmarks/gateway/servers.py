@@ -29,6 +29,7 @@ CANDIDATES = {
     "hypercorn, aiohttp": _HYPERCORN + ":aiohttp_app --bind 127.0.0.1:{port}",
     "protocols, httptools, asyncio": "-m benchmarks.gateway.bare {port} --asyncio",
     "protocols, httptools, uvloop": "-m benchmarks.gateway.bare {port}",
+    "this gateway": "-m benchmarks.gateway.whole {port}",
 }
 
 _NGINX = """

@@ -59,7 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_s: float | None = None
         self._lost = False
         self._chunked = False
-        self._overhead = 0
+        self._overhead = self._size = 0
         self._in_chunks = False
         self._answer_keeps = False
         self._closing = False
@@ -123,10 +123,12 @@ class ClientConnection(asyncio.Protocol):
             self._parse(data)
             if self._head is None and self._header_bytes > self._limits.header_bytes:
                 self._refuse_now(self._too_large())
-            return
+                return
+            self._overhead += self._header_bytes - self._size
+        else:
+            self._overhead += len(data)
+            self._parse(data)
         # What comes with a body and is none of it: the frames of chunks, and trailers.
-        self._overhead += len(data)
-        self._parse(data)
         body = self._body
         if body is not None and self._overhead > self._limits.header_bytes + 8 * body.size:
             self._refuse_now(self._too_large())
@@ -134,8 +136,6 @@ class ClientConnection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse_now(Refused("bad request", "upgrades are not served here"))
         except httptools.HttpParserError as error:
             # What a callback refused arrives as the cause.
             why = error.__context__
@@ -182,6 +182,8 @@ class ClientConnection(asyncio.Protocol):
         if self._task is not None:
             return
         parser = self._parser
+        if parser.should_upgrade():
+            raise Refused("bad request", "upgrades are not served here")
         self._head = head = RequestHead(
             parser.get_method(),
             self._target,
