@@ -135,9 +135,7 @@ async def gateway(
     *addresses, models=("tiny",), slots=8, queue_len=100, queue_timeout_s=LIMIT_S, **limits
 ):
     """Serve `t/n/f` from pods at `addresses`; every request must have ended when it is left."""
-    bed = Bed(
-        addresses, models, slots=slots, queue_len=queue_len, queue_timeout_s=queue_timeout_s
-    )
+    bed = Bed(addresses, models, slots=slots, queue_len=queue_len, queue_timeout_s=queue_timeout_s)
     limits = HttpLimits(**{"drain_s": 1.0, **limits})
     bed.gateway = Gateway(bed.dispatch, bed.authorize, bed, limits, fault=bed.faults.append)
     driving = asyncio.create_task(bed.driver.run())

@@ -106,12 +106,17 @@ class Body:
         if self.failure is not None:
             raise self.failure
 
+    def take_held(self) -> bytes:
+        """Return what is held, and hold it no more."""
+        held, self._held = bytes(self._held), bytearray()
+        return held
+
     def hand_to(self, take: Callable[[bytes, bool], None] | None) -> None:
         """Hand on what is held and what comes, with whether it is the last; None: no more."""
         self._take = take
         if take is None:
             return
-        held, self._held = bytes(self._held), bytearray()
+        held = self.take_held()
         if held or self.ended:
             take(held, self.ended)
         self._set_paused(False)

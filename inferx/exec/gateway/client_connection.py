@@ -257,17 +257,27 @@ class ClientConnection(asyncio.Protocol):
         """Whether nobody is at the other end."""
         return self._lost
 
-    def start(self, status: int, headers: list[bytes], *, framed: bool) -> None:
-        """Send the head of an answer; without `framed`, its body's length is not known."""
+    def start(
+        self,
+        status: int,
+        headers: list[bytes],
+        first: bytes = b"",
+        *,
+        framed: bool,
+        last: bool = False,
+    ) -> None:
+        """Send the head of an answer, and what of its body is there: in one write, for that costs.
+
+        Args:
+            framed: Whether the headers tell the body's length, or that there is none.
+            last: Whether `first` is all of the body.
+        """
         head = self._head
         assert head is not None, "an answer is to a request"
         assert not self.begun, "one answer to a request"
         self.begun = True
         old = head.version != "1.1"
-        body = self._body
-        self._answer_keeps = (
-            head.keep_alive and not self._closing and not (old and not framed) and body is not None
-        )
+        self._answer_keeps = head.keep_alive and not self._closing and (framed or not old)
         self._in_chunks = not framed and not old
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
         if self._in_chunks:
@@ -277,20 +287,27 @@ class ClientConnection(asyncio.Protocol):
         elif old:
             lines.append(b"Connection: keep-alive\r\n")
         lines.append(b"\r\n")
-        self._transport.writelines(lines)
+        self._send(b"".join(lines), first, last=last)
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes, *, last: bool = False) -> None:
         """Send a piece of an answer's body."""
-        if self._in_chunks:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        else:
-            self._transport.write(piece)
+        self._send(b"", piece, last=last)
 
     def end(self) -> None:
-        """End an answer."""
-        self.ended = True
+        """End an answer, unless its last piece has."""
+        if not self.ended:
+            self._send(b"", b"", last=True)
+
+    def _send(self, head: bytes, piece: bytes, *, last: bool) -> None:
+        self.ended = last
         if self._in_chunks:
-            self._transport.write(b"0\r\n\r\n")
+            if piece:
+                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            if last:
+                piece += b"0\r\n\r\n"
+        # A transport that broke tells so a turn of the loop later.
+        if (head or piece) and not self._transport.is_closing():
+            self._transport.write(head + piece if head else piece)
 
     def answer(self, status: int, body: bytes, *headers: bytes) -> None:
         """Send a whole answer in JSON."""
@@ -301,10 +318,7 @@ class ClientConnection(asyncio.Protocol):
         if self._body is None or not self._body.ended:
             self._closing = True
         bodiless = self._head is not None and self._head.method == b"HEAD"
-        self.start(status, told, framed=True)
-        if not bodiless:
-            self._transport.write(body)
-        self.ended = True
+        self.start(status, told, b"" if bodiless else body, framed=True, last=True)
 
     def refuse(self, why: Refused) -> None:
         """Tell why a request is not served."""
@@ -361,6 +375,8 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """Send what there is and the end of it; read on for a while, so that it arrives."""
         self._lost = True
+        if self._transport.is_closing():
+            return
         self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()

@@ -25,12 +25,18 @@ class Answered(Protocol):
     """Who takes a pod's answer."""
 
     def on_answer(
-        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes, *, bodiless: bool
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        first: bytes,
+        *,
+        bodiless: bool,
+        last: bool,
     ) -> None:
-        """Take the head, and what of the body came with it."""
+        """Take the head, and what of the body came with it: all of it, where it is the last."""
         ...
 
-    def on_piece(self, piece: bytes) -> None:
+    def on_piece(self, piece: bytes, *, last: bool) -> None:
         """Take a piece of the body."""
         ...
 
@@ -124,9 +130,11 @@ class PodConnection(asyncio.Protocol):
         pieces.clear()
         if not self._told:
             self._told = True
-            to.on_answer(self._status, self._headers, piece, bodiless=self._bodiless)
+            to.on_answer(
+                self._status, self._headers, piece, bodiless=self._bodiless, last=self._ended
+            )
         elif piece:
-            to.on_piece(piece)
+            to.on_piece(piece, last=self._ended)
         if self._ended and self._to is to:
             self._done(to)
 
@@ -178,23 +186,24 @@ class PodConnection(asyncio.Protocol):
             self._ended = True
 
     # -- requests ---
-    def ask(self, to: Answered, head: bytes, *, head_only: bool) -> None:
-        """Send the head of a request, and hand its answer to `to`."""
+    def ask(self, to: Answered, sent: bytes, *, head_only: bool, whole: bool) -> None:
+        """Send a request as far as it is there, and hand its answer to `to`."""
         assert self._to is None, "a connection carries one request"
         assert self.open, "what is closed is not used again"
         self._to = to
         self._told = self._headed = self._ended = self._bodiless = False
         self._head_only = head_only
-        self.sent = False
+        self.sent = whole
         now_s = self._loop.time()
         self._idle_s = now_s + self._limits.pod_idle_s
         self._total_s = now_s + self._limits.pod_total_s
         self._sweep.add(self)
-        self._transport.write(head)
+        if not self._transport.is_closing():
+            self._transport.write(sent)
 
     def send(self, piece: bytes) -> None:
         """Send more of a request."""
-        if self.open:
+        if self.open and not self._transport.is_closing():
             self._idle_s = self._loop.time() + self._limits.pod_idle_s
             self._transport.write(piece)
 

@@ -230,7 +230,17 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused(head):
 
 @pytest.mark.parametrize(
     "path",
-    ["sleep", "sleep?level=2", "wake_up", "/sleep", "%73leep", "%2573leep", "v1/../sleep", "./wake_up", "SLEEP"],
+    [
+        "sleep",
+        "sleep?level=2",
+        "wake_up",
+        "/sleep",
+        "%73leep",
+        "%2573leep",
+        "v1/../sleep",
+        "./wake_up",
+        "SLEEP",
+    ],
 )
 def test_engines_cannot_be_put_to_sleep_from_outside(path):
     async def main():

@@ -83,7 +83,9 @@ def test_hop_headers_stop_here_and_the_rest_goes_on():
         "X-Other: two",
         "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ]
-    reply = told(b"ok", b"200 OK", b"Connection: X-Hop", b"X-Hop: 1", b"Set-Cookie: a", b"Set-Cookie: b")
+    reply = told(
+        b"ok", b"200 OK", b"Connection: X-Hop", b"X-Hop: 1", b"Set-Cookie: a", b"Set-Cookie: b"
+    )
 
     async def main():
         async with Pod(reply) as pod, gateway(pod.address) as bed:
@@ -166,7 +168,9 @@ def test_an_answer_that_ends_with_its_connection_is_whole():
     run(main())
 
 
-@pytest.mark.parametrize("head", [EVENTS + chunk(b"data: 1\n\n"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
+@pytest.mark.parametrize(
+    "head", [EVENTS + chunk(b"data: 1\n\n"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"]
+)
 def test_an_answer_that_breaks_off_does_not_look_whole(head):
     async def main():
         async def script(asked, reader, writer):
@@ -296,7 +300,9 @@ def test_a_slow_pod_holds_its_client_back():
             async with gateway(pod.address, body_bytes=2**30) as bed:
                 reader, writer = await bed.connect()
                 piece = bytes(64 * 1024)
-                writer.write(request("PUT", CALL + "/x", [f"Content-Length: {PIECES * len(piece)}"]))
+                writer.write(
+                    request("PUT", CALL + "/x", [f"Content-Length: {PIECES * len(piece)}"])
+                )
                 sent = 0
 
                 async def send():
