@@ -1,9 +1,8 @@
-"""The gateway as it is, over a real router that holds one pod. python -m benchmarks.gateway.whole PORT
+"""The gateway, over a real router that holds one pod. python -m benchmarks.gateway.whole PORT
 
 Its one function is `t/n/f`, which serves the model `tiny`; leave is given to everybody.
 """
 
-import asyncio
 import os
 import sys
 

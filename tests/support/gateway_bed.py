@@ -1,10 +1,11 @@
-"""A gateway on loopback over a real router, scripted pods, and clients that speak raw HTTP.
+"""A gateway on loopback over a real router, scripted pods, and clients of raw HTTP.
 
-What stands in is the scheduler alone: it grants the pods that a test names, when they are asked for.
+What stands in is the scheduler alone: it grants the pods that a test names, when asked.
 """
 
 import asyncio
 import re
+import socket
 from contextlib import asynccontextmanager
 
 import uvloop
@@ -40,7 +41,7 @@ def run(main):
 async def until(what):
     """Wait until something holds."""
     async with asyncio.timeout(LIMIT_S):
-        while not what():
+        while not what():  # noqa: ASYNC110  # whatever a test can see, which tells nobody
             await asyncio.sleep(0.005)
 
 
@@ -234,7 +235,7 @@ class Pod:
 
     async def __aenter__(self):
         self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.address = "127.0.0.1:%d" % self.server.sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *error):
@@ -290,8 +291,6 @@ def chunk(piece):
 
 def dead_address():
     """Return where nobody listens."""
-    import socket
-
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % one.getsockname()[1]
+        return f"127.0.0.1:{one.getsockname()[1]}"

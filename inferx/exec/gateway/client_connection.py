@@ -269,6 +269,9 @@ class ClientConnection(asyncio.Protocol):
         """Send the head of an answer, and what of its body is there: in one write, for that costs.
 
         Args:
+            status: Of the answer.
+            headers: Lines, each with its end.
+            first: Of the body.
             framed: Whether the headers tell the body's length, or that there is none.
             last: Whether `first` is all of the body.
         """

@@ -175,14 +175,16 @@ def test_a_pod_that_does_not_answer_is_given_up(what):
 
 def test_a_client_that_reads_nothing_is_cut_off():
     async def main():
-        async with Pod(told(bytes(32 * 2**20))) as pod:
-            async with gateway(pod.address, write_stall_s=0.3) as bed:
-                _, writer = await bed.connect()
-                writer.transport.pause_reading()
-                writer.write(request("GET", CALL + "/x"))
-                await until(lambda: bed.router.failed == 1)
-                assert bed.gateway.connections == 0
-                writer.transport.abort()
+        async with (
+            Pod(told(bytes(32 * 2**20))) as pod,
+            gateway(pod.address, write_stall_s=0.3) as bed,
+        ):
+            _, writer = await bed.connect()
+            writer.transport.pause_reading()
+            writer.write(request("GET", CALL + "/x"))
+            await until(lambda: bed.router.failed == 1)
+            assert bed.gateway.connections == 0
+            writer.transport.abort()
 
     run(main())
 

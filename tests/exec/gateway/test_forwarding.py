@@ -193,12 +193,15 @@ def test_a_request_whose_body_reached_a_pod_is_not_sent_to_another():
         async def hang_up(asked, reader, writer):
             writer.close()
 
-        async with Pod(hang_up) as one, Pod(echo) as other:
-            async with gateway(one.address, other.address, slots=1) as bed:
-                got = await bed.ask("POST", body=b"{}")
-                assert got.status == 502
-                assert json.loads(got.body)["error"]["code"] == "pod_failed"
-                assert (len(one.asked), len(other.asked)) == (1, 0)
+        async with (
+            Pod(hang_up) as one,
+            Pod(echo) as other,
+            gateway(one.address, other.address, slots=1) as bed,
+        ):
+            got = await bed.ask("POST", body=b"{}")
+            assert got.status == 502
+            assert json.loads(got.body)["error"]["code"] == "pod_failed"
+            assert (len(one.asked), len(other.asked)) == (1, 0)
 
     run(main())
 
@@ -296,33 +299,33 @@ def test_a_slow_pod_holds_its_client_back():
             await reader.readexactly(PIECES * 64 * 1024)
             await told(b"done")(asked, reader, writer)
 
-        async with Pod(script, read_body=False) as pod:
-            async with gateway(pod.address, body_bytes=2**30) as bed:
-                reader, writer = await bed.connect()
-                piece = bytes(64 * 1024)
-                writer.write(
-                    request("PUT", CALL + "/x", [f"Content-Length: {PIECES * len(piece)}"])
-                )
-                sent = 0
+        async with (
+            Pod(script, read_body=False) as pod,
+            gateway(pod.address, body_bytes=2**30) as bed,
+        ):
+            reader, writer = await bed.connect()
+            piece = bytes(64 * 1024)
+            writer.write(request("PUT", CALL + "/x", [f"Content-Length: {PIECES * len(piece)}"]))
+            sent = 0
 
-                async def send():
-                    nonlocal sent
-                    for _ in range(PIECES):
-                        writer.write(piece)
-                        await writer.drain()
-                        sent += len(piece)
+            async def send():
+                nonlocal sent
+                for _ in range(PIECES):
+                    writer.write(piece)
+                    await writer.drain()
+                    sent += len(piece)
 
-                sending = asyncio.create_task(send())
-                await until(lambda: sent)
-                before = -1
-                while sent != before:
-                    before = sent
-                    await asyncio.sleep(0.3)
-                assert sent < 32 * 2**20
-                go.set()
-                await sending
-                assert (await answer(reader)).body == b"done"
-                writer.close()
+            sending = asyncio.create_task(send())
+            await until(lambda: sent)
+            before = -1
+            while sent != before:
+                before = sent
+                await asyncio.sleep(0.3)
+            assert sent < 32 * 2**20
+            go.set()
+            await sending
+            assert (await answer(reader)).body == b"done"
+            writer.close()
 
     run(main())
 
