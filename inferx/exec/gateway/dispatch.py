@@ -7,8 +7,8 @@ Laws:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
@@ -136,29 +136,32 @@ class RouterDispatch:
                 return False
         return True
 
-    @asynccontextmanager
-    async def acquire(self, call: Call) -> AsyncGenerator[Route, None]:
+    def acquire(self, call: Call) -> AbstractAsyncContextManager[Route]:
         """See `Dispatcher`."""
         target = self._function(call.function)
         if target is None:
             raise Refused("not found", f"no function {call.function}")
         request = RequestId(self._next)
         self._next += 1
-        pod = await self._turn(request, target, call.timeout_s)
-        route = None
+        return _Held(self, request, target, call.timeout_s)
+
+    async def begin(self, request: RequestId, target: Target, timeout_s: float | None) -> Route:
+        """Wait for a request's turn."""
+        pod = await self._turn(request, target, timeout_s)
+        where = self._address(pod)
+        if where is None:
+            self._post(RequestFailed(request, pod))
+            raise Refused("pod failed", f"pod {pod} has no address")
         self.running += 1
-        try:
-            where = self._address(pod)
-            if where is None:
-                raise Refused("pod failed", f"pod {pod} has no address")
-            route = Route(pod, where)
-            yield route
-        finally:
-            self.running -= 1
-            if route is not None and route.whole:
-                self._post(RequestFinished(request, pod, route.output_tokens))
-            else:
-                self._post(RequestFailed(request, pod))
+        return Route(pod, where)
+
+    def end(self, request: RequestId, route: Route) -> None:
+        """Give a slot back."""
+        self.running -= 1
+        if route.whole:
+            self._post(RequestFinished(request, route.pod, route.output_tokens))
+        else:
+            self._post(RequestFailed(request, route.pod))
 
     async def _turn(self, request: RequestId, target: Target, timeout_s: float | None) -> PodId:
         function, deadline_ns = target.function, 0
@@ -183,3 +186,28 @@ class RouterDispatch:
             elif self._waiting.pop(request, None) is not None:
                 self._post(RequestCancelled(request, function))
             raise
+
+
+class _Held:
+    """A request's turn, as a context; a class, for a generator costs each request microseconds."""
+
+    __slots__ = ("_dispatch", "_request", "_route", "_target", "_timeout_s")
+
+    def __init__(
+        self,
+        dispatch: RouterDispatch,
+        request: RequestId,
+        target: Target,
+        timeout_s: float | None,
+    ) -> None:
+        self._dispatch = dispatch
+        self._request = request
+        self._target = target
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Route:
+        self._route = await self._dispatch.begin(self._request, self._target, self._timeout_s)
+        return self._route
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._dispatch.end(self._request, self._route)
