@@ -3,7 +3,7 @@
     python -m pip install -r benchmarks/gateway/requirements.txt    (and nginx, wrk from Debian)
     python -m benchmarks.gateway [--rounds 3] [--seconds 3]
 
-Writes docs/results/data/gateway-http.json. All are measured in every round, in turn, by the same
+Writes docs/results/data/gateway-http.json and, from it, docs/results/gateway.md. All are measured in every round, in turn, by the same
 load from wrk. Proxies run alone on one core; load and upstream share the other. The rate on one
 core is requests by CPU second of the proxy: other work on the machine does not change it much.
 Latencies are of few connections, without queueing, and told beside those without a proxy.
@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.gateway.document import write_document
 from benchmarks.gateway.servers import (
     CANDIDATES,
     OTHER_CPU,
@@ -150,7 +151,10 @@ def main() -> None:
         },
         "loads": LOADS,
     }
-    options.out.write_text(json.dumps({**about, "runs": rounds}, indent=1) + "\n")
+    found = {**about, "runs": rounds}
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    if options.out == RESULT:
+        write_document(found)
 
 
 def _processor() -> str:
