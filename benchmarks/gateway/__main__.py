@@ -3,9 +3,10 @@
     python -m pip install -r benchmarks/gateway/requirements.txt    (and nginx, wrk from Debian)
     python -m benchmarks.gateway [--rounds 3] [--seconds 3]
 
-Writes docs/results/data/gateway-http.json and, from it, docs/results/gateway.md. All are measured in every round, in turn, by the same
-load from wrk. Proxies run alone on one core; load and upstream share the other. The rate on one
-core is requests by CPU second of the proxy: other work on the machine does not change it much.
+Writes docs/results/data/gateway-http.json and docs/results/gateway.md. All are measured in every
+round, in turn, by the same load from wrk. Proxies run alone on one core; load and upstream share
+the other. The rate on one core is requests by CPU second of the proxy: other work on the machine
+changes it less than it changes requests by the clock.
 Latencies are of few connections, without queueing, and told beside those without a proxy.
 """
 

@@ -8,6 +8,10 @@ __all__ = ["write_document"]
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "results" / "gateway.md"
 NONE = "no proxy"
+_HEAD = (
+    "| server, client | requests per CPU s | of nginx | added p50, ms | added p99, ms | MiB "
+    "| spread |"
+)
 
 
 def write_document(found: Mapping[str, Any]) -> None:
@@ -20,15 +24,16 @@ def write_document(found: Mapping[str, Any]) -> None:
         f"{found['machine']}; {versions}. The measurements:",
         "[`data/gateway-http.json`](data/gateway-http.json).",
         "",
-        "Each forwards to one upstream, alone on one core; wrk and the upstream have the other. The rate",
-        "is requests by CPU second of the proxy (user and system, all its processes) with 64 connections:",
-        "what one core could do. nginx has one worker, connections kept alive, and buffers nothing.",
-        "Latencies are of 2 connections (JSON) and of 4 (streams of 200 tokens, one a millisecond), less",
-        "those of no proxy in the same round. Every figure is the best of its rounds, all taken in turn.",
+        "Each forwards to one upstream, alone on one core; wrk and the upstream have the other.",
+        "The rate is requests by CPU second of the proxy (user and system, all its processes) with",
+        "64 connections: what one core could do. nginx has one worker, keeps its connections alive",
+        "and buffers nothing. Latencies are of 2 connections (JSON) and of 4 (streams of 200 tokens,",
+        "one a millisecond), less those of no proxy in the same round; a negative one is noise.",
+        "Every figure is the best of its rounds.",
         "",
-        f"The machine was not quiet: its load average was {found['load_average'][0]:.1f} on 2 CPUs at the",
-        "end, and rates of one proxy differ between rounds, as the last column tells (the least by the",
-        "most). Percentiles beyond the median tell more of the neighbours than of the proxy.",
+        f"The machine was not quiet: load average {found['load_average'][0]:.1f} on 2 CPUs",
+        "at the end. The last column is a proxy's least rate by its most. Percentiles beyond the",
+        "median tell more of the neighbours than of the proxy.",
         "",
     ]
     for load, title in (("json", "A small JSON answer"), ("sse", "A stream of 200 tokens")):
@@ -42,7 +47,7 @@ def _table(runs: list[dict[str, Any]]) -> list[str]:
     floor = {run["round"]: run["calm"] for run in runs if run["name"] == NONE}
     nginx = max(run["requests_per_cpu_s"] for run in runs if run["name"] == "nginx")
     rows = [
-        "| server, client | requests per CPU s | of nginx | added p50, ms | added p99, ms | MiB | spread |",
+        _HEAD,
         "|---|---|---|---|---|---|---|",
     ]
     for name in names:

@@ -88,11 +88,13 @@ def test_errors_are_the_openai_clients_own(paced):
                 await ai.chat.completions.create(**CHAT, max_tokens=-1)
             for reason, kind in [
                 ("unauthenticated", openai.AuthenticationError),
-                ("forbidden", openai.PermissionDeniedError),
+                # Who may not call a model does not learn that it is there.
+                ("forbidden", openai.NotFoundError),
             ]:
                 bed.denied = Refused(reason)
                 with pytest.raises(kind):
                     await ai.chat.completions.create(**CHAT)
+            assert (await bed.ask()).status == 403
             bed.denied = Refused("rate limited", retry_after_s=2.4)
             with pytest.raises(openai.RateLimitError) as caught:
                 await ai.chat.completions.create(**CHAT)
