@@ -31,7 +31,7 @@ def write_document(found: Mapping[str, Any]) -> None:
         "one a millisecond), less those of no proxy in the same round; a negative one is noise.",
         "Every figure is the best of its rounds.",
         "",
-        f"The machine was not quiet: load average {found['load_average'][0]:.1f}, 2 CPUs,"
+        f"The machine was not quiet: load average {found['load_average'][0]:.1f}, 2 CPUs",
         "at the end. The last column is a proxy's least rate by its most. Percentiles beyond the",
         "median tell more of the neighbours than of the proxy.",
         "",
