@@ -41,7 +41,9 @@ class Gateway:
         self._limits = limits
         self._sweep = Sweep()
         self._pods = Pods(limits, self._sweep)
-        self._proxy = Proxy(dispatcher, authorize, catalogue, self._pods, limits, fault=fault)
+        self._proxy = Proxy(
+            dispatcher, authorize, catalogue, self._pods, limits, self._sweep, fault=fault
+        )
         self._clients: set[ClientConnection] = set()
         self._left = asyncio.Event()
         """A client has left; looked at while draining."""
