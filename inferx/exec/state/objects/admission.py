@@ -4,12 +4,12 @@ All that is read here is read within one turn of the tenant, and so still holds 
 commit is made; see `ledger`. Rights come first: who may not write learns nothing of what there is.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
 
-from inferx.exec.state.objects.actor import Actor, Role
+from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.bodies import FunctionStatus, Limits, Namespace, Tenant
 from inferx.exec.state.objects.envelope import (
     SYSTEM_NAME,
@@ -22,8 +22,10 @@ from inferx.exec.state.objects.envelope import (
 from inferx.exec.state.objects.errors import AdmissionError, ForbiddenError, LimitError
 from inferx.exec.state.objects.kinds import KINDS
 from inferx.exec.state.objects.ledger import Counts, Ledger
-from inferx.exec.state.objects.policies import link_of, stated_policy, violations
+from inferx.exec.state.objects.limits import check_function, check_policy
+from inferx.exec.state.objects.rights import check_rights
 from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.store import (
     ABSENT,
     NO_LEASE,
@@ -36,7 +38,7 @@ from inferx.exec.state.store import (
     StoreLeaseId,
 )
 
-__all__ = ["Plan", "Turn", "admit", "check_rights", "turn_of", "version_of"]
+__all__ = ["Plan", "Turn", "admit", "turn_of", "version_of"]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -51,13 +53,11 @@ class Turn(msgspec.Struct, frozen=True):
 
     Attributes:
         ledger: None for objects that belong to no tenant.
-        uid: Gives numbers that grow.
         lease: What the object is to be put under.
     """
 
     store: Store
     ledger: Ledger | None
-    uid: Callable[[], Awaitable[int]]
     lease: StoreLeaseId = NO_LEASE
 
     async def get(self, key: Key) -> DataObject | None:
@@ -78,26 +78,6 @@ def version_of(function: DataObject) -> int:
     version = _spec(function).get("version", 0)
     assert isinstance(version, int)
     return version
-
-
-def check_rights(who: Actor, key: Key, *, ends: bool = False) -> None:
-    """Refuse who may not write objects of a type, in a place; or not end them.
-
-    Raises:
-        ForbiddenError: They may not.
-    """
-    match key.type:
-        case "tenant":
-            allowed = who.is_admin or (who.owns(key.name) and not ends)
-        case "namespace":
-            allowed = who.owns(key.tenant)
-        case _ if KINDS[key.type].is_services:
-            allowed = who.role is Role.SYSTEM
-        case _:
-            own = key.namespace != SYSTEM_NAME and who.keeps(key.tenant, key.namespace)
-            allowed = own or who.owns(key.tenant)
-    if not allowed:
-        raise ForbiddenError(f"{key}: not for the {who} to write")
 
 
 async def admit(turn: Turn, who: Actor, old: DataObject | None, new: DataObject | None) -> Plan:
@@ -160,22 +140,18 @@ async def _namespace(
             )
         return _write(turn, old, None, ledger.without_namespace(old.name).put())
     await _tenant_open(turn, new, even_disabled=who.is_admin and old is not None)
-    return _write(turn, old, new, ledger.with_namespace(new.name, ledger.counts(new.name)).put())
+    return _write(turn, old, new, ledger.counting(new.name).put())
 
 
 async def _function(turn: Turn, old: DataObject | None, new: DataObject | None) -> Plan:
     ledger = _ledger(turn)
     if new is None:
         assert old is not None
-        counts = ledger.counts(old.namespace)
-        counts = msgspec.structs.replace(counts, functions=counts.functions - 1)
-        assert counts.functions >= 0, "the ledger has every function"
-        ledger = ledger.with_namespace(old.namespace, counts)
+        ledger = ledger.counting(old.namespace, functions=-1)
         return _write(turn, old, None, Delete(_status_key(old).path), ledger.put())
     limits = await _tenant_open(turn, new)
     await _namespace_open(turn, new)
-    _check_function(new, limits)
-    _check_policy(new, limits)
+    check_function(new, limits)
     link = link_of(new)
     if link is not None and await turn.get(link) is None:
         raise AdmissionError(
@@ -187,13 +163,11 @@ async def _function(turn: Turn, old: DataObject | None, new: DataObject | None) 
                 f"{new.key}: tenant {new.tenant} has {ledger.functions} functions; "
                 f"expected fewer than max_funccount, which is {limits.max_funccount}"
             )
-        counts = ledger.counts(new.namespace)
-        counts = msgspec.structs.replace(counts, functions=counts.functions + 1)
-        ledger = ledger.with_namespace(new.namespace, counts)
+        ledger = ledger.counting(new.namespace, functions=1)
     elif _spec(old) == {**_spec(new), "version": version_of(old)}:
         return _write(turn, old, _with_version(new, version_of(old)), ledger.put())
-    # Asked for after `old` was read, and so above every version that this function has had.
-    version = await turn.uid()
+    # The latest turn's commit: above every version so far, and no other function's.
+    version = ledger.modified
     status = await turn.store.get(_status_key(new).path)
     plan = _write(
         turn,
@@ -211,13 +185,13 @@ async def _policy(turn: Turn, old: DataObject | None, new: DataObject | None) ->
     if new is None:
         assert old is not None
         await _check_unlinked(turn, old.key)
-        return _write(turn, old, None, _count_policy(ledger, old.namespace, -1).put())
+        return _write(turn, old, None, ledger.counting(old.namespace, policies=-1).put())
     limits = await _tenant_open(turn, new)
     if new.namespace != SYSTEM_NAME:
         await _namespace_open(turn, new)
-    _check_policy(new, limits)
+    check_policy(new, limits)
     if old is None:
-        ledger = _count_policy(ledger, new.namespace, 1)
+        ledger = ledger.counting(new.namespace, policies=1)
     return _write(turn, old, new, ledger.put())
 
 
@@ -270,46 +244,12 @@ async def _namespace_open(turn: Turn, one: DataObject) -> None:
         raise AdmissionError(f"{one.key}: {place} is disabled; expected an enabled one")
 
 
-def _check_function(one: DataObject, limits: Limits) -> None:
-    spec = cast("dict[str, dict[str, object]]", _spec(one))
-    gpus = cast("dict[str, int]", spec.get("resources", {}).get("GPU", {})).get("Count", 1)
-    if gpus > limits.max_gpu:
-        raise LimitError(
-            f"{one.key}: object.spec.resources.GPU.Count: the number {gpus}; "
-            f"expected at most max_gpu of the tenant, which is {limits.max_gpu}"
-        )
-    if not limits.allow_mem_standby:
-        for key, where in spec.get("standby", {}).items():
-            if where == "Mem":
-                raise LimitError(
-                    f"{one.key}: object.spec.standby.{key}: Mem; expected File or Blob, "
-                    "as allow_mem_standby of the tenant is false"
-                )
-
-
-def _check_policy(one: DataObject, limits: Limits) -> None:
-    for key, value, limit, bound in violations(stated_policy(one), limits):
-        raise LimitError(
-            f"{one.key}: {key}: the number {value}; "
-            f"expected at most {limit} of the tenant, which is {bound}"
-        )
-
-
 async def _check_unlinked(turn: Turn, policy: Key) -> None:
     """Refuse to leave a function with a link that leads nowhere."""
     for entry in (await turn.store.list(Selection("function", policy.tenant).prefix)).entries:
         function = decode(entry)
         if link_of(function) == policy:
             raise AdmissionError(f"{policy}: {function.key} links to it; expected no link")
-
-
-def _count_policy(ledger: Ledger, namespace: str, change: int) -> Ledger:
-    counts = ledger.counts(namespace)
-    counts = msgspec.structs.replace(counts, policies=counts.policies + change)
-    assert counts.policies >= 0, "the ledger has every policy"
-    if namespace == SYSTEM_NAME and counts == Counts():
-        return ledger.without_namespace(namespace)
-    return ledger.with_namespace(namespace, counts)
 
 
 def _first_status(function: DataObject, version: int, before: Entry | None) -> DataObject:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from inferx.exec.state.objects.envelope import REGISTRY
+from inferx.exec.state.objects.envelope import REGISTRY, SYSTEM_NAME
 from inferx.exec.state.store import ABSENT, Change, Delete, Expect, Put, Store
 
 __all__ = ["Counts", "Ledger"]
@@ -54,8 +54,16 @@ class Ledger(msgspec.Struct, frozen=True):
         """Return what a namespace has; nothing, if there is none."""
         return self.namespaces.get(namespace, Counts())
 
-    def with_namespace(self, namespace: str, counts: Counts) -> "Ledger":
-        """Return the ledger with other counts of a namespace."""
+    def counting(self, namespace: str, *, functions: int = 0, policies: int = 0) -> "Ledger":
+        """Return the ledger with a namespace in it that has so many more.
+
+        Nothing is counted below zero: that is of a turn which has been overtaken, and comes to
+        nothing.
+        """
+        had = self.counts(namespace)
+        counts = Counts(max(had.functions + functions, 0), max(had.policies + policies, 0))
+        if namespace == SYSTEM_NAME and counts == Counts():
+            return self.without_namespace(namespace)
         return msgspec.structs.replace(self, namespaces={**self.namespaces, namespace: counts})
 
     def without_namespace(self, namespace: str) -> "Ledger":

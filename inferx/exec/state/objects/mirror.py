@@ -14,7 +14,7 @@ import msgspec
 
 from inferx.exec.state.objects.backoff import Backoff
 from inferx.exec.state.objects.envelope import DataObject, Key
-from inferx.exec.state.objects.objects import Batch, Listed
+from inferx.exec.state.objects.results import Batch, Listed
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import TooOldError, UnavailableError
 

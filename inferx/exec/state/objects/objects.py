@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from enum import StrEnum
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -16,7 +15,7 @@ import msgspec
 
 from inferx.core.errors import DescriptionError
 from inferx.exec.state.objects.actor import Actor
-from inferx.exec.state.objects.admission import Turn, admit, check_rights, turn_of
+from inferx.exec.state.objects.admission import Turn, admit, turn_of
 from inferx.exec.state.objects.backoff import Backoff
 from inferx.exec.state.objects.envelope import (
     REGISTRY,
@@ -27,6 +26,7 @@ from inferx.exec.state.objects.envelope import (
     key_of_store,
 )
 from inferx.exec.state.objects.errors import (
+    AdmissionError,
     BusyError,
     ConflictError,
     ExistsError,
@@ -34,6 +34,8 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.kinds import KINDS, check_place, checked
 from inferx.exec.state.objects.ledger import Ledger
+from inferx.exec.state.objects.results import ANY_REVISION, Applied, Batch, Listed, Outcome
+from inferx.exec.state.objects.rights import check_rights
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import (
     NO_LEASE,
@@ -45,46 +47,12 @@ from inferx.exec.state.store import (
     StoreLeaseId,
 )
 
-__all__ = ["ANY_REVISION", "Applied", "Batch", "Listed", "Objects", "Outcome"]
+__all__ = ["Objects"]
 
-ANY_REVISION = -1
-"""Where a revision is expected: write whatever the object is now, lost update or not."""
 TURNS_LIMIT = 64
 """How often a write is tried that others keep overtaking."""
 PAUSE_S = 0.002
 PAUSE_LIMIT_S = 0.25
-
-
-class Outcome(StrEnum):
-    """What became of an apply."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """An object as it is after it was applied."""
-
-    object: DataObject
-    outcome: Outcome
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """Objects by key, as they were at one revision."""
-
-    objects: tuple[DataObject, ...]
-    revision: int
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """What one commit did to objects: what they are now, or the keys of those that are gone.
-
-    An empty one says that nothing has happened up to its revision.
-    """
-
-    revision: int
-    changes: tuple[DataObject | Key, ...] = ()
 
 
 class Objects:
@@ -283,15 +251,20 @@ class Objects:
             for _ in range(TURNS_LIMIT):
                 # The ledger first: what is read after it holds until the commit.
                 ledger = None if tenant is None else await Ledger.read(self._store, tenant)
-                turn = Turn(self._store, ledger, self.uid, lease)
+                turn = Turn(self._store, ledger, lease)
                 old = await self._find(key)
-                new = decide(old)
-                plan = await admit(turn, who, old, new)
-                if not plan.changes:
-                    return old, old
-                revision = await self._store.commit(plan.expects, plan.changes)
-                if revision is not None:
-                    return old, _written(plan.changes[0], revision)
+                try:
+                    plan = await admit(turn, who, old, decide(old))
+                except AdmissionError:
+                    # What was read is of several moments where the turn was overtaken.
+                    if ledger is None or ledger == await Ledger.read(self._store, ledger.tenant):
+                        raise
+                else:
+                    if not plan.changes:
+                        return old, old
+                    revision = await self._store.commit(plan.expects, plan.changes)
+                    if revision is not None:
+                        return old, _written(plan.changes[0], revision)
                 await asyncio.sleep(pauses.next_s())
         raise BusyError(f"{key}: others wrote {TURNS_LIMIT} times in between; expected a pause")
 

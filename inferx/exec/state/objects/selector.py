@@ -27,6 +27,11 @@ class LabelTest(msgspec.Struct, frozen=True):
         found = labels.get(self.key)
         return (found is not None if self.value is None else found == self.value) != self.negated
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{'!' if self.negated else ''}{self.key}"
+        return f"{self.key}{'!=' if self.negated else '='}{self.value}"
+
 
 def parse_labels(text: str) -> tuple[LabelTest, ...]:
     """Read `a=b,c!=d,e,!f`: equal, not equal, there, not there; all must hold.

@@ -255,6 +255,10 @@ def test_a_fault_of_a_file_is_told_with_its_line(text: str, message: str) -> Non
     assert str(told.value).startswith(message)
 
 
+def test_an_empty_text_is_as_good_as_none_where_none_will_do() -> None:
+    assert checked(node("n", naIp="")) == checked(node("n"))
+
+
 def test_a_megabyte_of_files_fits() -> None:
     data = base64.b64encode(bytes(1_000_000)).decode()
     checked(function("t/n/f", mountfiles=[{"target_path": "/a", "data": data}]))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from cluster_objects import function, in_loop, namespace, node, policy, tenant
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferx.exec.clock import WallClock
@@ -26,8 +26,10 @@ from inferx.exec.state.objects.errors import (
     ObjectsError,
 )
 from inferx.exec.state.objects.ledger import Ledger
-from inferx.exec.state.objects.objects import ANY_REVISION, Objects
-from inferx.exec.state.objects.policies import link_of
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.objects.results import ANY_REVISION
+from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.store import (
     Bookmark,
     Change,
@@ -88,6 +90,7 @@ class History:
         self.objects: dict[Key, DataObject] = {}
         self.ledgers: dict[str, Ledger] = {}
         self.versions: dict[Key, int] = {}
+        self.owners: dict[int, Key] = {}
 
     def take(self, commit: Committed) -> None:
         before = {owner: self._functions(owner) for owner in ("t1", "t10")}
@@ -142,8 +145,9 @@ class History:
     def _check_function(self, one: DataObject) -> None:
         status = self.objects[msgspec.structs.replace(one.key, type="funcstatus")]
         assert status.object["version"] == version_of(one)
-        assert version_of(one) >= self.versions.get(one.key, 0)
+        assert version_of(one) >= self.versions.get(one.key, 1)
         self.versions[one.key] = version_of(one)
+        assert self.owners.setdefault(version_of(one), one.key) == one.key
         link = link_of(one)
         assert link is None or link in self.objects
 
@@ -186,6 +190,15 @@ async def _step(objects: Objects, step: tuple[str, str, int]) -> None:
 
 
 @given(writers=st.lists(st.lists(_STEPS, max_size=12), min_size=2, max_size=5), seed=st.integers())
+@example(  # A policy that is deleted by who began before it was made.
+    writers=[
+        [("create", "t1", 0)],
+        [("create", "t1", 0)],
+        [("policy", "t1", 0)],
+        [("unpolicy", "t1", 0)],
+    ],
+    seed=1606,
+)
 def test_every_commit_of_many_writers_keeps_what_is_promised(
     writers: list[list[tuple[str, str, int]]], seed: int
 ) -> None:
@@ -223,51 +236,64 @@ async def _check_all(store: Store, beginning: int) -> History:
 
 
 @pytest.mark.parametrize("processes", [1, 8])
-def test_of_writers_who_race_for_the_last_places_as_many_win_as_there_are(processes: int) -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        beginning = (await store.list("/registry/")).revision
-        rng = random.Random(7)
-        each = [Objects(Wire(store, rng), rng=rng) for _ in range(processes)]
-        await each[0].create(tenant("t1", max_funccount=5), who=ADMIN)
-        await each[0].create(namespace("t1", "ns"), who=ADMIN)
-        won = await asyncio.gather(
-            *(each[n % processes].create(function(f"t1/ns/f{n}"), who=ADMIN) for n in range(24)),
-            return_exceptions=True,
-        )
-        assert sum(isinstance(one, DataObject) for one in won) == 5
-        assert all(isinstance(one, DataObject | AdmissionError) for one in won)
-        assert len((await _check_all(store, beginning)).objects) == 2 + 2 * 5
+async def test_of_writers_who_race_for_the_last_places_as_many_win_as_there_are(
+    processes: int,
+) -> None:
+    store = MemoryStore(WallClock())
+    beginning = (await store.list("/registry/")).revision
+    rng = random.Random(7)
+    each = [Objects(Wire(store, rng), rng=rng) for _ in range(processes)]
+    await each[0].create(tenant("t1", max_funccount=5), who=ADMIN)
+    await each[0].create(namespace("t1", "ns"), who=ADMIN)
+    won = await asyncio.gather(
+        *(each[n % processes].create(function(f"t1/ns/f{n}"), who=ADMIN) for n in range(24)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(one, DataObject) for one in won) == 5
+    assert all(isinstance(one, DataObject | AdmissionError) for one in won)
+    assert len((await _check_all(store, beginning)).objects) == 2 + 2 * 5
 
-    in_loop(body())
+
+async def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None:
+    store = MemoryStore(WallClock())
+    rng = random.Random(3)
+    first = Objects(store)
+    await first.create(tenant("t1"), who=ADMIN)
+    key = tenant("t1").key
+
+    async def count(times: int) -> int:
+        objects, overtaken = Objects(Wire(store, rng), rng=rng), 0
+        while times:
+            now = await objects.get(key)
+            counted = {"count": str(int(now.annotations.get("count", "0")) + 1)}
+            more = msgspec.structs.replace(now, annotations=counted)
+            try:
+                await objects.update(more, who=tenant_admin("t1"), expected=now.revision)
+                times -= 1
+            except ConflictError:
+                overtaken += 1
+        return overtaken
+
+    overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
+    assert sum(overtaken) > 0, "they did meet"
+    assert (await first.get(key)).annotations == {"count": "100"}
 
 
-def test_no_update_is_lost_to_writers_who_read_before_they_write() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        rng = random.Random(3)
-        first = Objects(store)
-        await first.create(tenant("t1"), who=ADMIN)
-        key = tenant("t1").key
-
-        async def count(times: int) -> int:
-            objects, overtaken = Objects(Wire(store, rng), rng=rng), 0
-            while times:
-                now = await objects.get(key)
-                counted = {"count": str(int(now.annotations.get("count", "0")) + 1)}
-                more = msgspec.structs.replace(now, annotations=counted)
-                try:
-                    await objects.update(more, who=tenant_admin("t1"), expected=now.revision)
-                    times -= 1
-                except ConflictError:
-                    overtaken += 1
-            return overtaken
-
-        overtaken = await asyncio.gather(*(count(20) for _ in range(5)))
-        assert sum(overtaken) > 0, "they did meet"
-        assert (await first.get(key)).annotations == {"count": "100"}
-
-    in_loop(body())
+async def test_a_cascade_goes_on_where_another_deletes_as_well() -> None:
+    store = MemoryStore(WallClock())
+    rng = random.Random(5)
+    each = [Objects(Wire(store, rng), rng=rng) for _ in range(2)]
+    await each[0].create(tenant("t1"), who=ADMIN)
+    for name in ("a", "b"):
+        await each[0].create(namespace("t1", name), who=tenant_admin("t1"))
+        for number in range(3):
+            await each[0].create(function(f"t1/{name}/f{number}"), who=tenant_admin("t1"))
+    key = tenant("t1").key
+    both = (one.delete(key, who=ADMIN, cascade=True) for one in each)
+    ended = await asyncio.gather(*both, return_exceptions=True)
+    assert {type(one) for one in ended} <= {DataObject, NotFoundError, ConflictError}
+    assert DataObject in {type(one) for one in ended}
+    assert (await store.list("/registry/")).entries == ()
 
 
 class Interrupted(Wire):
@@ -285,73 +311,83 @@ class Interrupted(Wire):
         return await super().commit(expects, changes)
 
 
-def test_what_services_write_is_not_written_over_either() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        objects = Objects(store)
-        made = await objects.create(node("n", nodeIp="1"), who=SYSTEM)
+async def test_what_services_write_is_not_written_over_either() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    made = await objects.create(node("n", nodeIp="1"), who=SYSTEM)
 
-        async def first() -> None:
-            await objects.apply(node("n", nodeIp="2"), who=SYSTEM)
+    async def first() -> None:
+        await objects.apply(node("n", nodeIp="2"), who=SYSTEM)
 
-        late = Objects(Interrupted(store, first))
-        with pytest.raises(ConflictError):
-            await late.update(node("n", nodeIp="3"), who=SYSTEM, expected=made.revision)
-        assert (await objects.get(made.key)).object["nodeIp"] == "2"
-
-    in_loop(body())
+    late = Objects(Interrupted(store, first))
+    with pytest.raises(ConflictError):
+        await late.update(node("n", nodeIp="3"), who=SYSTEM, expected=made.revision)
+    assert (await objects.get(made.key)).object["nodeIp"] == "2"
 
 
-def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_refused() -> None:
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        objects = Objects(store)
-        await objects.create(tenant("t1"), who=ADMIN)
-        await objects.create(namespace("t1", "ns"), who=ADMIN)
-        await objects.create(function("t1/ns/f"), who=ADMIN)
-        key = Key("funcstatus", "t1", "ns", "f")
-        status = await objects.get(key)
-        published = msgspec.structs.replace(status, object={**status.object, "published": True})
+async def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_is_refused() -> (
+    None
+):
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    await objects.create(tenant("t1"), who=ADMIN)
+    await objects.create(namespace("t1", "ns"), who=ADMIN)
+    await objects.create(function("t1/ns/f"), who=ADMIN)
+    key = Key("funcstatus", "t1", "ns", "f")
+    status = await objects.get(key)
+    published = msgspec.structs.replace(status, object={**status.object, "published": True})
 
-        async def publish() -> None:
-            await objects.update(published, who=SYSTEM, expected=status.revision)
+    async def publish() -> None:
+        await objects.update(published, who=SYSTEM, expected=status.revision)
 
-        late = Objects(Interrupted(store, publish))
-        await late.apply(function("t1/ns/f", image="b:1"), who=ADMIN)
-        status = await objects.get(key)
-        assert status.object["published"] is True
-        failed = msgspec.structs.replace(status, object={**status.object, "state": "Fail"})
+    late = Objects(Interrupted(store, publish))
+    await late.apply(function("t1/ns/f", image="b:1"), who=ADMIN)
+    status = await objects.get(key)
+    assert status.object["published"] is True
+    failed = msgspec.structs.replace(status, object={**status.object, "state": "Fail"})
 
-        async def replace() -> None:
-            await objects.apply(function("t1/ns/f", image="c:1"), who=ADMIN)
+    async def replace() -> None:
+        await objects.apply(function("t1/ns/f", image="c:1"), who=ADMIN)
 
-        late = Objects(Interrupted(store, replace))
-        with pytest.raises(AdmissionError, match="of the function; it is at"):
-            await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
-        assert (await objects.get(key)).object["state"] == "Normal"
-
-    in_loop(body())
+    late = Objects(Interrupted(store, replace))
+    with pytest.raises(AdmissionError, match="of the function; it is at"):
+        await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
+    assert (await objects.get(key)).object["state"] == "Normal"
 
 
-def test_a_writer_who_is_always_overtaken_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_was_overtaken_is_not_refused_by_what_was() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    await objects.create(tenant("t1", max_funccount=1), who=ADMIN)
+    await objects.create(namespace("t1", "ns"), who=ADMIN)
+    await objects.create(function("t1/ns/f"), who=ADMIN)
+    key = tenant("t1").key
+
+    class Slow(Wire):
+        async def get(self, key_: str) -> Any:
+            if key_ == key.path:
+                gone = objects.delete(function("t1/ns/f").key, who=ADMIN)
+                await asyncio.gather(gone, return_exceptions=True)
+            return await super().get(key_)
+
+    await Objects(Slow(store, random.Random(1))).create(function("t1/ns/g"), who=ADMIN)
+    left = (await objects.list(Selection("function"))).objects
+    assert [one.name for one in left] == ["g"]
+
+
+async def test_a_writer_who_is_always_overtaken_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects_module, "PAUSE_S", 0.0)
+    store = MemoryStore(WallClock())
+    quick = Objects(store)
+    await quick.create(tenant("t1"), who=ADMIN)
 
-    async def body() -> None:
-        store = MemoryStore(WallClock())
-        quick = Objects(store)
-        await quick.create(tenant("t1"), who=ADMIN)
+    class Overtaken(Wire):
+        async def commit(self, expects: Sequence[Expect], changes: Sequence[Change]) -> int | None:
+            count = len((await store.list("/registry/")).entries)
+            await quick.create(namespace("t1", f"n{count}"), who=ADMIN)
+            return await super().commit(expects, changes)
 
-        class Overtaken(Wire):
-            async def commit(
-                self, expects: Sequence[Expect], changes: Sequence[Change]
-            ) -> int | None:
-                count = len((await store.list("/registry/")).entries)
-                await quick.create(namespace("t1", f"n{count}"), who=ADMIN)
-                return await super().commit(expects, changes)
-
-        slow = Objects(Overtaken(store, random.Random(1)))
-        with pytest.raises(BusyError, match="others wrote 64 times in between"):
-            await slow.create(namespace("t1", "mine"), who=ADMIN)
-        assert issubclass(BusyError, ObjectsError)
-
-    in_loop(body())
+    slow = Objects(Overtaken(store, random.Random(1)))
+    with pytest.raises(BusyError, match="others wrote 64 times in between"):
+        await slow.create(namespace("t1", "mine"), who=ADMIN)
+    assert issubclass(BusyError, ObjectsError)
