@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from inferx.exec.gateway.bodies import Body
-from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.refusals import Refused
@@ -50,7 +50,7 @@ class Exchange:
     )
 
     def __init__(
-        self, client: ClientConnection, body: Body, pod: PodConnection, *, waited_s: float
+        self, client: ClientAnswer, body: Body, pod: PodConnection, *, waited_s: float
     ) -> None:
         self._client = client
         self._body = body

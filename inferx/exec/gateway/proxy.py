@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from inferx.exec.gateway.bodies import Body
-from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName, Route
 from inferx.exec.gateway.exchange import Exchange
 from inferx.exec.gateway.heads import RequestHead, forwarded
@@ -88,7 +88,7 @@ class Proxy:
         self._sweep = sweep
         self._fault = fault
 
-    async def serve(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+    async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         """Answer one request."""
         try:
             await self._answer(client, head, body)
@@ -98,13 +98,13 @@ class Proxy:
             self._fault(error)
             _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
 
-    async def _answer(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+    async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         arrived_s = time.monotonic()
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
             case Models():
-                client.answer(200, _listed(await self._catalogue.visible(head)))
+                client.whole(200, _listed(await self._catalogue.visible(head)))
                 return
             case FunctionCall():
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
@@ -188,7 +188,7 @@ class Proxy:
 class _Request(NamedTuple):
     """A request that may have its turn."""
 
-    client: ClientConnection
+    client: ClientAnswer
     head: RequestHead
     body: Body
     target: bytes
@@ -244,7 +244,7 @@ class _Comments:
         client.write(WAITING)
 
 
-def _tell(client: ClientConnection, why: Refused) -> None:
+def _tell(client: ClientAnswer, why: Refused) -> None:
     """Refuse by status, while that can be told; an exchange tells what happens after its head."""
     if client.lost:
         return
