@@ -3,9 +3,10 @@
     python -m pip install -r benchmarks/gateway/requirements.txt    (and nginx, wrk from Debian)
     python -m benchmarks.gateway [--rounds 3] [--seconds 3]
 
-Writes docs/results/data/gateway-http.json. All are measured in every round, in turn, by the same
-load from wrk. Proxies run alone on one core; load and upstream share the other. The rate on one
-core is requests by CPU second of the proxy: other work on the machine does not change it much.
+Writes docs/results/data/gateway-http.json and docs/results/gateway.md. All are measured in every
+round, in turn, by the same load from wrk. Proxies run alone on one core; load and upstream share
+the other. The rate on one core is requests by CPU second of the proxy: other work on the machine
+changes it less than it changes requests by the clock.
 Latencies are of few connections, without queueing, and told beside those without a proxy.
 """
 
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.gateway.document import write_document
 from benchmarks.gateway.servers import (
     CANDIDATES,
     OTHER_CPU,
@@ -66,7 +68,7 @@ def wrk(port: int, connections: int, path: str, seconds: int) -> dict:
         capture_output=True,
         text=True,
     ).stdout
-    return json.loads(re.search(r"^RESULT (.*)$", told, re.M)[1])
+    return json.loads(re.search(r"^RESULT (.*)$", told, re.MULTILINE)[1])
 
 
 def measure(command: list[str] | None, port: int, upstream: str, load: dict, seconds: int) -> dict:
@@ -150,11 +152,14 @@ def main() -> None:
         },
         "loads": LOADS,
     }
-    options.out.write_text(json.dumps({**about, "runs": rounds}, indent=1) + "\n")
+    found = {**about, "runs": rounds}
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    if options.out == RESULT:
+        write_document(found)
 
 
 def _processor() -> str:
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.machine()
 
 

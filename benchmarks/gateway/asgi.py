@@ -1,4 +1,4 @@
-"""An ASGI app that forwards everything: `aiohttp_app`, `httpx_app` and `httpcore_app` by its client.
+"""Apps of ASGI that forward everything: `aiohttp_app`, `httpx_app`, `httpcore_app` by client.
 
 The servers of ASGI run it: uvicorn, granian and hypercorn. UPSTREAM is host:port.
 """

@@ -29,21 +29,28 @@ CANDIDATES = {
     "hypercorn, aiohttp": _HYPERCORN + ":aiohttp_app --bind 127.0.0.1:{port}",
     "protocols, httptools, asyncio": "-m benchmarks.gateway.bare {port} --asyncio",
     "protocols, httptools, uvloop": "-m benchmarks.gateway.bare {port}",
+    "this gateway": "-m benchmarks.gateway.whole {port}",
 }
 
 _NGINX = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log stderr error;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; keepalive_requests 100000000;
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {folder}; proxy_temp_path {folder};
   fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
   {body}
 }}
 """
+_ANSWER = (
+    '{"id":"chatcmpl-0","object":"chat.completion","model":"tiny","choices":[{"index":0,'
+    '"message":{"role":"assistant","content":"Good day."},"finish_reason":"stop"}],'
+    '"usage":{"prompt_tokens":12,"completion_tokens":3}}'
+)
 _ANSWERING = """
   server {{ listen 127.0.0.1:{port} backlog=1024;
     location / {{ default_type application/json;
-      return 200 '{{"id":"chatcmpl-0","object":"chat.completion","model":"tiny","choices":[{{"index":0,"message":{{"role":"assistant","content":"Good day."}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":12,"completion_tokens":3}}}}'; }} }}
+      return 200 '{answer}'; }} }}
 """
 _PROXYING = """
   upstream pod {{ server {upstream}; keepalive 256; keepalive_requests 100000000; }}
@@ -77,7 +84,8 @@ def running(command: list[str], port: int, cpu: str, **env: str) -> Iterator[int
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < end, command
+                assert process.poll() is None, command
+                assert time.monotonic() < end, command
                 time.sleep(0.02)
         yield process.pid
     finally:
@@ -91,7 +99,7 @@ def running(command: list[str], port: int, cpu: str, **env: str) -> Iterator[int
 
 def nginx_answers(port: int, folder: Path) -> list[str]:
     """Return the command of an nginx that answers small JSON."""
-    return _nginx(folder, _ANSWERING.format(port=port))
+    return _nginx(folder, _ANSWERING.format(port=port, answer=_ANSWER))
 
 
 def nginx_proxies(port: int, upstream: str, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is forwarded to: 200 tokens as server-sent events. python -m benchmarks.gateway.upstream PORT
+"""What is forwarded to: 200 tokens as events. python -m benchmarks.gateway.upstream PORT
 
 A token is a write of its own. `?pace_us=` is the time between two; 0 writes one a turn of the loop.
 """

@@ -32,6 +32,7 @@ class Body:
         "_take",
         "ended",
         "failure",
+        "on_failure",
         "size",
     )
 
@@ -47,10 +48,13 @@ class Body:
         self.ended = False
         self.failure: Refused | None = None
         """Why no more of it comes, though it has not ended."""
+        self.on_failure: Callable[[Refused], None] | None = None
 
     # -- from the client ---
     def feed(self, piece: bytes) -> None:
         """Take a piece that came."""
+        if self.failure is not None:
+            return
         self.size += len(piece)
         if self.size > self._limit:
             self.fail(Refused("body too large", f"more than {self._limit} bytes of body"))
@@ -75,6 +79,8 @@ class Body:
         if self.failure is None and not self.ended:
             self.failure = why
             self._wake()
+            if self.on_failure is not None:
+                self.on_failure(why)
 
     # -- towards the pod ---
     @property
@@ -100,24 +106,17 @@ class Body:
         if self.failure is not None:
             raise self.failure
 
-    async def whole(self) -> None:
-        """Wait until it ended.
-
-        Raises:
-            Refused: It never will.
-        """
-        while not self.ended:
-            if self.failure is not None:
-                raise self.failure
-            self._changed = asyncio.get_running_loop().create_future()
-            await self._changed
+    def take_held(self) -> bytes:
+        """Return what is held, and hold it no more."""
+        held, self._held = bytes(self._held), bytearray()
+        return held
 
     def hand_to(self, take: Callable[[bytes, bool], None] | None) -> None:
-        """Hand on what is held and what comes, with whether it is the last; None hands on no more."""
+        """Hand on what is held and what comes, with whether it is the last; None: no more."""
         self._take = take
         if take is None:
             return
-        held, self._held = bytes(self._held), bytearray()
+        held = self.take_held()
         if held or self.ended:
             take(held, self.ended)
         self._set_paused(False)

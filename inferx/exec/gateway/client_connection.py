@@ -9,25 +9,26 @@ Laws:
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
 
 from inferx.exec.gateway.bodies import Body
+from inferx.exec.gateway.client_answer import ClientAnswer, bare_refusal
 from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.limits import HttpLimits
-from inferx.exec.gateway.refusals import Refused, error_body, status_of
+from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sweeping import Sweep
 
 __all__ = ["ClientConnection", "Serve"]
 
+LINGER_S: Final = 2.0
+"""For a client that still sends what nobody reads: it shall see why before it is cut off."""
 AHEAD_BYTES: Final = 64 * 1024
 """Of requests sent before the answer to the one before; a client that sends more is closed."""
-_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
-Serve = Callable[["ClientConnection", RequestHead, Body], Coroutine[Any, Any, None]]
-"""Answers one request on the connection that it came by."""
+Serve = Callable[[ClientAnswer, RequestHead, Body], Coroutine[Any, Any, None]]
+"""Answers one request."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -39,7 +40,9 @@ class ClientConnection(asyncio.Protocol):
         limits: HttpLimits,
         sweep: Sweep,
         everyone: set["ClientConnection"],
+        on_left: Callable[[], None],
     ) -> None:
+        self._on_left = on_left
         self._serve = serve
         self._limits = limits
         self._sweep = sweep
@@ -55,12 +58,10 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_s: float | None = None
         self._lost = False
         self._chunked = False
+        self._overhead = self._size = 0
         self._closing = False
         self._continue = False
-        self.begun = False
-        """Whether the head of the answer is on its way: what fails then cannot have a status."""
-        self.on_stall: Callable[[bool], None] | None = None
-        """Told when the client reads too slowly, and when it caught up."""
+        self._answer: ClientAnswer | None = None
 
     # -- asyncio ---
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +71,7 @@ class ClientConnection(asyncio.Protocol):
         self._peer = str(peer[0]) if peer else "unknown"
         if len(self._everyone) >= self._limits.connections:
             self._lost = True
-            self._write_refusal(Refused("too many connections"))
+            self._transport.write(bare_refusal(Refused("too many connections")))
             self._transport.close()
             return
         self._everyone.add(self)
@@ -82,22 +83,25 @@ class ClientConnection(asyncio.Protocol):
         del exc
         self._lost = True
         self._everyone.discard(self)
+        self._on_left()
         self._sweep.remove(self)
         self._due_s = None
+        if self._answer is not None:
+            self._answer.lost = True
         if self._task is not None:
             self._task.cancel()
 
     def pause_writing(self) -> None:
         """The client reads slower than it is told."""
         self._stalled_s = self._loop.time()
-        if self.on_stall is not None:
-            self.on_stall(True)
+        if self._answer is not None and self._answer.on_stall is not None:
+            self._answer.on_stall(True)
 
     def resume_writing(self) -> None:
         """The client caught up."""
         self._stalled_s = None
-        if self.on_stall is not None:
-            self.on_stall(False)
+        if self._answer is not None and self._answer.on_stall is not None:
+            self._answer.on_stall(False)
 
     def data_received(self, data: bytes) -> None:
         """Parse, or keep what comes too early."""
@@ -110,13 +114,22 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._head is None:
             self._header_bytes += len(data)
-        self._parse(data)
+            self._parse(data)
+            if self._head is None and self._header_bytes > self._limits.header_bytes:
+                self._refuse_now(self._too_large())
+                return
+            self._overhead += self._header_bytes - self._size
+        else:
+            self._overhead += len(data)
+            self._parse(data)
+        # What comes with a body and is none of it: the frames of chunks, and trailers.
+        body = self._body
+        if body is not None and self._overhead > self._limits.header_bytes + 8 * body.size:
+            self._refuse_now(self._too_large())
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse_now(Refused("bad request", "upgrades are not served here"))
         except httptools.HttpParserError as error:
             # What a callback refused arrives as the cause.
             why = error.__context__
@@ -129,12 +142,12 @@ class ClientConnection(asyncio.Protocol):
         """A request's first byte came."""
         if self._task is not None:
             # It came in one piece with the one before. It is not read: the client asks again.
-            self._closing = True
+            self._close_after()
             return
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunked = self._continue = False
-        self._length = 0
+        self._length = self._overhead = 0
         self._size = 0
         self._due_s = self._loop.time() + self._limits.header_s
 
@@ -163,6 +176,8 @@ class ClientConnection(asyncio.Protocol):
         if self._task is not None:
             return
         parser = self._parser
+        if parser.should_upgrade():
+            raise Refused("bad request", "upgrades are not served here")
         self._head = head = RequestHead(
             parser.get_method(),
             self._target,
@@ -179,15 +194,16 @@ class ClientConnection(asyncio.Protocol):
         self._body = body = Body(
             self._limits.body_bytes, self._limits.body_ahead_bytes, self._pause_reading
         )
-        self.begun = False
         if self._continue and head.version == "1.1":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._task = self._loop.create_task(self._run(head, body))
+        answer = self._answer = ClientAnswer(self._transport, head, body, closing=self._closing)
+        self._task = self._loop.create_task(self._run(answer, head, body))
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
         if self._body is not None and not self._body.ended:
             self._due_s = self._loop.time() + self._limits.body_idle_s
+            self._overhead -= len(body)
             self._body.feed(body)
 
     def on_message_complete(self) -> None:
@@ -199,22 +215,29 @@ class ClientConnection(asyncio.Protocol):
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > self._limits.header_bytes:
-            raise Refused("headers too large", f"more than {self._limits.header_bytes} bytes")
+            raise self._too_large()
+
+    def _too_large(self) -> Refused:
+        text = f"more than {self._limits.header_bytes} bytes of headers"
+        return Refused("headers too large", text)
 
     # -- serving ---
-    async def _run(self, head: RequestHead, body: Body) -> None:
+    async def _run(self, answer: ClientAnswer, head: RequestHead, body: Body) -> None:
         try:
-            await self._serve(self, head, body)
+            await self._serve(answer, head, body)
         finally:
-            self._finished(body)
+            self._finished(answer, body)
 
-    def _finished(self, body: Body) -> None:
-        self._task = self._body = self._head = None
-        self.on_stall = None
+    def _finished(self, answer: ClientAnswer, body: Body) -> None:
+        self._task = self._body = self._head = self._answer = None
         self._header_bytes = 0
-        if self._lost:
+        if self._lost or answer.lost:
+            self._lost = True
             return
-        if self._closing or not body.ended or not self._keep_alive or not self.begun:
+        if not body.ended:
+            self._linger()
+            return
+        if self._closing or answer.closing or not answer.keeps or not answer.ended:
             self._lost = True
             self._transport.close()
             return
@@ -222,68 +245,6 @@ class ClientConnection(asyncio.Protocol):
         if self._ahead:
             ahead, self._ahead = bytes(self._ahead), bytearray()
             self._loop.call_soon(self.data_received, ahead)
-
-    @property
-    def lost(self) -> bool:
-        """Whether nobody is at the other end."""
-        return self._lost
-
-    @property
-    def _keep_alive(self) -> bool:
-        return self._answer_keeps
-
-    def start(self, status: int, headers: list[bytes], *, framed: bool) -> None:
-        """Send the head of an answer; without `framed`, its body's length is not known."""
-        head = self._head
-        assert head is not None and not self.begun, "one answer to a request"
-        self.begun = True
-        old = head.version != "1.1"
-        body = self._body
-        self._answer_keeps = (
-            head.keep_alive and not self._closing and not (old and not framed) and body is not None
-        )
-        self._in_chunks = not framed and not old
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
-        if self._in_chunks:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        if not self._answer_keeps:
-            lines.append(b"Connection: close\r\n")
-        elif old:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._transport.writelines(lines)
-
-    def write(self, piece: bytes) -> None:
-        """Send a piece of an answer's body."""
-        if self._in_chunks:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        else:
-            self._transport.write(piece)
-
-    def end(self) -> None:
-        """End an answer."""
-        if self._in_chunks:
-            self._transport.write(b"0\r\n\r\n")
-
-    def answer(self, status: int, body: bytes, *headers: bytes) -> None:
-        """Send a whole answer in JSON."""
-        told = [
-            *headers,
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body),
-        ]
-        if self._body is None or not self._body.ended:
-            self._closing = True
-        self.start(status, told, framed=True)
-        self._transport.write(body)
-
-    def refuse(self, why: Refused) -> None:
-        """Tell why a request is not served."""
-        self.answer(status_of(why.reason), error_body(why), *_retry(why))
-
-    def cut(self) -> None:
-        """Break an answer off, so that its client sees that it is not whole."""
-        self._lost = True
-        self._transport.abort()
 
     # -- bounds ---
     def look(self, now_s: float) -> None:
@@ -302,9 +263,19 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close once what is served has ended."""
-        self._closing = True
+        self._close_after()
         if self._task is None:
             self._transport.close()
+
+    def cut(self) -> None:
+        """Break off what is served, and close."""
+        self._lost = True
+        self._transport.abort()
+
+    def _close_after(self) -> None:
+        self._closing = True
+        if self._answer is not None:
+            self._answer.closing = True
 
     def _pause_reading(self, paused: bool) -> None:  # noqa: FBT001  # a callback
         if self._lost:
@@ -322,24 +293,18 @@ class ClientConnection(asyncio.Protocol):
         """Answer what could not be parsed, and close."""
         if self._task is not None:
             assert self._body is not None, "a task has a body"
-            self._closing = True
+            self._close_after()
             self._body.fail(why)
             return
-        self._write_refusal(why)
+        self._transport.write(bare_refusal(why))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Send what there is and the end of it; read on for a while, so that it arrives."""
         self._lost = True
-        self._transport.close()
-
-    def _write_refusal(self, why: Refused) -> None:
-        body, status = error_body(why), status_of(why.reason)
-        head = b"HTTP/1.1 %d %b\r\n%bContent-Type: application/json\r\n" % (
-            status,
-            _PHRASES[status],
-            b"".join(_retry(why)),
-        )
-        length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
-        self._transport.write(head + length + body)
-
-
-def _retry(why: Refused) -> list[bytes]:
-    later = why.retry_after_s
-    return [] if later is None else [b"Retry-After: %d\r\n" % later]
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(LINGER_S, self._transport.abort)

@@ -7,8 +7,8 @@ Laws:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
@@ -26,7 +26,7 @@ from inferx.exec.clock import Clock
 from inferx.exec.driver import InboxFullError
 from inferx.exec.gateway.refusals import Refused
 
-__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch"]
+__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch", "Target"]
 
 
 class FunctionName(NamedTuple):
@@ -38,6 +38,13 @@ class FunctionName(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(self)
+
+
+class Target(NamedTuple):
+    """A function as the router knows it, and how long its requests may wait."""
+
+    function: FunctionId
+    queue_timeout_ns: int
 
 
 class Call(NamedTuple):
@@ -85,7 +92,7 @@ class RouterDispatch:
     Args:
         post: Tells the router's driver.
         clock: The driver's.
-        function: Finds a function's id by its name; None where there is none.
+        function: Finds a function by its name; None where there is none.
         address: Finds where a pod serves, as host:port; None where nobody knows.
         first: The first number of a request.
     """
@@ -95,7 +102,7 @@ class RouterDispatch:
         post: Callable[[RouterEvent], None],
         clock: Clock,
         *,
-        function: Callable[[FunctionName], FunctionId | None],
+        function: Callable[[FunctionName], Target | None],
         address: Callable[[PodId], str | None],
         first: int = 1,
     ) -> None:
@@ -129,36 +136,39 @@ class RouterDispatch:
                 return False
         return True
 
-    @asynccontextmanager
-    async def acquire(self, call: Call) -> AsyncGenerator[Route, None]:
+    def acquire(self, call: Call) -> AbstractAsyncContextManager[Route]:
         """See `Dispatcher`."""
-        function = self._function(call.function)
-        if function is None:
+        target = self._function(call.function)
+        if target is None:
             raise Refused("not found", f"no function {call.function}")
         request = RequestId(self._next)
         self._next += 1
-        pod = await self._turn(request, function, call.timeout_s)
-        route = None
-        self.running += 1
-        try:
-            where = self._address(pod)
-            if where is None:
-                raise Refused("pod failed", f"pod {pod} has no address")
-            route = Route(pod, where)
-            yield route
-        finally:
-            self.running -= 1
-            if route is not None and route.whole:
-                self._post(RequestFinished(request, pod, route.output_tokens))
-            else:
-                self._post(RequestFailed(request, pod))
+        return _Held(self, request, target, call.timeout_s)
 
-    async def _turn(
-        self, request: RequestId, function: FunctionId, timeout_s: float | None
-    ) -> PodId:
-        deadline_ns = 0
+    async def begin(self, request: RequestId, target: Target, timeout_s: float | None) -> Route:
+        """Wait for a request's turn."""
+        pod = await self._turn(request, target, timeout_s)
+        where = self._address(pod)
+        if where is None:
+            self._post(RequestFailed(request, pod))
+            raise Refused("pod failed", f"pod {pod} has no address")
+        self.running += 1
+        return Route(pod, where)
+
+    def end(self, request: RequestId, route: Route) -> None:
+        """Give a slot back."""
+        self.running -= 1
+        if route.whole:
+            self._post(RequestFinished(request, route.pod, route.output_tokens))
+        else:
+            self._post(RequestFailed(request, route.pod))
+
+    async def _turn(self, request: RequestId, target: Target, timeout_s: float | None) -> PodId:
+        function, deadline_ns = target.function, 0
         if timeout_s is not None:
-            deadline_ns = self._clock.now_ns() + int(timeout_s * NS_PER_S)
+            # The caller may want to wait for less than the function lets it, never for more.
+            wait_ns = min(int(timeout_s * NS_PER_S), target.queue_timeout_ns)
+            deadline_ns = self._clock.now_ns() + wait_ns
         turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
         if request in self._waiting:
             raise LocalProtocolError(f"request {request} waits already")
@@ -176,3 +186,28 @@ class RouterDispatch:
             elif self._waiting.pop(request, None) is not None:
                 self._post(RequestCancelled(request, function))
             raise
+
+
+class _Held:
+    """A request's turn, as a context; a class, for a generator costs each request microseconds."""
+
+    __slots__ = ("_dispatch", "_request", "_route", "_target", "_timeout_s")
+
+    def __init__(
+        self,
+        dispatch: RouterDispatch,
+        request: RequestId,
+        target: Target,
+        timeout_s: float | None,
+    ) -> None:
+        self._dispatch = dispatch
+        self._request = request
+        self._target = target
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Route:
+        self._route = await self._dispatch.begin(self._request, self._target, self._timeout_s)
+        return self._route
+
+    async def __aexit__(self, *raised: object) -> None:
+        self._dispatch.end(self._request, self._route)

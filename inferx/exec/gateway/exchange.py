@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from inferx.exec.gateway.bodies import Body
-from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.refusals import Refused
@@ -50,7 +50,7 @@ class Exchange:
     )
 
     def __init__(
-        self, client: ClientConnection, body: Body, pod: PodConnection, *, waited_s: float
+        self, client: ClientAnswer, body: Body, pod: PodConnection, *, waited_s: float
     ) -> None:
         self._client = client
         self._body = body
@@ -73,8 +73,11 @@ class Exchange:
         self._client.on_stall = self._pod.pause
         self._sent_s = time.monotonic()
         try:
-            self._pod.ask(self, head, head_only=head_only)
-            self._body.hand_to(self._send)
+            whole = self._body.ended
+            first = self._framed(self._body.take_held(), last=whole)
+            self._pod.ask(self, head + first, head_only=head_only, whole=whole)
+            if not whole:
+                self._body.hand_to(self._send)
             if self._body.failure is not None:
                 raise self._body.failure
             self._body.on_failure = self.on_failure
@@ -94,12 +97,15 @@ class Exchange:
 
     # -- up ---
     def _send(self, piece: bytes, last: bool) -> None:  # noqa: FBT001  # a callback
+        self._pod.sent = last
+        if framed := self._framed(piece, last=last):
+            self._pod.send(framed)
+
+    def _framed(self, piece: bytes, *, last: bool) -> bytes:
         if not self._chunked:
-            if piece:
-                self._pod.send(piece)
-            return
+            return piece
         framed = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-        self._pod.send(framed + b"0\r\n\r\n" if last else framed)
+        return framed + b"0\r\n\r\n" if last else framed
 
     def on_pod_stall(self, stalled: bool) -> None:  # noqa: FBT001
         """Let the client wait while the pod is slower."""
@@ -107,7 +113,13 @@ class Exchange:
 
     # -- down ---
     def on_answer(
-        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes, *, bodiless: bool
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        first: bytes,
+        *,
+        bodiless: bool,
+        last: bool,
     ) -> None:
         """Pass the head on, with its latencies as far as they are known."""
         self.status = status
@@ -128,17 +140,19 @@ class Exchange:
                 took_s = time.monotonic() - self._sent_s
                 lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
-            self._client.start(status, lines, framed=framed)
+            self._client.start(status, lines, first, framed=framed, last=last)
+            self._tail = first
+            return
         if first:
-            self.on_piece(first)
+            self.on_piece(first, last=last)
 
-    def on_piece(self, piece: bytes) -> None:
+    def on_piece(self, piece: bytes, *, last: bool) -> None:
         """Pass a piece on."""
         if self._error is not None:
             if len(self._error) <= ERROR_BYTES:
                 self._error += piece
             return
-        self._client.write(piece)
+        self._client.write(piece, last=last)
         size = len(piece)
         self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
 

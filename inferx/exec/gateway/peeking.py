@@ -1,4 +1,4 @@
-"""Finds which model a JSON body asks for, and whether it wants a stream, before all of it is there."""
+"""Finds the model that a JSON body asks for, and whether as a stream, before all of it is there."""
 
 import re
 from typing import Final, NamedTuple

@@ -25,12 +25,18 @@ class Answered(Protocol):
     """Who takes a pod's answer."""
 
     def on_answer(
-        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes, *, bodiless: bool
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        first: bytes,
+        *,
+        bodiless: bool,
+        last: bool,
     ) -> None:
-        """Take the head, and what of the body came with it."""
+        """Take the head, and what of the body came with it: all of it, where it is the last."""
         ...
 
-    def on_piece(self, piece: bytes) -> None:
+    def on_piece(self, piece: bytes, *, last: bool) -> None:
         """Take a piece of the body."""
         ...
 
@@ -63,6 +69,15 @@ class PodConnection(asyncio.Protocol):
         self._headed = False
         self._ended = False
         self._bodiless = False
+        self._framed = False
+        self._keep = False
+        self._head_only = False
+        self._paused = False
+        self._status = 0
+        self._size = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.sent = False
+        """Whether all of the request is on its way; until then no other may follow it."""
         self._idle_s = 0.0
         self._total_s = 0.0
         self.open = False
@@ -115,21 +130,28 @@ class PodConnection(asyncio.Protocol):
         pieces.clear()
         if not self._told:
             self._told = True
-            to.on_answer(self._status, self._headers, piece, bodiless=self._bodiless)
+            to.on_answer(
+                self._status, self._headers, piece, bodiless=self._bodiless, last=self._ended
+            )
         elif piece:
-            to.on_piece(piece)
+            to.on_piece(piece, last=self._ended)
         if self._ended and self._to is to:
             self._done(to)
 
     # -- the parser ---
     def on_message_begin(self) -> None:
         """A head begins, which may be of an answer on the way to the answer."""
-        self._headers: list[tuple[bytes, bytes]] = []
+        if self._ended:
+            self._keep = False
+            return
+        self._headers = []
         self._framed = False
         self._size = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header came."""
+        if self._ended:
+            return
         self._size += len(name) + len(value)
         if self._size > HEADER_BYTES:
             raise Refused("pod failed")
@@ -140,7 +162,7 @@ class PodConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         status = self._parser.get_status_code()
-        if status < 200:
+        if status < 200 or self._ended:
             return
         self._status = status
         self._headed = True
@@ -164,28 +186,36 @@ class PodConnection(asyncio.Protocol):
             self._ended = True
 
     # -- requests ---
-    def ask(self, to: Answered, head: bytes, *, head_only: bool) -> None:
-        """Send the head of a request, and hand its answer to `to`."""
-        assert self._to is None and self.open, "a connection carries one request"
+    def ask(self, to: Answered, sent: bytes, *, head_only: bool, whole: bool) -> None:
+        """Send a request as far as it is there, and hand its answer to `to`."""
+        assert self._to is None, "a connection carries one request"
+        assert self.open, "what is closed is not used again"
         self._to = to
         self._told = self._headed = self._ended = self._bodiless = False
         self._head_only = head_only
+        self.sent = whole
         now_s = self._loop.time()
         self._idle_s = now_s + self._limits.pod_idle_s
         self._total_s = now_s + self._limits.pod_total_s
         self._sweep.add(self)
-        self._transport.write(head)
+        if not self._transport.is_closing():
+            self._transport.write(sent)
 
     def send(self, piece: bytes) -> None:
         """Send more of a request."""
-        if self.open:
+        if self.open and not self._transport.is_closing():
             self._idle_s = self._loop.time() + self._limits.pod_idle_s
             self._transport.write(piece)
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001
         """Read nothing while the client is slower."""
-        if self.open:
-            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+        if self.open and paused is not self._paused:
+            self._paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._idle_s = self._loop.time() + self._limits.pod_idle_s
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """Close: whoever waits for an answer is told nothing more."""
@@ -208,7 +238,8 @@ class PodConnection(asyncio.Protocol):
     def _done(self, to: Answered) -> None:
         self._to = None
         self._sweep.remove(self)
-        if self.open and self._keep:
+        if self.open and self._keep and self.sent:
+            self.pause(False)
             self._pods.put_back(self)
         else:
             self.close()

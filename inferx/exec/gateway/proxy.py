@@ -8,15 +8,14 @@ Laws:
    is an event.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from inferx.exec.gateway.bodies import Body
-from inferx.exec.gateway.client_connection import ClientConnection
+from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName, Route
 from inferx.exec.gateway.exchange import Exchange
 from inferx.exec.gateway.heads import RequestHead, forwarded
@@ -26,6 +25,7 @@ from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
+from inferx.exec.gateway.sweeping import Sweep
 
 __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 
@@ -76,6 +76,7 @@ class Proxy:
         catalogue: Catalogue,
         pods: Pods,
         limits: HttpLimits,
+        sweep: Sweep,
         *,
         fault: Callable[[Exception], None],
     ) -> None:
@@ -84,9 +85,10 @@ class Proxy:
         self._catalogue = catalogue
         self._pods = pods
         self._limits = limits
+        self._sweep = sweep
         self._fault = fault
 
-    async def serve(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+    async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         """Answer one request."""
         try:
             await self._answer(client, head, body)
@@ -96,13 +98,13 @@ class Proxy:
             self._fault(error)
             _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
 
-    async def _answer(self, client: ClientConnection, head: RequestHead, body: Body) -> None:
+    async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         arrived_s = time.monotonic()
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
             case Models():
-                client.answer(200, _listed(await self._catalogue.visible(head)))
+                client.whole(200, _listed(await self._catalogue.visible(head)))
                 return
             case FunctionCall():
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
@@ -110,54 +112,48 @@ class Proxy:
                 peeked = await self._model(body)
                 found = self._catalogue.find(peeked.model or "")
                 if found is None:
-                    raise Refused("model not found", f"no model {peeked.model!r}")
+                    raise _no_model(peeked)
                 function = found
         leave = await self._authorize(head, function)
         if isinstance(leave, Refused):
+            if isinstance(asked, ModelCall) and leave.reason == "forbidden":
+                # Who may not call a model does not learn that it is there.
+                raise _no_model(peeked)
             raise leave
         tokens = 0
         try:
-            waiting: asyncio.Task[None] | None = None
             call = Call(function, _timeout_s(head))
-            telling = self._limits.waiting_s, lambda: _wants_events(head, body, peeked)
-            tokens = await self._at_some_pod(
-                client, head, body, call, asked.target, arrived_s, telling
-            )
-            del waiting
+            request = _Request(client, head, body, asked.target, call, peeked, arrived_s)
+            tokens = await self._at_some_pod(request)
         finally:
             leave.ended(tokens)
 
-    async def _at_some_pod(
-        self,
-        client: ClientConnection,
-        head: RequestHead,
-        body: Body,
-        call: Call,
-        target: bytes,
-        arrived_s: float,
-        telling: tuple[float, Callable[[], bool]],
-    ) -> int:
-        for last in [False] * (self._limits.connect_tries - 1) + [True]:
-            comments = _Comments(client, *telling)
+    async def _at_some_pod(self, request: "_Request") -> int:
+        for left in reversed(range(self._limits.connect_tries)):
+            comments = _Comments(request, self._limits.waiting_s, self._sweep)
             try:
-                async with self._dispatcher.acquire(call) as route:
+                async with self._dispatcher.acquire(request.call) as route:
                     pod = await self._connection(route)
                     comments.stop()
-                    waited_s = time.monotonic() - arrived_s
-                    exchange = Exchange(client, body, pod, waited_s=waited_s)
-                    tokens = await exchange.run(
-                        forwarded(head, target, route.address),
-                        chunked=head.length is None,
-                        head_only=head.method == b"HEAD",
-                    )
+                    tokens = await self._exchange(request, route, pod)
                     route.finished(tokens)
                     return tokens
             except _ConnectError as error:
-                if last:
+                if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
             finally:
                 comments.stop()
         raise AssertionError("the last try returned or raised")
+
+    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> int:
+        head = request.head
+        waited_s = time.monotonic() - request.arrived_s
+        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s)
+        return await exchange.run(
+            forwarded(head, request.target, route.address),
+            chunked=head.length is None,
+            head_only=head.method == b"HEAD",
+        )
 
     async def _connection(self, route: Route) -> PodConnection:
         kept = self._pods.fresh(route.address)
@@ -189,33 +185,66 @@ class Proxy:
             await body.more(self._limits.peek_bytes)
 
 
-class _Comments:
-    """Begins an event stream that waits for long, and tells that it waits, until stopped."""
+class _Request(NamedTuple):
+    """A request that may have its turn."""
 
-    def __init__(
-        self, client: ClientConnection, period_s: float, wanted: Callable[[], bool]
-    ) -> None:
-        self._client = client
+    client: ClientAnswer
+    head: RequestHead
+    body: Body
+    target: bytes
+    call: Call
+    peeked: Peeked | None
+    arrived_s: float
+
+    def wants_events(self) -> bool:
+        """Return whether it asks for an event stream, as far as its body came."""
+        headers, peeked = self.head.by_name, self.peeked
+        if "text/event-stream" in headers.get("Accept", ""):
+            return True
+        if self.head.method != b"POST" or "json" not in headers.get("Content-Type", ""):
+            return False
+        if peeked is not None and peeked.stream is not None:
+            return peeked.stream
+        try:
+            return peek(self.body.held, whole=self.body.ended).stream is True
+        except ValueError:
+            return False
+
+
+class _Comments:
+    """Begins an event stream that waits for long, and tells that it waits, until stopped.
+
+    Looked at by the sweep: a timer of its own was a tenth of what a warm request costs.
+    """
+
+    __slots__ = ("_due_s", "_period_s", "_request", "_sweep")
+
+    def __init__(self, request: _Request, period_s: float, sweep: Sweep) -> None:
+        self._request = request
         self._period_s = period_s
-        self._wanted = wanted
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(period_s, self._tell)
+        self._sweep = sweep
+        self._due_s = sweep.now_s() + period_s
+        sweep.add(self)
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._sweep.remove(self)
 
-    def _tell(self) -> None:
-        if self._client.lost:
+    def look(self, now_s: float) -> None:
+        if now_s < self._due_s:
             return
-        if not self._client.begun:
-            if not self._wanted():
+        self._due_s = now_s + self._period_s
+        client = self._request.client
+        if client.lost:
+            return
+        if not client.begun:
+            if not self._request.wants_events():
+                self.stop()
                 return
-            self._client.start(200, EVENT_STREAM, framed=False)
-        self._client.write(WAITING)
-        self._timer = self._loop.call_later(self._period_s, self._tell)
+            client.start(200, EVENT_STREAM, framed=False)
+        client.write(WAITING)
 
 
-def _tell(client: ClientConnection, why: Refused) -> None:
+def _tell(client: ClientAnswer, why: Refused) -> None:
     """Refuse by status, while that can be told; an exchange tells what happens after its head."""
     if client.lost:
         return
@@ -226,17 +255,8 @@ def _tell(client: ClientConnection, why: Refused) -> None:
         client.end()
 
 
-def _wants_events(head: RequestHead, body: Body, peeked: Peeked | None) -> bool:
-    if "text/event-stream" in head.by_name.get("Accept", ""):
-        return True
-    if head.method != b"POST" or "json" not in head.by_name.get("Content-Type", ""):
-        return False
-    if peeked is not None and peeked.stream is not None:
-        return peeked.stream
-    try:
-        return peek(body.held, whole=body.ended).stream is True
-    except ValueError:
-        return False
+def _no_model(peeked: Peeked | None) -> Refused:
+    return Refused("model not found", f"no model {peeked.model if peeked else None!r}")
 
 
 def _timeout_s(head: RequestHead) -> float | None:

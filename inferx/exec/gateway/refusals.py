@@ -35,7 +35,7 @@ _RETRY_AFTER_S: Final = 1.0
 """Told with 429 and 503 by those who know no better."""
 
 
-class Refused(InferXError):
+class Refused(InferXError):  # noqa: N818 - an answer, which callers expect and act on.
     """A request is not served.
 
     Attributes:

@@ -26,6 +26,10 @@ class Sweep:
         self._timed: dict[Timed, None] = {}
         self._timer = self._loop.call_later(period_s, self._turn)
 
+    def now_s(self) -> float:
+        """Return the present, as those who are looked at are told it."""
+        return self._loop.time()
+
     def add(self, one: Timed) -> None:
         """Look at it from now on."""
         self._timed[one] = None

@@ -1,0 +1,144 @@
+"""The answer to one request, as it goes to the client that asked."""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from inferx.exec.gateway.bodies import Body
+from inferx.exec.gateway.heads import RequestHead
+from inferx.exec.gateway.refusals import Refused, error_body, status_of
+
+__all__ = ["ClientAnswer", "bare_refusal"]
+
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class ClientAnswer:
+    """Written by whoever serves the request; its connection looks at how it went.
+
+    Attributes:
+        begun: Whether the head is on its way: what fails then cannot have a status.
+        ended: Whether all of it is on its way.
+        closing: Whether the connection ends with it; its head says so.
+        keeps: Whether the client may ask again on the connection.
+        lost: Whether nobody is at the other end.
+        on_stall: Told when the client reads too slowly, and when it caught up.
+    """
+
+    __slots__ = (
+        "_body",
+        "_head",
+        "_in_chunks",
+        "_transport",
+        "begun",
+        "closing",
+        "ended",
+        "keeps",
+        "lost",
+        "on_stall",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, head: RequestHead, body: Body, *, closing: bool
+    ) -> None:
+        self._transport = transport
+        self._head = head
+        self._body = body
+        self._in_chunks = False
+        self.begun = False
+        self.ended = False
+        self.closing = closing
+        self.keeps = False
+        self.lost = False
+        self.on_stall: Callable[[bool], None] | None = None
+
+    def start(
+        self,
+        status: int,
+        headers: list[bytes],
+        first: bytes = b"",
+        *,
+        framed: bool,
+        last: bool = False,
+    ) -> None:
+        """Send the head of an answer, and what of its body is there: in one write, for that costs.
+
+        Args:
+            status: Of the answer.
+            headers: Lines, each with its end.
+            first: Of the body.
+            framed: Whether the headers tell the body's length, or that there is none.
+            last: Whether `first` is all of the body.
+        """
+        head = self._head
+        assert not self.begun, "one answer to a request"
+        self.begun = True
+        old = head.version != "1.1"
+        self.keeps = head.keep_alive and not self.closing and (framed or not old)
+        self._in_chunks = not framed and not old
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
+        if self._in_chunks:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        if not self.keeps:
+            lines.append(b"Connection: close\r\n")
+        elif old:
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._send(b"".join(lines), first, last=last)
+
+    def write(self, piece: bytes, *, last: bool = False) -> None:
+        """Send a piece of an answer's body."""
+        self._send(b"", piece, last=last)
+
+    def end(self) -> None:
+        """End an answer, unless its last piece has."""
+        if not self.ended:
+            self._send(b"", b"", last=True)
+
+    def _send(self, head: bytes, piece: bytes, *, last: bool) -> None:
+        self.ended = last
+        if self._in_chunks:
+            if piece:
+                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            if last:
+                piece += b"0\r\n\r\n"
+        # A transport that broke tells so a turn of the loop later.
+        if (head or piece) and not self._transport.is_closing():
+            self._transport.write(head + piece if head else piece)
+
+    def whole(self, status: int, body: bytes, *headers: bytes) -> None:
+        """Send a whole answer in JSON."""
+        told = [
+            *headers,
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body),
+        ]
+        if not self._body.ended:
+            self.closing = True
+        bodiless = self._head.method == b"HEAD"
+        self.start(status, told, b"" if bodiless else body, framed=True, last=True)
+
+    def refuse(self, why: Refused) -> None:
+        """Tell why a request is not served."""
+        self.whole(status_of(why.reason), error_body(why), *_retry(why))
+
+    def cut(self) -> None:
+        """Break an answer off, so that its client sees that it is not whole."""
+        self.lost = True
+        self._transport.abort()
+
+
+def bare_refusal(why: Refused) -> bytes:
+    """Return the answer to what is no request."""
+    body, status = error_body(why), status_of(why.reason)
+    head = b"HTTP/1.1 %d %b\r\n%bContent-Type: application/json\r\n" % (
+        status,
+        _PHRASES[status],
+        b"".join(_retry(why)),
+    )
+    return head + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+
+
+def _retry(why: Refused) -> list[bytes]:
+    later = why.retry_after_s
+    return [] if later is None else [b"Retry-After: %d\r\n" % later]
