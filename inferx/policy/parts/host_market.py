@@ -1,6 +1,6 @@
 """Copies in host memory, bought and sold at what they save and cost in waiting. Ours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,12 +93,10 @@ class HostMemoryMarket:
         short = spare < 0
         if short.any():
             rows = np.flatnonzero(pods.standby)
-            for row in _cheapest(rows[short[pods.node[rows]]], view, density):
-                node = int(pods.node[row])
+            for gone, node, held_bytes in _cheapest(rows[short[pods.node[rows]]], view, density):
                 if spare[node] < 0:
-                    gone = FunctionId(int(pods.function[row]))
-                    moves.append(Demote(gone, NodeId(node), Tier.DRAM))
-                    spare[node] += int(pods.host_bytes[row])
+                    moves.append(Demote(FunctionId(gone), NodeId(node), Tier.DRAM))
+                    spare[node] += held_bytes
         coming = copying(view)
         lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
         lanes[~nodes.schedulable] = 0
@@ -163,17 +161,18 @@ class HostMemoryMarket:
         rows = rows[less & where[pods.node[rows]]]
         lack = lack.copy()
         leaving: dict[int, list[Demote]] = {}
-        for row in _cheapest(rows, view, density):
-            node = int(pods.node[row])
-            gone = FunctionId(int(pods.function[row]))
-            leaving.setdefault(node, []).append(Demote(gone, NodeId(node), Tier.DRAM))
-            lack[node] -= pods.host_bytes[row]
+        for gone, node, held_bytes in _cheapest(rows, view, density):
+            move = Demote(FunctionId(gone), NodeId(node), Tier.DRAM)
+            leaving.setdefault(node, []).append(move)
+            lack[node] -= held_bytes
             if lack[node] <= 0:
                 return leaving[node]
         return []
 
 
-def _cheapest(rows: I64, view: ClusterView, density: F64) -> list[int]:
-    """Return rows of suspended pods, those whose function's bytes are worth least first."""
-    order: list[int] = rows[np.argsort(density[view.pods.function[rows]], kind="stable")].tolist()
-    return order
+def _cheapest(rows: I64, view: ClusterView, density: F64) -> Iterable[tuple[int, int, int]]:
+    """Return suspended pods' function, node and host memory, the least worth of a byte first."""
+    pods = view.pods
+    rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
+    columns = (pods.function[rows], pods.node[rows], pods.host_bytes[rows])
+    return zip(*(column.tolist() for column in columns), strict=True)
