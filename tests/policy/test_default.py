@@ -313,6 +313,23 @@ def test_a_copy_that_does_not_come_is_asked_for_ever_less_often():
     assert asked == [1, 60, 120, 180, 240, 300, 420, 600, 900]
 
 
+def test_a_copy_that_came_ends_the_wait_of_its_function_alone():
+    c = cluster([function("comes"), function("never")], nodes=1)
+    c.nvme[:, :] = True
+    ours, asked = market(lanes=2), {0: [], 1: []}
+    for second in range(1, 20):
+        c.now_ns = second * 10**9
+        c.node_host_open[0] -= 1  # Not settled: it is looked at each second.
+        for move in ours.promote(ClusterView(c, snapshots=True), stream(1, "t")):
+            asked[move.function].append(second)
+        if second == 9:
+            copy = suspend(c, add(c, 0, 0, [0]))
+        elif second == 11:
+            c.enter(copy, PodState.TERMINATING)
+    # Missed for the first time it waits 2 s, then 4 s and 8 s.
+    assert asked == {0: [1, 4, 9, 12, 15], 1: [1, 4, 9, 18]}
+
+
 def test_a_function_starts_from_where_its_state_lies():
     c = cluster([function("disk"), function("store"), function("nowhere")], nodes=1)
     c.nvme[:, 0] = True

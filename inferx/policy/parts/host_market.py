@@ -1,6 +1,6 @@
 """Copies in host memory, bought and sold at what they save and cost in waiting. Ours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,9 +61,10 @@ class HostMemoryMarket:
     """When nothing was worth moving, and what memory and copies were then."""
     _asked: list[int] = field(default_factory=list[int])
     """Functions that copies were asked for last time."""
-    _failed: dict[int, int] = field(default_factory=dict[int, int])
-    """How often in a row a function's copy did not come: some mechanisms cannot make any."""
-    _not_before_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _failed: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """How often in a row each function's copy did not come: some mechanisms cannot make any."""
+    _not_before_ns: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """When each function's copy is asked for again."""
 
     def promote(self, view: ClusterView, rng: Generator) -> Sequence[Promote | Demote]:
         """Return demotions where memory runs short, and the promotions worth their bytes."""
@@ -88,16 +89,14 @@ class HostMemoryMarket:
         # Of several copies of a function, the last one is what a byte is sold for.
         density *= COPY_AGAIN ** np.maximum(held - 1.0, 0.0)
         spare = nodes.host_bytes_free - RESERVE * nodes.host_bytes_total
-        rows = np.flatnonzero(pods.standby)
-        rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
         moves: list[Promote | Demote] = []
-        if (spare < 0).any():
-            for row in rows.tolist():
-                node = int(pods.node[row])
+        short = spare < 0
+        if short.any():
+            rows = np.flatnonzero(pods.standby)
+            for gone, node, held_bytes in _cheapest(rows[short[pods.node[rows]]], view, density):
                 if spare[node] < 0:
-                    gone = FunctionId(int(pods.function[row]))
-                    moves.append(Demote(gone, NodeId(node), Tier.DRAM))
-                    spare[node] += int(pods.host_bytes[row])
+                    moves.append(Demote(FunctionId(gone), NodeId(node), Tier.DRAM))
+                    spare[node] += held_bytes
         coming = copying(view)
         lanes = self.lanes - np.bincount(pods.node[coming], minlength=len(spare))
         lanes[~nodes.schedulable] = 0
@@ -105,8 +104,7 @@ class HostMemoryMarket:
         # Seconds that others wait for the bytes on the link: about as long as reading them takes.
         worth_it = (benefit > self.waits * far) & (copies < len(spare))
         self._learn_failures(copies, view.now_ns)
-        for missed, until_ns in self._not_before_ns.items():
-            worth_it[missed] &= view.now_ns >= until_ns
+        worth_it &= view.now_ns >= self._not_before_ns
         largest = spare.max(where=lanes > 0, initial=0)
         # Most passes find memory full: then only those without any copy are looked at.
         some = np.flatnonzero(worth_it & ((need <= largest) | (copies == 0)))
@@ -114,37 +112,42 @@ class HostMemoryMarket:
         displaced = False
         there = np.flatnonzero(pods.standby | coming)
         whose, where = pods.function[there], pods.node[there]
+        free, somewhere = lanes > 0, int(Tier.REMOTE)
         for f in order[:MOVES].tolist():
             function = FunctionId(f)
             tiers = view.node_tier(function)
-            ok = (lanes > 0) & (tiers >= int(Tier.REMOTE))
-            ok[where[whose == f]] = False
+            ok = free & (tiers >= somewhere)
+            if copies[f]:
+                ok[where[whose == f]] = False
             fits = ok & (spare >= need[f])
-            if fits.any():
-                nearest = fits & (tiers == tiers.max(where=fits, initial=0))
-                node = int(np.where(nearest, spare, -np.inf).argmax())
+            nearest = tiers.max(where=fits, initial=0)
+            if nearest >= somewhere:
+                node = int(np.where(fits & (tiers == nearest), spare, -np.inf).argmax())
                 spare[node] -= need[f]
                 lanes[node] -= 1
+                free[node] = lanes[node] > 0
                 moves.append(Promote(function, NodeId(node), Tier.DRAM))
                 self._asked.append(f)
             elif not held[f] and not displaced:
                 displaced = True
-                moves += self._displaced(f, view, density, rows, ok, need[f] - spare)
+                moves += self._displaced(f, view, density, ok, need[f] - spare)
         return moves
 
     def _learn_failures(self, copies: I64, now_ns: int) -> None:
         """Wait twice as long each time that a copy which was asked for is not there."""
-        for f in self._asked:
-            if copies[f]:
-                self._failed.pop(f, None)
-                self._not_before_ns.pop(f, None)
-            else:
-                self._failed[f] = min(self._failed.get(f, 0) + 1, MOST_FAILURES)
-                self._not_before_ns[f] = now_ns + NS_PER_S * 2 ** self._failed[f]
+        more = len(copies) - len(self._failed)
+        if more > 0:
+            self._failed = np.append(self._failed, np.zeros(more, np.int64))
+            self._not_before_ns = np.append(self._not_before_ns, np.zeros(more, np.int64))
+        asked = np.array(self._asked, np.int64)
+        came = copies[asked] > 0
+        failed = np.minimum(self._failed[asked] + 1, MOST_FAILURES)
+        self._failed[asked] = np.where(came, 0, failed)
+        self._not_before_ns[asked] = np.where(came, 0, now_ns + NS_PER_S * 2**failed)
         self._asked.clear()
 
     def _displaced(
-        self, function: int, view: ClusterView, density: F64, rows: I64, where: Bool, lack: F64
+        self, function: int, view: ClusterView, density: F64, where: Bool, lack: F64
     ) -> list[Demote]:
         """Make room for a function that has no copy and is worth much more than those that have.
 
@@ -153,16 +156,23 @@ class HostMemoryMarket:
         pods = view.pods
         where = where.copy()
         where[pods.node[pods.state == PodState.TERMINATING]] = False
+        rows = np.flatnonzero(pods.standby)
+        less = SWAP * density[pods.function[rows]] <= density[function]
+        rows = rows[less & where[pods.node[rows]]]
         lack = lack.copy()
         leaving: dict[int, list[Demote]] = {}
-        for row in rows.tolist():
-            there, node = int(pods.function[row]), int(pods.node[row])
-            if density[function] < SWAP * density[there]:
-                break
-            if where[node]:
-                move = Demote(FunctionId(there), NodeId(node), Tier.DRAM)
-                leaving.setdefault(node, []).append(move)
-                lack[node] -= pods.host_bytes[row]
-                if lack[node] <= 0:
-                    return leaving[node]
+        for gone, node, held_bytes in _cheapest(rows, view, density):
+            move = Demote(FunctionId(gone), NodeId(node), Tier.DRAM)
+            leaving.setdefault(node, []).append(move)
+            lack[node] -= held_bytes
+            if lack[node] <= 0:
+                return leaving[node]
         return []
+
+
+def _cheapest(rows: I64, view: ClusterView, density: F64) -> Iterable[tuple[int, int, int]]:
+    """Return suspended pods' function, node and host memory, the least worth of a byte first."""
+    pods = view.pods
+    rows = rows[np.argsort(density[pods.function[rows]], kind="stable")]
+    columns = (pods.function[rows], pods.node[rows], pods.host_bytes[rows])
+    return zip(*(column.tolist() for column in columns), strict=True)

@@ -67,15 +67,21 @@ class RoomAhead:
         open_: F64 = np.minimum(gpus.milli_free / milli, gpus.hbm_bytes_free / hbm)
         places: I64 = np.bincount(gpus.node[open_ >= 1], minlength=len(starts))
         places += np.bincount(view.pods.node[_LEAVING[view.pods.state]], minlength=len(starts))
-        rows, room, price = self._candidates(view, rate, milli, hbm)
+        within_s = self.period_s + NO_PLACE_S
+        saves = {
+            node: place_saves(float(starts[node]), int(places[node]), within_s)
+            for node in np.flatnonzero(starts > 0).tolist()
+        }
+        most = max(saves.values(), default=0.0)
+        rows, room, price = self._candidates(view, rate, milli, hbm, below=most)
         moves: list[Demote] = []
         if not len(rows):
             return moves
-        there, within_s, least = view.pods.node[rows], self.period_s + NO_PLACE_S, float(price[0])
-        for node in np.flatnonzero(starts > 0).tolist():
-            have = int(places[node])
-            if place_saves(float(starts[node]), have, within_s) <= least:
+        there, least = view.pods.node[rows], float(price[0])
+        for node, first in saves.items():
+            if first <= least:
                 continue  # Nobody anywhere is worth so little.
+            have = int(places[node])
             mine = there == node
             for row, makes, cost in zip(rows[mine], room[mine], price[mine], strict=True):
                 gpu = int(view.pods.gpu[row, 0])
@@ -103,10 +109,12 @@ class RoomAhead:
         return starts.astype(np.float64)
 
     @staticmethod
-    def _candidates(view: ClusterView, rate: F64, milli: float, hbm: float) -> tuple[I64, F64, F64]:
+    def _candidates(
+        view: ClusterView, rate: F64, milli: float, hbm: float, *, below: float
+    ) -> tuple[I64, F64, F64]:
         """Return who may go, how much of a place that makes, and its worth by the place.
 
-        The cheapest first; shape (candidates,) each.
+        Those worth less than `below` alone, the cheapest first; shape (candidates,) each.
         """
         pods, functions = view.pods, view.functions
         spare = functions.ready > functions.min_replica
@@ -116,7 +124,8 @@ class RoomAhead:
         makes = np.minimum(pods.milli_gpu[rows] / milli, pods.hbm_bytes[rows] / hbm)
         room: F64 = np.clip(makes, 1e-3, 1.0)
         price = worth[pods.function[rows]] / room
-        order = np.argsort(price, kind="stable")
+        cheap = np.flatnonzero(price < below)
+        order = cheap[np.argsort(price[cheap], kind="stable")]
         return rows[order], room[order], price[order]
 
 
