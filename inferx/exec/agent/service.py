@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from inferx.core.commands import AgentCommand, AgentEvent, Join, NodeCommand, Perform, Report
-from inferx.core.events import Fact, FoundPod, NodeJoined, Performed, PodExited
+from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Performed, PodExited
 from inferx.core.machine.agent import EPOCH, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
@@ -55,7 +55,7 @@ class AgentService:
         self, executor: Executor, *, node: NodeId, state: Path, clock: Clock | None = None
     ) -> None:
         self.executor = executor
-        self._node = node
+        self.node = node
         self._state = state
         self._clock = clock or WallClock()
         machine = Agent(node, epoch=self._number(EPOCH))
@@ -76,6 +76,22 @@ class AgentService:
     def command(self, command: NodeCommand) -> None:
         """Take a command; its fact comes among `facts`."""
         self._driver.post(command)
+
+    def follow(self, epoch: int) -> AsyncIterator[Fact]:
+        """Tell a leader all that is here, then what happens; what another was not told is dropped.
+
+        That is contained in what is here, or told again when its command is repeated.
+        """
+        self._facts.clear()
+        self._driver.post(LeaderChanged(epoch))
+        return self.facts()
+
+    def address_of(self, pod: PodId) -> str:
+        """Return where a pod serves; "" where there is none, or it serves nowhere."""
+        try:
+            return self.executor.pods.get(pod).record.address
+        except AgentError:
+            return ""
 
     async def facts(self) -> AsyncIterator[Fact]:
         """Yield facts as they come; for one listener."""
@@ -128,7 +144,7 @@ class AgentService:
         worked_on = {found.pod for found in busy}
         rest = (found for found in self.executor.running() if found.pod not in worked_on)
         on_disk = tuple(self.executor.on_disk())
-        self._tell(NodeJoined(self._node, self._reports, (*busy, *rest), on_disk))
+        self._tell(NodeJoined(self.node, self._reports, (*busy, *rest), on_disk))
         self._reports += 1
 
     async def _act(self, perform: Perform) -> None:

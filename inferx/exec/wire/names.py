@@ -25,6 +25,10 @@ class FunctionNames:
         """Return how many are known."""
         return len(self._names)
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a name is known."""
+        return name in self._ids
+
     def add(self, name: str) -> FunctionId:
         """Return a name's id, the next one if it is new."""
         known = self._ids.get(name)
