@@ -4,23 +4,20 @@ Every process that serves one store may: what they write is kept apart by the st
 that is lost costs its clients a reconnection.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import grpc
 
-from inferx.exec.clock import Clock
 from inferx.exec.state import wire
 from inferx.exec.state.objects import methods
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.service import ObjectsService
-from inferx.exec.state.opening import open_store
 from inferx.exec.state.service import StoreService
 from inferx.exec.state.serving import Serving
 from inferx.exec.state.store import Store
 
-__all__ = ["ADDRESS", "run_state", "served"]
+__all__ = ["ADDRESS", "served"]
 
 ADDRESS = "127.0.0.1:1237"
 """Where a state service listens if nothing else is said."""
@@ -58,33 +55,3 @@ async def served(
         yield serving
     finally:
         await serving.stop()
-
-
-async def run_state(
-    url: str,
-    clock: Clock,
-    *,
-    address: str = ADDRESS,
-    credentials: grpc.ServerCredentials | None = None,
-    ready: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Be a state service until cancelled.
-
-    Args:
-        url: Where the store is; see `opening`.
-        clock: The time.
-        address: `host:port`; port 0 is one that the kernel chooses.
-        credentials: None: in the clear, which is for the loopback.
-        ready: Is told the port, once it listens.
-
-    Raises:
-        DescriptionError: The URL is of no use.
-        StoreError: The store cannot be opened, or the address cannot be had.
-    """
-    store = await open_store(url, clock)
-    try:
-        async with served(store, address, credentials=credentials) as serving:
-            ready(serving.port)
-            await asyncio.Event().wait()
-    finally:
-        await store.close()
