@@ -49,10 +49,14 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
 
 
 async def test_a_service_over_anothers_store_serves_the_same_objects() -> None:
-    async with _up("memory:") as port, _up(f"grpc://127.0.0.1:{port}") as other:
-        async with _objects(port) as near, _objects(other) as far:
-            made = await far.create(tenant("t1"), who=ADMIN)
-            assert await near.get(made.key) == made
+    async with (
+        _up("memory:") as port,
+        _up(f"grpc://127.0.0.1:{port}") as other,
+        _objects(port) as near,
+        _objects(other) as far,
+    ):
+        made = await far.create(tenant("t1"), who=ADMIN)
+        assert await near.get(made.key) == made
 
 
 async def test_what_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
