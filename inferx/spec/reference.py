@@ -45,9 +45,9 @@ Key = tuple[str, str, str]
 """Tenant, namespace, name."""
 
 NAME_LIMIT = 128
-NAME = f"1 to {NAME_LIMIT} letters, digits and - _ ., and not only dots"
+NAME = f"1 to {NAME_LIMIT} letters, digits and - _ ., and no . first"
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _BOOKKEEPING = ("labels", "annotations", "channelRev", "srcEpoch", "revision")
 _TIMEOUT_LIMIT_S = 86_400 * 366
 
@@ -104,7 +104,7 @@ def kind_of(table: Table, choices: Sequence[str]) -> str:
 
 def is_name(text: str) -> bool:
     """Say whether objects may be called `text`: names are parts of keys, paths and URLs."""
-    return bool(_NAME.fullmatch(text)) and len(text) <= NAME_LIMIT and bool(text.strip("."))
+    return len(text) <= NAME_LIMIT and _NAME.fullmatch(text) is not None
 
 
 def read_key(table: Table) -> Key:

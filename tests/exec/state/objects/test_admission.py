@@ -161,7 +161,7 @@ async def test_a_tenant_gets_no_more_than_its_limits(
     objects = await with_tenants("t1", **limit)
     await _refused(LimitError, objects.create(one, who=ADMIN), message)
     wide = {
-        "max_gpu": 8, "allow_mem_standby": True, "max_replica": 3, "min_replica_cap": 1,
+        "max_gpu": 2, "allow_mem_standby": True, "max_replica": 3, "min_replica_cap": 1,
         "max_standby": 2, "max_queue_len": 101,
     }  # fmt: skip
     await objects.apply(tenant("t1", **wide), who=ADMIN)
@@ -208,6 +208,8 @@ async def test_objects_are_made_only_where_tenant_and_namespace_are_and_are_open
     ):
         await _refused(AdmissionError, objects.apply(write, who=OWNER), "tenant t1 is disabled")
     await objects.delete(KEY, who=OWNER)
+    # An administrator clears up in it all the same.
+    await objects.delete(namespace("t1", "ns").key, who=ADMIN, cascade=True)
 
 
 _WRITERS: list[tuple[DataObject, tuple[Actor, ...]]] = [
@@ -296,6 +298,17 @@ async def test_what_has_children_is_deleted_with_them_or_not_at_all() -> None:
     assert await _names(objects, "function") == ["f"]
     await objects.create(tenant("t1"), who=ADMIN)
     await objects.delete(owner, who=ADMIN)
+
+
+async def test_a_cascade_begins_only_where_all_is_as_it_was_read() -> None:
+    objects = await with_tenants("t1")
+    await objects.create(function("t1/ns/f"), who=OWNER)
+    space = await objects.get(namespace("t1", "ns").key)
+    late = objects.delete(space.key, who=OWNER, cascade=True, expected=space.revision - 1)
+    await _refused(ConflictError, late, f"expected {space.revision - 1}")
+    assert await _names(objects, "function") == ["f"]
+    await objects.delete(space.key, who=OWNER, cascade=True, expected=space.revision)
+    assert await _names(objects, "namespace", "t1") == []
 
 
 async def test_a_cascade_that_cannot_end_leaves_the_place_closed() -> None:

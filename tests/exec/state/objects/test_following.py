@@ -187,6 +187,29 @@ async def test_an_informer_keeps_several_types_and_tells_what_is_there_first() -
         assert kinds.get(Key("function", "t10", "ns", "f")) is None
 
 
+async def test_an_informer_is_not_synced_before_every_type_is() -> None:
+    held = asyncio.Event()
+
+    class Slow(Line):
+        async def list(self, selection: Selection) -> Listed:
+            if selection.type == "tenant":
+                await held.wait()
+            return await super().list(selection)
+
+    kinds = Informer(Slow(await with_tenants("t1")), NODES, Selection("tenant"))
+    running = asyncio.create_task(kinds.run())
+    synced = asyncio.create_task(kinds.synced())
+    await asyncio.sleep(0.01)
+    assert not synced.done()
+    assert not kinds.is_current
+    held.set()
+    await synced
+    assert kinds.is_current
+    assert [one.name for one in kinds.all("tenant")] == ["t1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_an_informer_whose_line_is_cut_comes_back_and_tells_the_difference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

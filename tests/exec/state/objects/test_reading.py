@@ -160,6 +160,7 @@ _FAULTS: list[tuple[DataObject, str]] = [
     ),
     (function("t/n/a b"), "name: the text 'a b'; expected 1 to 128 letters, digits and - _ ."),
     (function("t/n/.."), "name: the text '..'; expected 1 to 128 letters, digits and - _ ., and"),
+    (function("t/n/.f"), "name: the text '.f'; expected 1 to 128 letters, digits and - _ ., and"),
     (function("t/n/" + "x" * 129), "expected 1 to 128 letters"),
     (function("t\n/n/f"), "object: tenant: the text 't\\n'; expected 1 to 128 letters"),
     (function("system/n/f"), "tenant: the text 'system'; expected another name"),

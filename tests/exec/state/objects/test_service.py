@@ -126,6 +126,7 @@ async def test_errors_are_told_as_what_they_are() -> None:
             (remote.get(Key("tenant", "system", "system", "x")), NotFoundError, "not there"),
             (remote.create(function("t1/ns/f"), who=ADMIN), ExistsError, "there already"),
             (remote.update(made, who=ADMIN, expected=1), ConflictError, "expected 1"),
+            (remote.delete(made.key, who=ADMIN, expected=1), ConflictError, "expected 1"),
             (
                 remote.create(function("t1/ns/g"), who=tenant_admin("t10")),
                 ForbiddenError,

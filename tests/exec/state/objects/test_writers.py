@@ -27,7 +27,7 @@ from inferx.exec.state.objects.errors import (
 )
 from inferx.exec.state.objects.ledger import Ledger
 from inferx.exec.state.objects.objects import Objects
-from inferx.exec.state.objects.results import ANY_REVISION
+from inferx.exec.state.objects.results import ANY_REVISION, Outcome
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.objects.stated import link_of
 from inferx.exec.state.store import (
@@ -39,6 +39,7 @@ from inferx.exec.state.store import (
     Listing,
     Store,
     StoreLeaseId,
+    UnavailableError,
 )
 
 
@@ -353,6 +354,25 @@ async def test_a_new_version_keeps_what_was_just_published_and_an_old_ones_news_
     with pytest.raises(AdmissionError, match="of the function; it is at"):
         await late.update(failed, who=SYSTEM, expected=ANY_REVISION)
     assert (await objects.get(key)).object["state"] == "Normal"
+
+
+async def test_an_apply_whose_answer_was_lost_may_be_repeated() -> None:
+    store = MemoryStore(WallClock())
+    objects = Objects(store)
+    await objects.create(tenant("t1", max_funccount=1), who=ADMIN)
+    await objects.create(namespace("t1", "ns"), who=ADMIN)
+
+    class Deaf(Wire):
+        async def commit(self, expects: Sequence[Expect], changes: Sequence[Change]) -> int | None:
+            await super().commit(expects, changes)
+            raise UnavailableError("the line broke")
+
+    with pytest.raises(UnavailableError):
+        await Objects(Deaf(store, random.Random(1))).apply(function("t1/ns/f"), who=ADMIN)
+    again = await objects.apply(function("t1/ns/f"), who=ADMIN)
+    assert again.outcome is Outcome.UNCHANGED
+    status = await objects.get(Key("funcstatus", "t1", "ns", "f"))
+    assert status.object["version"] == version_of(again.object)
 
 
 async def test_who_was_overtaken_is_not_refused_by_what_was() -> None:
