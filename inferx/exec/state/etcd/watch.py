@@ -38,6 +38,16 @@ async def watch(
     """Yield what is committed under a prefix after a revision; see `Store.watch`."""
     check_prefix(prefix)
     client.members.check_open()
+    begin, end = prefix.encode(), prefix_end(prefix).encode()
+    # A member may be behind, but this asks the leader. It also renews a token that has passed, as
+    # which a watch would be told that it is not permitted.
+    probe = pb.RangeRequest(key=begin, range_end=end, limit=1, count_only=True)
+    present = (await client.call(RANGE, probe)).header.revision
+    if present < after:
+        raise TooOldError(
+            f"revision {after} has not been, {present} is etcd's latest: it is another cluster's, "
+            "list again"
+        )
     channel = await client.members.channel()
     version = (await client.call(STATUS, pb.StatusRequest())).version
     ask_after_s = bookmark_s if answers_in_order(version) else None
@@ -45,8 +55,8 @@ async def watch(
     try:
         call = converse(channel, WATCH, await client.metadata(channel))
         create = pb.WatchCreateRequest(
-            key=prefix.encode(),
-            range_end=prefix_end(prefix).encode(),
+            key=begin,
+            range_end=end,
             start_revision=after + 1,
             progress_notify=True,
             fragment=True,
@@ -55,8 +65,6 @@ async def watch(
             await call.write(pb.WatchRequest(create_request=create))
             created = await call.read()
         refuse_ended(created)
-        if created.header.revision < after:
-            await refuse_future(client, after)
         yield Bookmark(after)
         commits = Commits()
         async for response in responses(call, ask_after_s=ask_after_s):
@@ -72,7 +80,6 @@ async def watch(
         client.members.leave(channel)
         raise UnavailableError(f"etcd did not begin a watch within {BEGIN_S:.0f} s") from error
     except grpc.aio.AioRpcError as error:
-        client.left_undone(error)
         client.members.leave(channel)
         client.fail(error)
     except asyncio.CancelledError:
@@ -143,16 +150,6 @@ def refuse_ended(response: pb.WatchResponse) -> None:
         reason = " ".join(response.cancel_reason.split())
         kind = StoreError if "permission denied" in reason else UnavailableError
         raise kind(f"etcd ended a watch: {reason}")
-
-
-async def refuse_future(client: Client, after: int) -> None:
-    """Refuse a revision that has not been; the member of the watch may only be behind."""
-    reply = await client.call(RANGE, pb.RangeRequest(key=b"\0", count_only=True))
-    if reply.header.revision < after:
-        raise TooOldError(
-            f"revision {after} has not been, {reply.header.revision} is etcd's latest: it is "
-            "another cluster's, list again"
-        )
 
 
 def answers_in_order(version: str) -> bool:
