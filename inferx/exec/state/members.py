@@ -178,6 +178,8 @@ def is_passing(error: grpc.RpcError) -> bool:
         grpc.StatusCode.DEADLINE_EXCEEDED,
         # Where the other side noticed a deadline first, and had no name for it.
         grpc.StatusCode.UNKNOWN,
+        # A stream that broke while it was written to.
+        grpc.StatusCode.INTERNAL,
     }
 
 

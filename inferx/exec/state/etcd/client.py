@@ -116,12 +116,13 @@ class Client:
         status: Any = error
         words = said(error)
         match status.code():
-            # Unknown is what etcd did not foresee, as a deadline that it noticed first.
+            # What etcd did not foresee, as a deadline that it noticed first or a broken stream.
             case (
                 grpc.StatusCode.UNAVAILABLE
                 | grpc.StatusCode.CANCELLED
                 | grpc.StatusCode.UNKNOWN
                 | grpc.StatusCode.ABORTED
+                | grpc.StatusCode.INTERNAL
             ):
                 raise UnavailableError(f"{self.members.name}: {words}") from error
             case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc.aio
@@ -48,8 +49,8 @@ async def watch(
             f"revision {after} has not been, {present} is etcd's latest: it is another cluster's, "
             "list again"
         )
-    channel = await client.members.channel()
     version = (await client.call(STATUS, pb.StatusRequest())).version
+    channel = await client.members.channel()
     ask_after_s = bookmark_s if answers_in_order(version) else None
     call: Any = None
     try:
@@ -62,20 +63,21 @@ async def watch(
             fragment=True,
         )
         async with asyncio.timeout(BEGIN_S):
-            await call.write(pb.WatchRequest(create_request=create))
+            await send(call, pb.WatchRequest(create_request=create))
             created = await call.read()
         refuse_ended(created)
         yield Bookmark(after)
         commits = Commits()
-        async for response in responses(call, ask_after_s=ask_after_s):
-            refuse_ended(response)
-            for committed in commits.of(response):
-                after = committed.revision
-                yield committed
-            # Nothing but how far etcd is. It may be behind the place where the watch began.
-            if not response.events and response.header.revision > after:
-                after = response.header.revision
-                yield Bookmark(after)
+        async with aclosing(responses(call, ask_after_s=ask_after_s)) as following:
+            async for response in following:
+                refuse_ended(response)
+                for committed in commits.of(response):
+                    after = committed.revision
+                    yield committed
+                # Nothing but how far etcd is, which may be behind where the watch began.
+                if not response.events and response.header.revision > after:
+                    after = response.header.revision
+                    yield Bookmark(after)
     except TimeoutError as error:
         client.members.leave(channel)
         raise UnavailableError(f"etcd did not begin a watch within {BEGIN_S:.0f} s") from error
@@ -101,7 +103,7 @@ async def responses(
             # To cancel a read is to cancel the call: it goes on while etcd is asked.
             done, _ = await asyncio.wait({reading}, timeout=ask_after_s)
             if not done:
-                await call.write(PROGRESS)
+                await send(call, PROGRESS)
                 continue
             response = reading.result()
             reading = asyncio.ensure_future(call.read())
@@ -109,6 +111,12 @@ async def responses(
     finally:
         call.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+
+
+async def send(call: Any, request: pb.WatchRequest) -> None:
+    """Send a request; if the call has ended, its next read says why."""
+    with suppress(asyncio.InvalidStateError):
+        await call.write(request)
 
 
 class Commits:
