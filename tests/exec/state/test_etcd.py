@@ -143,14 +143,17 @@ async def test_without_a_majority_every_call_says_so_in_time_and_goes_on_when_it
         await put(store, "/a", b"1")
         for member in members[:2]:
             member.stop()
-        for call in (store.get("/a"), store.list("/"), put(store, "/b", b"")):
-            with pytest.raises(UnavailableError) as caught:
-                async with asyncio.timeout(DEADLINE_S + 1):
-                    await call
-            assert "\n" not in str(caught.value)
-        with pytest.raises(UnavailableError):
-            async with asyncio.timeout(2 * DEADLINE_S + 6):
-                await take(store.watch("/", 1), 5)
+        calls = (
+            store.get("/a"),
+            store.list("/"),
+            put(store, "/b", b""),
+            take(store.watch("/", 1), 5),
+        )
+        async with asyncio.timeout(DEADLINE_S + 2):
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            assert isinstance(answer, UnavailableError)
+            assert "\n" not in str(answer)
         members[0].start()
         await asyncio.to_thread(members[0].await_up)
         async with asyncio.timeout(20):
