@@ -173,7 +173,14 @@ class Members:
 def is_passing(error: grpc.RpcError) -> bool:
     """Whether another attempt may go better."""
     status: Any = error
-    return status.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    return status.code() in {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        # Where the other side noticed a deadline first, and had no name for it.
+        grpc.StatusCode.UNKNOWN,
+        # A stream that broke while it was written to.
+        grpc.StatusCode.INTERNAL,
+    }
 
 
 async def connects(channel: Any) -> bool:

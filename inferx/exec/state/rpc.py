@@ -1,6 +1,7 @@
 """What every gRPC client of ours does alike: channels, methods, and errors in one line."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -98,9 +99,9 @@ async def ask_stream(
     channel: Any, method: Method[Q, A], request: Q, timeout_s: float, metadata: Metadata
 ) -> A:
     """The same of a method that streams both ways, used for one question and one answer."""
-    call = converse(channel, method, metadata, timeout_s=timeout_s)
+    # Given as an iterator: to write to a call that has failed meanwhile is an error of its own.
+    call = converse(channel, method, metadata, iter([request]), timeout_s=timeout_s)
     try:
-        await call.write(request)
         answer: A = await call.read()
     finally:
         call.cancel()
@@ -125,13 +126,18 @@ def listen(
 
 
 def converse(
-    channel: Any, method: Method[Q, A], metadata: Metadata, *, timeout_s: float | None = None
+    channel: Any,
+    method: Method[Q, A],
+    metadata: Metadata,
+    requests: Iterator[Q] | None = None,
+    *,
+    timeout_s: float | None = None,
 ) -> Any:
-    """Begin a call that streams both ways."""
+    """Begin a call that streams both ways; None: requests are written to it."""
     call = channel.stream_stream(
         method.path, request_serializer=bytes_of, response_deserializer=method.reply.FromString
     )
-    return call(timeout=timeout_s, metadata=metadata)
+    return call(requests, timeout=timeout_s, metadata=metadata)
 
 
 def bytes_of(message: Message) -> bytes:

@@ -64,9 +64,9 @@ PART_BYTES = 1 << 20
 CODES: tuple[tuple[type[StoreError], grpc.StatusCode], ...] = (
     (RefusedError, grpc.StatusCode.INVALID_ARGUMENT),
     (TooOldError, grpc.StatusCode.OUT_OF_RANGE),
-    (LeaseLostError, grpc.StatusCode.FAILED_PRECONDITION),
+    (LeaseLostError, grpc.StatusCode.NOT_FOUND),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
-    (StoreError, grpc.StatusCode.INTERNAL),
+    (StoreError, grpc.StatusCode.FAILED_PRECONDITION),
 )
 
 
@@ -82,11 +82,10 @@ def error_of(error: grpc.RpcError, where: str) -> StoreError:
     match status.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return UnavailableError(f"{where} did not answer in time")
-        case grpc.StatusCode.CANCELLED | grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"{where}: {words}")
         case code:
-            kind = next((kind for kind, known in CODES if known == code), StoreError)
-            return kind(words if kind is not StoreError else f"{where}: {words}")
+            # Others are gRPC's own, and do not say whether anything was done.
+            kind = next((kind for kind, known in CODES if known == code), UnavailableError)
+            return kind(f"{where}: {words}" if kind is UnavailableError else words)
 
 
 def to_entry(entry: Entry) -> pb.Entry:

@@ -23,6 +23,8 @@ __all__ = [
     "Login",
 ]
 
+TOKEN_PASSED = ("invalid auth token", "revision of auth store is old")
+"""What etcd says to a token of before a restart, or of before its users were changed."""
 LOGIN_S = 2.0
 """How long etcd is given to hash a password."""
 
@@ -104,7 +106,7 @@ class Client:
     def left_undone(self, error: grpc.RpcError) -> bool:
         """Whether a member refused before it looked; a token that is no longer good is dropped."""
         words = said(error)
-        if self._login and "invalid auth token" in words:
+        if self._login and any(words.endswith(each) for each in TOKEN_PASSED):
             self._token = ""
             return True
         return words == "etcdserver: no leader"
@@ -114,7 +116,14 @@ class Client:
         status: Any = error
         words = said(error)
         match status.code():
-            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            # What etcd did not foresee, as a deadline that it noticed first or a broken stream.
+            case (
+                grpc.StatusCode.UNAVAILABLE
+                | grpc.StatusCode.CANCELLED
+                | grpc.StatusCode.UNKNOWN
+                | grpc.StatusCode.ABORTED
+                | grpc.StatusCode.INTERNAL
+            ):
                 raise UnavailableError(f"{self.members.name}: {words}") from error
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise UnavailableError(f"{self.members.name} did not answer in time") from error

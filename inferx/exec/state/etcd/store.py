@@ -102,7 +102,8 @@ class EtcdStore:
             for expect in expects
         ]
         # Without any operation etcd would not ask its leader, and answer from what it has.
-        read = pb.RequestOp(request_range=pb.RangeRequest(key=b"\0", count_only=True))
+        known = next((each.key.encode() for each in (*expects, *changes)), b"\0")
+        read = pb.RequestOp(request_range=pb.RangeRequest(key=known, count_only=True))
         success = [operation(change) for change in changes] or [read]
         request = pb.TxnRequest(compare=compare, success=success, failure=[read])
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc.aio
@@ -38,41 +39,49 @@ async def watch(
     """Yield what is committed under a prefix after a revision; see `Store.watch`."""
     check_prefix(prefix)
     client.members.check_open()
-    channel = await client.members.channel()
+    begin, end = prefix.encode(), prefix_end(prefix).encode()
+    # A member may be behind, but this asks the leader. It also renews a token that has passed, as
+    # which a watch would be told that it is not permitted.
+    probe = pb.RangeRequest(key=begin, range_end=end, limit=1, count_only=True)
+    present = (await client.call(RANGE, probe)).header.revision
+    if present < after:
+        raise TooOldError(
+            f"revision {after} has not been, {present} is etcd's latest: it is another cluster's, "
+            "list again"
+        )
     version = (await client.call(STATUS, pb.StatusRequest())).version
+    channel = await client.members.channel()
     ask_after_s = bookmark_s if answers_in_order(version) else None
     call: Any = None
     try:
         call = converse(channel, WATCH, await client.metadata(channel))
         create = pb.WatchCreateRequest(
-            key=prefix.encode(),
-            range_end=prefix_end(prefix).encode(),
+            key=begin,
+            range_end=end,
             start_revision=after + 1,
             progress_notify=True,
             fragment=True,
         )
         async with asyncio.timeout(BEGIN_S):
-            await call.write(pb.WatchRequest(create_request=create))
+            await send(call, pb.WatchRequest(create_request=create))
             created = await call.read()
         refuse_ended(created)
-        if created.header.revision < after:
-            await refuse_future(client, after)
         yield Bookmark(after)
         commits = Commits()
-        async for response in responses(call, ask_after_s=ask_after_s):
-            refuse_ended(response)
-            for committed in commits.of(response):
-                after = committed.revision
-                yield committed
-            # Nothing but how far etcd is. It may be behind the place where the watch began.
-            if not response.events and response.header.revision > after:
-                after = response.header.revision
-                yield Bookmark(after)
+        async with aclosing(responses(call, ask_after_s=ask_after_s)) as following:
+            async for response in following:
+                refuse_ended(response)
+                for committed in commits.of(response):
+                    after = committed.revision
+                    yield committed
+                # Nothing but how far etcd is, which may be behind where the watch began.
+                if not response.events and response.header.revision > after:
+                    after = response.header.revision
+                    yield Bookmark(after)
     except TimeoutError as error:
         client.members.leave(channel)
         raise UnavailableError(f"etcd did not begin a watch within {BEGIN_S:.0f} s") from error
     except grpc.aio.AioRpcError as error:
-        client.left_undone(error)
         client.members.leave(channel)
         client.fail(error)
     except asyncio.CancelledError:
@@ -94,7 +103,7 @@ async def responses(
             # To cancel a read is to cancel the call: it goes on while etcd is asked.
             done, _ = await asyncio.wait({reading}, timeout=ask_after_s)
             if not done:
-                await call.write(PROGRESS)
+                await send(call, PROGRESS)
                 continue
             response = reading.result()
             reading = asyncio.ensure_future(call.read())
@@ -102,6 +111,12 @@ async def responses(
     finally:
         call.cancel()
         await asyncio.gather(reading, return_exceptions=True)
+
+
+async def send(call: Any, request: pb.WatchRequest) -> None:
+    """Send a request; if the call has ended, its next read says why."""
+    with suppress(asyncio.InvalidStateError):
+        await call.write(request)
 
 
 class Commits:
@@ -143,16 +158,6 @@ def refuse_ended(response: pb.WatchResponse) -> None:
         reason = " ".join(response.cancel_reason.split())
         kind = StoreError if "permission denied" in reason else UnavailableError
         raise kind(f"etcd ended a watch: {reason}")
-
-
-async def refuse_future(client: Client, after: int) -> None:
-    """Refuse a revision that has not been; the member of the watch may only be behind."""
-    reply = await client.call(RANGE, pb.RangeRequest(key=b"\0", count_only=True))
-    if reply.header.revision < after:
-        raise TooOldError(
-            f"revision {after} has not been, {reply.header.revision} is etcd's latest: it is "
-            "another cluster's, list again"
-        )
 
 
 def answers_in_order(version: str) -> bool:
