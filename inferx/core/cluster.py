@@ -163,6 +163,23 @@ class Cluster:
         """Pods of a function that serve or soon will."""
         return int(self.fn_ready[function]) + int(self.fn_starting[function])
 
+    def has_room(
+        self, node: NodeId, gpus: Sequence[GpuId], spec: FunctionSpec, host_bytes: int
+    ) -> bool:
+        """Tell whether slices and host memory could be charged, whatever is promised to others."""
+        if self.node_host_charged[node] + host_bytes > self.node_host_total[node]:
+            return False
+        return all(
+            self.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
+            and self.gpu_hbm_charged[gpu] + spec.hbm_bytes <= self.gpu_hbm_total[gpu]
+            for gpu in gpus
+        )
+
+    def can_charge(self, pod: Pod) -> bool:
+        """Tell whether what a pod is promised is free by now."""
+        spec = self.functions[pod.function]
+        return self.has_room(pod.node, pod.gpus, spec, self._claimed_host(pod))
+
     # -- pods ---
     def add_pod(
         self, pod: PodId, function: FunctionId, gpus: tuple[GpuId, ...], node: NodeId

@@ -101,7 +101,7 @@ class Control:
     def _move(self, move: Promote | Demote) -> None:
         if isinstance(move, Demote):
             self._demote(move.function, move.node, move.tier)
-        elif self._c.node_schedulable[move.node]:
+        elif self._c.node_schedulable[move.node] and self._c.functions[move.function].max_replica:
             self._promote(move.function, move.node, move.to)
 
     def _promote(self, function: FunctionId, node: NodeId, to: Tier) -> None:

@@ -22,6 +22,8 @@ DEADLINE_S = 5.0
 ATTEMPT_S = 2.0
 """Of one attempt, where there may be another."""
 ATTEMPTS = 8
+LEAST_S = 0.2
+"""Of an attempt that begins when the time is up: enough to learn why nobody could be reached."""
 CONNECT_S = 1.0
 """How long one member is given to let us in."""
 BACKOFF_S = 0.05
@@ -134,8 +136,8 @@ class Members:
         Args:
             end: When to give up, in the loop's time; None: after a call's deadline.
 
-        Raises:
-            UnavailableError: None does.
+        Returns:
+            One that is connected; if none could be, one that was tried.
         """
         loop = asyncio.get_running_loop()
         end = end or loop.time() + self._deadline_s
@@ -154,7 +156,8 @@ class Members:
             rounds, rest = divmod(attempt, len(self._channels))
             wait_s = 0.0 if rest else backoff_s(min(rounds, 4))
             if loop.time() + wait_s >= end:
-                raise UnavailableError(f"{self.name} does not answer")
+                # A call over it fails at once, and says why.
+                return channel
             await asyncio.sleep(wait_s)
 
     def leave(self, channel: Any) -> None:
@@ -163,7 +166,7 @@ class Members:
             self._at = (self._at + 1) % len(self._channels)
 
     def _left_s(self, end: float, *, repeat: bool) -> float:
-        left_s = max(0.001, end - asyncio.get_running_loop().time())
+        left_s = max(LEAST_S, end - asyncio.get_running_loop().time())
         return min(left_s, ATTEMPT_S) if repeat and len(self._channels) > 1 else left_s
 
 

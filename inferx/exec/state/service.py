@@ -11,11 +11,11 @@ from google.protobuf.message import Message
 
 from inferx.exec.state import wire
 from inferx.exec.state.proto import state_pb2 as pb
-from inferx.exec.state.rpc import Method, bytes_of
+from inferx.exec.state.rpc import Metadata, Method, bytes_of
 from inferx.exec.state.store import Store, StoreError, StoreLeaseId, UnavailableError
 from inferx.exec.state.wire import code_of, from_commit, list_parts, to_entry, watch_parts
 
-__all__ = ["ANSWER_S", "StoreService"]
+__all__ = ["ANSWER_S", "StoreService", "Tell", "answering", "fail", "streaming", "told"]
 
 ANSWER_S = 30.0
 """After which a call that its caller still waits for is given up."""
@@ -83,7 +83,16 @@ class StoreService:
                     yield part
 
 
-def answering(method: Method[Q, A], call: Callable[[Q], Awaitable[A]]) -> Any:
+Tell = Callable[[Exception], tuple[grpc.StatusCode, str, Metadata] | None]
+"""How a service tells an error: status, words, and what goes with them; None: it is a defect."""
+
+
+def told(error: Exception) -> tuple[grpc.StatusCode, str, Metadata] | None:
+    """Tell an error of a store."""
+    return (code_of(error), str(error), ()) if isinstance(error, StoreError) else None
+
+
+def answering(method: Method[Q, A], call: Callable[[Q], Awaitable[A]], tell: Tell = told) -> Any:
     """Return the handler of a method that answers once."""
 
     async def answer(request: Q, context: Any) -> A:
@@ -91,14 +100,16 @@ def answering(method: Method[Q, A], call: Callable[[Q], Awaitable[A]]) -> Any:
             async with asyncio.timeout(ANSWER_S):
                 return await call(request)
         except Exception as error:  # noqa: BLE001 - every one is told, as what it is.
-            await fail(context, error)
+            await fail(context, error, tell)
 
     return grpc.unary_unary_rpc_method_handler(
         answer, request_deserializer=method.request.FromString, response_serializer=bytes_of
     )
 
 
-def streaming(method: Method[Q, A], call: Callable[[Q], AsyncGenerator[A, None]]) -> Any:
+def streaming(
+    method: Method[Q, A], call: Callable[[Q], AsyncGenerator[A, None]], tell: Tell = told
+) -> Any:
     """Return the handler of a method that answers for as long as it is listened to."""
 
     async def answer(request: Q, context: Any) -> AsyncGenerator[A, None]:
@@ -107,19 +118,20 @@ def streaming(method: Method[Q, A], call: Callable[[Q], AsyncGenerator[A, None]]
                 async for each in answers:
                     yield each
         except Exception as error:  # noqa: BLE001 - every one is told, as what it is.
-            await fail(context, error)
+            await fail(context, error, tell)
 
     return grpc.unary_stream_rpc_method_handler(
         answer, request_deserializer=method.request.FromString, response_serializer=bytes_of
     )
 
 
-async def fail(context: Any, error: Exception) -> NoReturn:
+async def fail(context: Any, error: Exception, tell: Tell = told) -> NoReturn:
     """End a call with an error's status."""
     if isinstance(error, TimeoutError):
         error = UnavailableError(f"not done within {ANSWER_S:.0f} s")
-    if isinstance(error, StoreError):
-        await context.abort(code_of(error), str(error))
+    status = tell(error)
+    if status is not None:
+        await context.abort(*status)
     _log.error("a call failed", exc_info=error)
     defect = "a defect of the state service, whose log tells more"
     await context.abort(grpc.StatusCode.INTERNAL, defect)

@@ -7,7 +7,7 @@ import grpc
 import msgspec
 
 from inferx.exec.state.etcd import etcd_pb2 as pb
-from inferx.exec.state.members import Members
+from inferx.exec.state.members import DEADLINE_S, Members
 from inferx.exec.state.rpc import A, Metadata, Method, Q, ask, ask_stream, said
 from inferx.exec.state.store import LeaseLostError, StoreError, TooOldError, UnavailableError
 
@@ -69,6 +69,7 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         login: Login | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         """Connect when the first call is made.
 
@@ -76,8 +77,9 @@ class Client:
             endpoints: `host:port` of members, at least one.
             credentials: None: in the clear.
             login: None: without a user.
+            deadline_s: Of a call, all its attempts together.
         """
-        self.members = Members("etcd", endpoints, credentials)
+        self.members = Members("etcd", endpoints, credentials, deadline_s=deadline_s)
         self._login = login
         self._token = ""
 

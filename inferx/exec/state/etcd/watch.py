@@ -16,11 +16,12 @@ from inferx.exec.state.store import (
     Committed,
     Deleted,
     Entry,
+    StoreError,
     TooOldError,
     UnavailableError,
 )
 
-__all__ = ["answers_progress_in_order", "watch"]
+__all__ = ["answers_in_order", "watch"]
 
 BEGIN_S = 5.0
 """How long etcd is given to begin a watch."""
@@ -38,7 +39,8 @@ async def watch(
     check_prefix(prefix)
     client.members.check_open()
     channel = await client.members.channel()
-    asks = await answers_progress_in_order(client)
+    version = (await client.call(STATUS, pb.StatusRequest())).version
+    ask_after_s = bookmark_s if answers_in_order(version) else None
     call: Any = None
     try:
         call = converse(channel, WATCH, await client.metadata(channel))
@@ -51,13 +53,14 @@ async def watch(
         )
         async with asyncio.timeout(BEGIN_S):
             await call.write(pb.WatchRequest(create_request=create))
-            created: pb.WatchResponse = await call.read()
+            created = await call.read()
+        refuse_ended(created)
         if created.header.revision < after:
             await refuse_future(client, after)
         yield Bookmark(after)
         commits = Commits()
-        async for response in responses(call, ask_after_s=bookmark_s if asks else None):
-            refuse_cancelled(response)
+        async for response in responses(call, ask_after_s=ask_after_s):
+            refuse_ended(response)
             for committed in commits.of(response):
                 after = committed.revision
                 yield committed
@@ -94,8 +97,6 @@ async def responses(
                 await call.write(PROGRESS)
                 continue
             response = reading.result()
-            if response is END_OF_STREAM:
-                raise UnavailableError("etcd ended a watch")
             reading = asyncio.ensure_future(call.read())
             yield response
     finally:
@@ -130,14 +131,18 @@ class Commits:
             yield Committed(self._revision, changes)
 
 
-def refuse_cancelled(response: pb.WatchResponse) -> None:
+def refuse_ended(response: pb.WatchResponse) -> None:
     """Raise why etcd ended a watch, if it did."""
+    if response is END_OF_STREAM:
+        raise UnavailableError("etcd ended a watch")
     if response.compact_revision:
         raise TooOldError(
             f"etcd keeps the commits after revision {response.compact_revision} only: list again"
         )
     if response.canceled:
-        raise UnavailableError(f"etcd ended a watch: {' '.join(response.cancel_reason.split())}")
+        reason = " ".join(response.cancel_reason.split())
+        kind = StoreError if "permission denied" in reason else UnavailableError
+        raise kind(f"etcd ended a watch: {reason}")
 
 
 async def refuse_future(client: Client, after: int) -> None:
@@ -150,15 +155,14 @@ async def refuse_future(client: Client, after: int) -> None:
         )
 
 
-async def answers_progress_in_order(client: Client) -> bool:
-    """Whether etcd, asked how far it is, answers only after all events up to there.
+def answers_in_order(version: str) -> bool:
+    """Whether this etcd, asked how far it is, answers only after all events up to there.
 
-    Older versions may overtake them. Their timed notices do not, every ten minutes if
+    Older versions may overtake them. Their timed notices do not: every ten minutes, if
     `--experimental-watch-progress-notify-interval` says nothing else.
     """
-    version = (await client.call(STATUS, pb.StatusRequest())).version
     try:
-        number = tuple(int(part) for part in version.split("-")[0].split("."))
+        number = tuple(int(part) for part in version.split("-", maxsplit=1)[0].split("."))
     except ValueError:
         return False
     return number >= IN_ORDER.get(number[:2], max(IN_ORDER.values()))
