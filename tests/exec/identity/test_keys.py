@@ -332,6 +332,7 @@ def test_what_lies_elsewhere_under_a_keys_id_is_not_the_key():
             await store.commit([], [Put(key, entry.value)])
             await soon(lambda: cache.malformed == 0, within_s=1)
             other = await issued(store)
+            await soon(lambda: isinstance(cache.look_up(other.token), Principal), within_s=1)
             await store.commit([], [Delete(stray), Delete(f"{PREFIX}t1/n/{other.id}")])
             await soon(lambda: cache.look_up(other.token) == Denied("unknown key"), within_s=1)
             assert isinstance(cache.look_up(secret.token), Principal)
