@@ -49,19 +49,20 @@ def ed_pair(kid: str) -> SigningPair:
 
 
 class Issuer:
-    """Answers what it is told to; `asked` counts by path."""
+    """Answers what it is told to; `fault` is what it answers discovery with instead."""
 
     def __init__(self, *pairs: SigningPair) -> None:
         self.keys: list[dict[str, Any]] = [pair.jwk() for pair in pairs]
         self.url = ""
         self.named = ""
-        self.asked: dict[str, int] = {}
+        self.keys_asked = 0
         self.fault: web.Response | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/realms/r/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/realms/r/keys", self._keys)
+        app.router.add_get("/moved", self._told)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -74,20 +75,16 @@ class Issuer:
         await self._runner.cleanup()
 
     async def _discovery(self, request: web.Request) -> web.StreamResponse:
-        return self._answer(request, {"issuer": self.named, "jwks_uri": f"{self.url}/keys"})
-
-    async def _keys(self, request: web.Request) -> web.StreamResponse:
-        return self._answer(request, {"keys": self.keys})
-
-    def _answer(self, request: web.Request, told: object) -> web.Response:
-        self.asked[request.path] = self.asked.get(request.path, 0) + 1
         if self.fault is not None:
             return web.Response(status=self.fault.status, headers=self.fault.headers)
-        return web.json_response(told)
+        return await self._told(request)
 
-    @property
-    def keys_asked(self) -> int:
-        return self.asked.get("/realms/r/keys", 0)
+    async def _told(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"issuer": self.named, "jwks_uri": f"{self.url}/keys"})
+
+    async def _keys(self, _: web.Request) -> web.StreamResponse:
+        self.keys_asked += 1
+        return web.json_response({"keys": self.keys})
 
     def claims(self, **changes: object) -> dict[str, Any]:
         """Return the claims of a good token, but for changes; None leaves one out."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from inferx.exec.identity.principal import (
 )
 from inferx.exec.identity.rights import Allowed, authorize
 from inferx.exec.state.memory import MemoryStore
-from inferx.exec.state.store import Delete, Put, Store
+from inferx.exec.state.store import Delete, Entry, Put, Store
 
 ROOT = Principal("root", (Grant(Level.FULL, EVERY, EVERY),))
 REQUEST = KeyRequest(tenant="t1", namespace="n", level="full", label="a key")
@@ -206,6 +207,10 @@ def test_an_issued_key_opens_its_namespace_and_no_other():
             assert isinstance(authorize(who, "write", "t1", "n", "function"), Allowed)
             assert isinstance(authorize(who, "write", "t1", "m", "function"), Denied)
             assert isinstance(authorize(who, "write", "t10", "n", "function"), Denied)
+            for scheme in ("Digest ", "Bearer:", "ix_key "):
+                headers = {"Authorization": f"{scheme}{secret.token}"}
+                denied = await Authenticator(cache).authenticate(headers)
+                assert denied == Denied("malformed credentials")
 
     go(work())
 
@@ -312,6 +317,29 @@ def test_a_key_that_is_issued_or_deleted_is_so_within_a_second():
     go(work())
 
 
+def test_what_lies_elsewhere_under_a_keys_id_is_not_the_key():
+    async def work() -> None:
+        store = MemoryStore(WallClock())
+        secret = await issued(store)
+        key = f"{PREFIX}t1/n/{secret.id}"
+        stray = f"{PREFIX}t2/n/{secret.id}"
+        entry = await store.get(key)
+        assert entry is not None
+        async with following(store) as cache:
+            await store.commit([], [Put(stray, entry.value)])
+            await soon(lambda: cache.malformed == 1, within_s=1)
+            assert cache.look_up(secret.token) == Denied("malformed record")
+            await store.commit([], [Put(key, entry.value)])
+            await soon(lambda: cache.malformed == 0, within_s=1)
+            other = await issued(store)
+            await soon(lambda: isinstance(cache.look_up(other.token), Principal), within_s=1)
+            await store.commit([], [Delete(stray), Delete(f"{PREFIX}t1/n/{other.id}")])
+            await soon(lambda: cache.look_up(other.token) == Denied("unknown key"), within_s=1)
+            assert isinstance(cache.look_up(secret.token), Principal)
+
+    go(work())
+
+
 def test_a_copy_that_hears_nothing_opens_nothing():
     async def work() -> None:
         # A store that tells nothing for an hour, as one behind a network that went away.
@@ -402,6 +430,40 @@ def test_keys_are_listed_and_revoked_by_those_who_may():
     go(work())
 
 
+class Overtaken(MemoryStore):
+    """A store where somebody changes a record right after it was read, `times` times."""
+
+    times = 1
+
+    async def get(self, key: str) -> Entry | None:
+        entry = await super().get(key)
+        if entry is not None and self.times:
+            self.times -= 1
+            record = read_record(key, entry.value)
+            assert record is not None
+            limits = Limits(concurrent=(record.limits.concurrent or 0) + 1)
+            changed = msgspec.structs.replace(record, limits=limits)
+            await self.commit([], [Put(key, write_record(changed))])
+        return entry
+
+
+def test_revoking_loses_nothing_that_somebody_else_changed():
+    async def work() -> None:
+        store = Overtaken(WallClock())
+        secret = await issued(store)
+        desk = KeyDesk(store, WallClock())
+        store.times = 2
+        revoked = await desk.revoke(ROOT, "t1", "n", secret.id)
+        assert isinstance(revoked, KeyRecord)
+        assert revoked.limits == Limits(concurrent=2)
+        store.times = 100
+        other = await issued(store)
+        with pytest.raises(KeyRequestError, match="changed by others 5 times in a row"):
+            await desk.revoke(ROOT, "t1", "n", other.id)
+
+    go(work())
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -451,17 +513,16 @@ def test_a_start_that_was_stopped_half_way_goes_on_with_its_file(tmp_path: Path)
     go(work())
 
 
-def test_two_who_start_at_once_have_one_key(tmp_path: Path):
-    async def work() -> None:
-        store = MemoryStore(WallClock())
-        path = tmp_path / "admin.key"
-        ids = await asyncio.gather(
-            *(bootstrap_admin_key(store, WallClock(), path) for _ in range(8))
-        )
-        assert len(set(ids)) == 1
-        assert len((await store.list(PREFIX)).entries) == 1
+def test_those_who_start_at_once_have_one_key(tmp_path: Path):
+    def start(path: Path) -> str:
+        return asyncio.run(bootstrap_admin_key(MemoryStore(WallClock()), WallClock(), path))
 
-    go(work())
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        for number in range(10):
+            path = tmp_path / f"admin-{number}.key"
+            ids = set(threads.map(start, [path] * 8))
+            assert ids == {id_at(path.read_text().strip())}
+    assert len(list(tmp_path.iterdir())) == 10
 
 
 def test_a_file_that_is_not_as_it_should_be_is_told_in_one_line(tmp_path: Path):

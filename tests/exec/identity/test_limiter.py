@@ -124,6 +124,19 @@ def test_a_limit_that_changes_keeps_what_was_used():
     assert isinstance(ask(limiter, NS_PER_S // 2, after, tokens=20), Ticket)
 
 
+def test_a_request_from_before_a_change_settles_without_undoing_it():
+    limiter = Limiter()
+    before, after = Limits(tokens=Rate(7, NS_PER_S, 70)), Limits(tokens=Rate(1, NS_PER_S, 10))
+    old = ask(limiter, 0, before, tokens=1)
+    assert isinstance(old, Ticket)
+    assert isinstance(ask(limiter, 0, after, tokens=4), Ticket)
+    # Half a second on there are 4.5 left of 5, and two more with this.
+    limiter.settle(NS_PER_S // 2, old, tokens=3)
+    assert ask(limiter, NS_PER_S // 2, after, tokens=4) == Limited(
+        "tokens", "tenant:t", NS_PER_S // 2
+    )
+
+
 def test_memory_is_bounded_by_those_who_are_not_quiet():
     limiter = Limiter(capacity=100)
     limits = Limits(requests=Rate(1, NS_PER_S, 5))

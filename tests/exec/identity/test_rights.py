@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferx.exec.identity.acting import actor_for
 from inferx.exec.identity.oidc import grants_of
 from inferx.exec.identity.principal import (
     ANONYMOUS,
@@ -21,6 +22,7 @@ from inferx.exec.identity.principal import (
     is_name,
 )
 from inferx.exec.identity.rights import RIGHTS, Action, Allowed, authorize
+from inferx.exec.state.objects.actor import SYSTEM
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 KINDS = sorted(RIGHTS)
@@ -128,6 +130,22 @@ def test_what_services_tell_is_written_by_services_alone():
     for kind in ("node_info", "scheduler", "gateway", "funcstatus"):
         assert not allowed(root, "write", "system", "system", kind)
         assert allowed(SERVICE, "write", "system", "system", kind)
+
+
+@given(st.lists(st.tuples(levels, targets, targets), max_size=4), names, names)
+def test_an_actor_goes_as_far_as_the_rights_and_no_further(
+    grants: list[tuple[Level, str, str]], tenant: str, namespace: str
+):
+    who = Principal("p", tuple(Grant(*grant) for grant in grants))
+    actor = actor_for(who, tenant, namespace)
+    assert (actor is not None) == allowed(who, "write", tenant, namespace, "function")
+    if actor is None:
+        return
+    assert actor.keeps(tenant, namespace)
+    assert actor.owns(tenant) == allowed(who, "write", tenant, namespace, "namespace")
+    assert actor.is_admin == allowed(who, "write", tenant, EVERY, "tenant")
+    assert not actor.keeps(tenant + "0", namespace) or actor.is_admin
+    assert actor_for(SERVICE, tenant, namespace) == SYSTEM != actor
 
 
 @pytest.mark.parametrize("kind", ["nothing", "", "Function", "function/"])
