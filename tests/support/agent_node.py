@@ -144,6 +144,7 @@ def agent_node(
         name=f"x{secrets.token_hex(3)}",
         state=state,
         socket=state / "agent.sock",
+        transient=folder / "transient",
         sandbox="process",
         containerd=str(folder / "no-containerd.sock"),
         network="bridge",

@@ -22,6 +22,8 @@ _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
 _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
 _STATE = Path("/var/lib/inferx")
+_TRANSIENT = Path("/run/inferx")
+_CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 
 def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
@@ -36,12 +38,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the agent; its cgroups, bridge and namespaces are called by it.
         state: Folder of what it must find again after a restart.
         socket: Where it takes commands; only its own user can open it.
+        transient: Folder of what a reboot ends: runc's own state.
         sandbox: `containerd`, `runc`, `process`, or `auto`: containerd if it answers, else process.
         containerd: Its socket.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
         checkpoints: Whether GPU state is checkpointed where the driver can.
+        cdi: Folders of Container Device Interface files: how containers get GPUs. Later ones win.
         gpus: Sizes of GPUs that are declared, in bytes; empty asks NVML.
         tiers: Where snapshots lie.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
@@ -50,12 +54,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "inferx"
     state: Path = _STATE
     socket: Path = _STATE / "agent.sock"
+    transient: Path = _TRANSIENT / "inferx"
     sandbox: str = "auto"
     containerd: str = "/run/containerd/containerd.sock"
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
     checkpoints: bool = True
+    cdi: tuple[Path, ...] = _CDI
     gpus: tuple[int, ...] = ()
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
@@ -78,12 +84,14 @@ def read_config(path: Path) -> AgentConfig:
         name=name,
         state=state,
         socket=_folder(agent, "socket", state / "agent.sock"),
+        transient=_folder(agent, "transient", _TRANSIENT / name),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
+        cdi=_cdi(gpu),
         gpus=_declared(gpu),
         tiers=_tiers(store, state),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
@@ -124,6 +132,14 @@ def _declared(gpu: Table) -> tuple[int, ...]:
         return (parse_bytes("declare", size),) * int(count)
     except DescriptionError as error:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
+
+
+def _cdi(gpu: Table) -> tuple[Path, ...]:
+    folders = gpu.texts("cdi", tuple(map(str, _CDI)))
+    for folder in folders:
+        if not folder.startswith("/"):
+            raise gpu.error("cdi", shown(folder), "a list of paths from the root")
+    return tuple(map(Path, folders))
 
 
 def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:

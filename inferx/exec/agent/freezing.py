@@ -176,7 +176,10 @@ class Freezing:
         return one
 
     def _find(self, deployed: Deployed, slices: tuple[SliceShape, ...], snapshot: str) -> Manifest:
-        platform = self._platform(deployed, slices)
+        platform = replace(
+            self._platform(deployed, slices),
+            image_digest=self._node.sandbox.image_digest(deployed.launch),
+        )
         if snapshot:
             manifest = self._node.store.get(snapshot).manifest
         else:
@@ -216,7 +219,10 @@ class Freezing:
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, slices, gpus=gpus),
+            platform=replace(
+                self._platform(deployed, slices, gpus=gpus),
+                image_digest=self._node.sandbox.digest_of(one.spec.pod),
+            ),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.containers.cdi.gpus import CdiGpus
 from inferx.exec.agent.containers.containerd.client import Client
 from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
 from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.containers.oci import EditsFor, no_edits
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.gpus.declared import DeclaredGpus
@@ -58,7 +60,7 @@ class Node:
 
     def close(self) -> None:
         """End what was started for it."""
-        for part in (self.device, self.inventory):
+        for part in (self.sandbox, self.device, self.inventory):
             close = getattr(part, "close", None)
             if close is not None:
                 close()
@@ -94,7 +96,7 @@ def assemble(config: AgentConfig) -> Node:
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)
-    sandbox, snapshotter = _sandbox(config, findings)
+    sandbox, snapshotter = _sandbox(config, findings, _edits(config, inventory, findings))
     network = _network(config, findings)
     by_level = dict(shares(inventory))
     for share in by_level.values():
@@ -140,13 +142,25 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
     return cuda if told.available else NoCheckpointer(told.reason)
 
 
-def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
+def _edits(config: AgentConfig, inventory: GpuInventory, findings: _Findings) -> EditsFor:
+    """Return what tells containers' devices; of GPUs that are only declared there are none."""
+    cdi = CdiGpus(config.cdi, inventory)
+    findings.ask(cdi)
+    return no_edits if config.gpus else cdi.edits
+
+
+def _sandbox(
+    config: AgentConfig, findings: _Findings, edits: EditsFor
+) -> tuple[Sandbox, Snapshotter]:
     """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
     criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
-        Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
+        Client(config.containerd, config.name),
+        owner=config.name,
+        cgroup_parent=config.name,
+        edits=edits,
     )
-    runc = RuncSandbox(config.state / "runc", criu=criu, cgroup_parent=config.name)
+    runc = RuncSandbox(config.transient / "runc", criu=criu, cgroup_parent=config.name, edits=edits)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
         "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),

@@ -197,7 +197,7 @@ class Pods:
                 record = replace(
                     one.record, state="ready", slices=slices, gpus=tuple(gpus), built_on=built_on
                 )
-                self.keep(Pod(record, one.spec, one.live))
+                self.keep(Pod(record, replace(one.spec, slices=slices), one.live))
             undo.pop_all()
 
     def stop(self, pod: PodId) -> None:
@@ -267,6 +267,8 @@ class Pods:
         self, one: Pod, slices: tuple[SliceShape, ...], phases: Phases
     ) -> tuple[str, ...]:
         """Bring a pod's GPU state onto its slices; return where it is now."""
+        if slices:
+            self.node.sandbox.admit(replace(one.spec, slices=slices))
         pids = self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
         onto = tuple(shape.gpu for shape in slices)
         if pids:

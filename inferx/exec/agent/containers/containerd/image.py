@@ -23,11 +23,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image as a pod needs it.
 
     Attributes:
+        digest: Of its manifest for this platform: another is another image, whatever its name.
         chain: Key of the committed snapshot that holds its files.
         env: Its environment.
         entrypoint: Its program, and arguments that come before all others.
     """
 
+    digest: str
     chain: str
     env: dict[str, str]
     entrypoint: tuple[str, ...]
@@ -88,9 +90,11 @@ def find_image(client: api.Client, name: str) -> Image:
             " pull it there first, by its full name",
             phase="start",
         ) from refused
-    manifest = _read(client, found.image.target.digest, _Manifest, name)
+    digest = found.image.target.digest
+    manifest = _read(client, digest, _Manifest, name)
     if manifest.manifests:
-        manifest = _read(client, _of_here(manifest.manifests, name).digest, _Manifest, name)
+        digest = _of_here(manifest.manifests, name).digest
+        manifest = _read(client, digest, _Manifest, name)
     if manifest.config is None:
         raise AgentError(f"image {name!r}: its manifest names no config", phase="start")
     config = _read(client, manifest.config.digest, _Config, name)
@@ -100,7 +104,10 @@ def find_image(client: api.Client, name: str) -> Image:
     words = run.env or []
     env = dict(word.split("=", 1) for word in words if "=" in word)
     return Image(
-        chain=chain_id(config.rootfs.diff_ids), env=env, entrypoint=tuple(run.entrypoint or ())
+        digest=digest,
+        chain=chain_id(config.rootfs.diff_ids),
+        env=env,
+        entrypoint=tuple(run.entrypoint or ()),
     )
 
 
