@@ -25,6 +25,7 @@ __all__ = [
     "containerd",
     "conversation",
     "criu_folder",
+    "ctr",
     "free_port",
     "missing_parts",
     "network",
@@ -102,6 +103,12 @@ def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int,
             daemon.kill()
             daemon.wait()
         shutil.rmtree(run)
+
+
+def ctr(socket: str, namespace: str, *words: str) -> str:
+    """Run containerd's own client."""
+    command = ["ctr", "-a", socket, "-n", namespace, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def can_connect(path: Path) -> bool:
