@@ -19,6 +19,7 @@ from inferx.exec.agent.deployed import load_deployed
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
+from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 
 __all__ = ["agent"]
@@ -50,7 +51,7 @@ def agent(ctx: click.Context, config: Path | None, functions: Path | None, node:
         raise click.UsageError("--functions: nothing; expected a file or folder of functions")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     known = load_deployed(functions)
-    adapters = assemble(settings)
+    adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:
         service = AgentService(
             Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state

@@ -105,9 +105,9 @@ class AgentNode:
     functions: Mapping[FunctionId, Deployed]
 
     @contextmanager
-    def agent(self, **config: object) -> Iterator[Executor]:
+    def agent(self, *, wait_s: float = 0.0, **config: object) -> Iterator[Executor]:
         """Open what an agent has while it runs; its pods stay."""
-        node = assemble(replace(self.config, **config))
+        node = assemble(replace(self.config, **config), wait_s=wait_s)
         pods = None
         try:
             pods = Pods(node, self.functions)

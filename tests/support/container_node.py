@@ -112,7 +112,7 @@ def container_node(
     if socket:
         config["containerd"] = socket
     with agent_node(folder, gpus, *functions, sandbox=kind, **config) as node:
-        try:
-            yield node
-        finally:
-            parts.remove_runtime_state(node.config.name)
+        yield node
+    # A runtime makes its cgroups' parents in every hierarchy, and a folder of its own.
+    parts.remove_cgroup(node.config.name)
+    parts.remove_runtime_state(node.config.name)

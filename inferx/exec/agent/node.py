@@ -36,6 +36,7 @@ from inferx.exec.agent.processes.criu import CriuSnapshotter
 from inferx.exec.agent.processes.criu_probe import find_criu
 from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.processes.suspend import SuspendOnly
+from inferx.exec.agent.sandbox_kind import await_sandbox, kind_of, pods_in
 from inferx.exec.agent.store import SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 
@@ -84,8 +85,12 @@ class _Findings:
         return found[0] if found else dict[str, str]()
 
 
-def assemble(config: AgentConfig) -> Node:
+def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
     """Return the node's adapters, after asking all of them.
+
+    Args:
+        config: The node's.
+        wait_s: How long the sandbox that has pods of this state may take to answer.
 
     Raises:
         AgentError: What was asked for is not there; or a folder cannot be used.
@@ -96,7 +101,8 @@ def assemble(config: AgentConfig) -> Node:
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)
-    sandbox, snapshotter = _sandbox(config, findings, _edits(config, inventory, findings))
+    edits = _edits(config, inventory, findings)
+    sandbox, snapshotter = _sandbox(config, findings, edits, wait_s=wait_s)
     network = _network(config, findings)
     by_level = dict(shares(inventory))
     for share in by_level.values():
@@ -150,9 +156,13 @@ def _edits(config: AgentConfig, inventory: GpuInventory, findings: _Findings) ->
 
 
 def _sandbox(
-    config: AgentConfig, findings: _Findings, edits: EditsFor
+    config: AgentConfig, findings: _Findings, edits: EditsFor, *, wait_s: float
 ) -> tuple[Sandbox, Snapshotter]:
-    """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+    """Return the pair that was asked for.
+
+    `auto` is the one that has pods already, else containerd where it answers, else processes.
+    """
+    taken = kind_of(config.state, config.sandbox)
     criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
         Client(config.containerd, config.name),
@@ -167,16 +177,22 @@ def _sandbox(
         "runc": (runc, RuncSnapshotter(runc)),
         "process": (processes, CriuSnapshotter(processes, path=criu)),
     }
+    if taken != "auto":
+        await_sandbox(pairs[taken][0], within_s=wait_s)
     told = {
         name: (findings.ask(sandbox), findings.ask(snapshotter))
         for name, (sandbox, snapshotter) in pairs.items()
     }
-    taken = config.sandbox
     if taken == "auto":
         taken = "containerd" if told["containerd"][0].available else "process"
+    if taken != "containerd":
+        containers.close()
     there, writes = told[taken]
     if not there.available:
-        raise AgentError(f"sandbox {taken}: {there.reason}", phase="sandbox")
+        containers.close()
+        has = pods_in(config.state)
+        more = f"; it has {has} pods of {config.state}, so no other is taken" if has else ""
+        raise AgentError(f"sandbox {taken}: {there.reason}{more}", phase="sandbox")
     sandbox, snapshotter = pairs[taken]
     return sandbox, snapshotter if writes.available else SuspendOnly(writes.reason)
 

@@ -29,6 +29,7 @@ from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, slices_on, spec_for, untouched
 from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
+from inferx.exec.agent.sandbox_kind import remember
 from inferx.exec.agent.store.durable import FileLock
 
 __all__ = ["HOOK_S", "Pod", "Pods"]
@@ -56,6 +57,7 @@ class Pods:
         if lock is None:
             raise AgentError(f"{state}: another agent works with it; expected none", phase="lock")
         self._lock = lock
+        remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
         self.gpu_state = GpuState(node.device)
         self._guard = threading.Lock()
