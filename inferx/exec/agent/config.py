@@ -41,6 +41,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         transient: Folder of what a reboot ends: runc's own state.
         sandbox: `containerd`, `runc`, `process`, or `auto`: containerd if it answers, else process.
         containerd: Its socket.
+        pull: Whether containerd pulls an image that is missing.
+        registry_secrets: File of what registries want to know for that, as Docker's config.json.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
@@ -57,6 +59,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     transient: Path = _TRANSIENT / "inferx"
     sandbox: str = "auto"
     containerd: str = "/run/containerd/containerd.sock"
+    pull: bool = True
+    registry_secrets: Path | None = None
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
@@ -79,14 +83,18 @@ def read_config(path: Path) -> AgentConfig:
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
-    state = _folder(agent, "state", _STATE)
+    state = _path(agent, "state", _STATE)
     config = AgentConfig(
         name=name,
         state=state,
-        socket=_folder(agent, "socket", state / "agent.sock"),
-        transient=_folder(agent, "transient", _TRANSIENT / name),
+        socket=_path(agent, "socket", state / "agent.sock"),
+        transient=_path(agent, "transient", _TRANSIENT / name),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
+        pull=sandbox.text("pull", "missing", ("missing", "never")) == "missing",
+        registry_secrets=_path(sandbox, "registry_secrets")
+        if "registry_secrets" in sandbox
+        else None,
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
@@ -101,7 +109,7 @@ def read_config(path: Path) -> AgentConfig:
     return config
 
 
-def _folder(table: Table, key: str, default: Path | None = None) -> Path:
+def _path(table: Table, key: str, default: Path | None = None) -> Path:
     """Return a path, which means the same wherever the agent is started."""
     text = table.text(key, None if default is None else str(default))
     if not text.startswith("/"):
@@ -148,7 +156,7 @@ def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
     for tier in _TIERS:
         if tier in store:
             table = store.table(tier)
-            folder = _folder(table, "path")
+            folder = _path(table, "path")
             found.append(
                 FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
             )

@@ -169,6 +169,8 @@ def _sandbox(
         owner=config.name,
         cgroup_parent=config.name,
         edits=edits,
+        pull=config.pull,
+        secrets=config.registry_secrets,
     )
     runc = RuncSandbox(config.transient / "runc", criu=criu, cgroup_parent=config.name, edits=edits)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))

@@ -64,6 +64,8 @@ def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path
         ('[network]\nsubnet = "10.0.0.1/24"\n', r"network.subnet: .*has host bits set"),
         ('[gpu]\ncdi = ["etc/cdi"]\n', r"gpu.cdi: .*a list of paths from the root"),
         ('[gpu]\ncdi = "/etc/cdi"\n', r"gpu.cdi: .*a list of text"),
+        ('[sandbox]\npull = "always"\n', r"sandbox.pull: .*missing, never"),
+        ('[sandbox]\nregistry_secrets = "x"\n', r"sandbox.registry_secrets: .*from the root"),
         ('[agent]\ntransient = "run"\n', r"agent.transient: .*a path from the root"),
         ('[gpu]\ndeclare = "80GiB"\n', r"gpu.declare: .*as in 2x80GiB"),
         ('[gpu]\ndeclare = "2x80Gi"\n', r"node.toml:2: gpu.declare: .*as in 2x80GiB"),

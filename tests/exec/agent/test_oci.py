@@ -7,13 +7,15 @@ import pytest
 
 from inferx.exec.agent.containers.leftovers import unmount_and_remove
 from inferx.exec.agent.containers.oci import (
+    NO_EDITS,
     DeviceNode,
     OciEdits,
     cgroup_of,
     check_name,
     runtime_spec,
 )
-from inferx.exec.agent.containers.rootfs import host_mounts, lay_out
+from inferx.exec.agent.containers.rootfs import host_mounts, lay_out, without_what_is_there
+from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
 
 
@@ -130,6 +132,32 @@ def test_a_devices_edits_become_a_node_a_rule_mounts_and_words():
     assert bind["source"] == "/usr/lib/libcuda.so.1"
     assert "ro" in bind["options"]
     assert env_of(oci)["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_what_a_share_names_on_the_host_is_at_the_same_place_in_the_pod():
+    mps = pod(env=(("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), ("OTHER", "/x")))
+    assert with_shares(NO_EDITS, mps).mounts == (
+        Mount("/tmp/nvidia-mps", "/tmp/nvidia-mps", False),
+    )
+    hook = pod(env=(("LD_PRELOAD", "/opt/libvgpu.so"),))
+    assert with_shares(NO_EDITS, hook).mounts == (Mount("/opt/libvgpu.so", "/opt/libvgpu.so"),)
+
+
+def test_files_that_the_hosts_root_shows_already_are_not_mounted_again(tmp_path: Path):
+    for name in ("usr/lib/there", "elsewhere"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    there, other = str(tmp_path / "usr/lib/there"), str(tmp_path / "elsewhere")
+    roots = (Mount(str(tmp_path / "usr"), str(tmp_path / "usr")),)
+
+    def needed(*mounts: Mount) -> tuple[Mount, ...]:
+        return without_what_is_there(OciEdits(mounts=mounts), roots).mounts
+
+    assert needed(Mount(there, there)) == ()
+    for kept in (Mount(other, there), Mount(other, "/gpu/lib/x")):
+        assert needed(kept) == (kept,)
+    with pytest.raises(AgentError, match="needs the driver where the host has it"):
+        needed(Mount(other, str(tmp_path / "usr/lib/none")))
 
 
 def test_a_mount_may_be_written_only_where_it_says_so():

@@ -21,8 +21,9 @@ from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, make_folde
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containers.containerd.ending import call_unless_gone, end_task
-from inferx.exec.agent.containers.containerd.image import Image, find_image
+from inferx.exec.agent.containers.containerd.image import Image
 from inferx.exec.agent.containers.containerd.peer import shim_programs
+from inferx.exec.agent.containers.containerd.pulling import ImagePuller
 from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
 from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
@@ -64,6 +65,8 @@ class ContainerdSandbox:
         runtime: str = "io.containerd.runc.v2",
         snapshotter: str = "overlayfs",
         edits: EditsFor = no_edits,
+        pull: bool = True,
+        secrets: Path | None = None,
         kill_s: float = 30.0,
         restore_s: float = 600.0,
     ) -> None:
@@ -76,6 +79,8 @@ class ContainerdSandbox:
             runtime: Of containerd.
             snapshotter: Of containerd, for images.
             edits: What a pod's devices add to its container.
+            pull: Whether an image that is missing is pulled.
+            secrets: File of what registries want to know.
             kill_s: How long a killed pod may take to go.
             restore_s: How long a start or a restore may take in the runtime.
         """
@@ -85,6 +90,7 @@ class ContainerdSandbox:
         self._parent = cgroup_parent
         self._snapshotter = snapshotter
         self._edits = edits
+        self._images = ImagePuller(client, snapshotter=snapshotter, pull=pull, secrets=secrets)
         self._kill_s = kill_s
         self._restore_s = restore_s
 
@@ -134,7 +140,7 @@ class ContainerdSandbox:
         """
         check_name(spec, phase)
         make_folder(spec, phase)
-        image = find_image(self.client, spec.launch.image) if spec.launch.image else None
+        image = self._images.get(spec.launch.image) if spec.launch.image else None
         self._claim(spec, image, phase)
         try:
             own = options()
@@ -219,8 +225,8 @@ class ContainerdSandbox:
         return cgroup_of(self._parent, pod)
 
     def image_digest(self, launch: Launch) -> str:
-        """Return the digest that the image's name leads to now."""
-        return find_image(self.client, launch.image).digest if launch.image else ""
+        """Return the digest that the image's name leads to now; it is pulled if it is missing."""
+        return self._images.get(launch.image).digest if launch.image else ""
 
     def digest_of(self, pod: str) -> str:
         """Return the digest that it had when the pod was made: its name may have moved on."""
