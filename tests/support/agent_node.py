@@ -122,7 +122,7 @@ class AgentNode:
         config = self.config
         match config.sandbox:
             case "runc":
-                return RuncSandbox(config.transient / "runc", cgroup_parent=config.name)
+                return RuncSandbox(config.runc, cgroup_parent=config.name)
             case "containerd":
                 client = Client(config.containerd, config.name)
                 return ContainerdSandbox(client, owner=config.name, cgroup_parent=config.name)
@@ -260,7 +260,7 @@ def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
         found.append(f"links {links}")
     found += [
         f"record {path}"
-        for folder in (state / "pods", state / "processes", node.config.transient / "runc/pods")
+        for folder in (state / "pods", state / "processes", node.config.runc / "pods")
         for path in folder.glob("*")
         if path.name.partition(".")[0] not in kept
     ]

@@ -38,7 +38,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the agent; its cgroups, bridge and namespaces are called by it.
         state: Folder of what it must find again after a restart.
         socket: Where it takes commands; only its own user can open it.
-        transient: Folder of what a reboot ends: runc's own state.
+        transient: Folder of what a reboot ends, for agents of all names.
         sandbox: `containerd`, `runc`, `process`, or `auto`: containerd if it answers, else process.
         containerd: Its socket.
         pull: Whether containerd pulls an image that is missing.
@@ -56,7 +56,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "inferx"
     state: Path = _STATE
     socket: Path = _STATE / "agent.sock"
-    transient: Path = _TRANSIENT / "inferx"
+    transient: Path = _TRANSIENT
     sandbox: str = "auto"
     containerd: str = "/run/containerd/containerd.sock"
     pull: bool = True
@@ -69,6 +69,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
+
+    @property
+    def runc(self) -> Path:
+        """Folder of what runc knows of this agent's pods: nobody else's, and gone with a reboot."""
+        return self.transient / self.name / "runc"
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -88,7 +93,7 @@ def read_config(path: Path) -> AgentConfig:
         name=name,
         state=state,
         socket=_path(agent, "socket", state / "agent.sock"),
-        transient=_path(agent, "transient", _TRANSIENT / name),
+        transient=_path(agent, "transient", _TRANSIENT),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         pull=sandbox.text("pull", "missing", ("missing", "never")) == "missing",

@@ -172,7 +172,7 @@ def _sandbox(
         pull=config.pull,
         secrets=config.registry_secrets,
     )
-    runc = RuncSandbox(config.transient / "runc", criu=criu, cgroup_parent=config.name, edits=edits)
+    runc = RuncSandbox(config.runc, criu=criu, cgroup_parent=config.name, edits=edits)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
         "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),

@@ -30,8 +30,8 @@ def test_socket_and_snapshots_lie_in_the_state_folder_unless_told(tmp_path: Path
     assert [tier.folder for tier in config.tiers] == [Path("/srv/agent/snapshots")]
 
 
-def test_what_ends_with_a_reboot_is_apart_by_name(tmp_path: Path) -> None:
-    assert read(tmp_path, '[agent]\nname = "two"\n').transient == Path("/run/inferx/two")
+def test_what_runc_knows_is_apart_by_name_and_ends_with_a_reboot(tmp_path: Path) -> None:
+    assert read(tmp_path, '[agent]\nname = "two"\n').runc == Path("/run/inferx/two/runc")
 
 
 def test_the_shipped_example_loads() -> None:

@@ -80,11 +80,15 @@ def test_a_containerd_that_has_pods_is_waited_for(
                 pass
             threading.Timer(1.0, os.kill, (pid, signal.SIGCONT)).start()
             with node.agent(sandbox="auto", wait_s=30.0) as agent:
-                assert agent.pods.node.sandbox.name == "containerd"
+                sandbox = agent.pods.node.sandbox
+                assert sandbox.name == "containerd"
                 assert agent.recover().adopted == (1,)
                 agent.pods.stop(pod(1))
         finally:
             os.kill(pid, signal.SIGCONT)
+        # The connection ended with the agent.
+        with pytest.raises(ValueError, match="closed channel"):
+            sandbox.live()
         assert not traces(node)
 
 

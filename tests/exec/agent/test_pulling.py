@@ -91,7 +91,7 @@ def puller(socket: str, **more: object) -> Iterator[ImagePuller]:
 
 
 def push(folder: Path, host: str, proof: Path, *login: str) -> None:
-    """Put an image into a registry, from a containerd that shares nothing with the one that pulls."""
+    """Put an image into a registry, from a containerd that shares nothing with who pulls."""
     name, archive = f"{host}/{PATH}", folder / "image.tar"
     write_image(archive, name, {"etc/": b"", "etc/first": b"1"}, env=("A=b",))
     # An older client takes loopback for plain HTTP.

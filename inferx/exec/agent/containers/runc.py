@@ -41,6 +41,7 @@ from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
 from inferx.exec.agent.processes.procfs import started
+from inferx.exec.agent.store.durable import make_folder as make_own
 from inferx.exec.agent.store.durable import sync_folder
 
 __all__ = ["RuncSandbox"]
@@ -136,7 +137,7 @@ class RuncSandbox:
             edits=rootfs.without_what_is_there(with_shares(self._edits(spec), spec), mounts),
         )
         try:
-            (self._state / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_own(self._state / "pods")
             record = _Record(folder=str(spec.folder), cgroup=cgroup)
             # Whole or not at all: one that cannot be read could not be removed either.
             aside = self._record(f".{spec.pod}")
