@@ -199,6 +199,18 @@ def test_a_gpu_is_found_by_uuid_or_index(tmp_path: Path, name: str):
         cdi.edits(spec("GPU-x"))
 
 
+def test_a_gpu_that_is_gone_holds_up_no_pod_of_another(tmp_path: Path):
+    devices = {
+        "GPU-a": {"deviceNodes": [node("/dev/nvidia0")]},
+        "GPU-b": {"deviceNodes": [{"path": "/dev/no-such-gpu"}]},
+    }
+    written(tmp_path / "c/a.json", devices)
+    cdi = CdiGpus((tmp_path / "c",), Inventory(gpu(0, "GPU-a"), gpu(1, "GPU-b")))
+    assert [one.path for one in cdi.edits(spec("GPU-a")).devices] == ["/dev/nvidia0"]
+    with pytest.raises(AgentError, match="no-such-gpu"):
+        cdi.edits(spec("GPU-b"))
+
+
 def test_a_uuid_is_surer_than_an_index(tmp_path: Path):
     devices = {
         name: {"deviceNodes": [node(f"/dev/{name}")]} for name in ("0", "1", "GPU-a", "GPU-b")

@@ -35,6 +35,7 @@ from inferx.core.types import FunctionId
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes import launch, procfs
 
 missing = parts.missing_parts("containerd", "runc", "ip")
 pytestmark = [needs_node, pytest.mark.skipif(bool(missing), reason=missing)]
@@ -65,6 +66,7 @@ def opened(
     gpus: Gpus,
     socket: str,
 ) -> Iterator[tuple[AgentNode, Executor]]:
+    launch.adopt_orphans()
     kind = request.param
     image = IMAGE if kind == "containerd" else ""
     functions = (
@@ -87,6 +89,8 @@ def node(opened: tuple[AgentNode, Executor]) -> Iterator[AgentNode]:
     yield made
     empty_again(made, agent)
     assert list(agent.pods.node.sandbox.traces()) == []
+    # Of this process, as of an agent that is the first in its own container.
+    assert procfs.inner_zombies() == []
     name = made.config.name
     until(lambda: parts.processes("containerd-shim", f"-namespace {name}") == [])
 

@@ -40,7 +40,7 @@ from inferx.exec.agent.containers.runc_program import RuncProgram
 from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
-from inferx.exec.agent.processes.procfs import started
+from inferx.exec.agent.processes.procfs import inner_zombies, started
 from inferx.exec.agent.store.durable import make_folder as make_own
 from inferx.exec.agent.store.durable import sync_folder
 
@@ -203,6 +203,11 @@ class RuncSandbox:
         with contextlib.suppress(AgentError):
             self.program.run("delete", "--force", pod, phase="stop")
         clear_cgroup(record.cgroup, within_s=self._kill_s)
+        # What runc leaves is a child of whoever is first on this machine, or in its container: of
+        # this agent, perhaps.
+        for pid in inner_zombies():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         unmount_and_remove(self._state / "runc" / pod)
         unmount_and_remove(folder / "rootfs")
         unmount_below(folder / "criu")

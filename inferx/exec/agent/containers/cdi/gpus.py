@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from inferx.exec.agent.containers.cdi.document import Device, read_devices
 from inferx.exec.agent.containers.cdi.edits import merged
-from inferx.exec.agent.containers.oci import NO_EDITS, OciEdits
+from inferx.exec.agent.containers.oci import NO_EDITS, DeviceNode, OciEdits
 from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuInventory, PodSpec
 
 __all__ = ["KIND", "CdiGpus"]
@@ -68,14 +68,14 @@ class CdiGpus:
         if missing := [uuid for uuid in wanted if uuid not in by_uuid]:
             raise AgentError(f"pod {spec.pod}: no GPU {missing[0]} on this node", phase=PHASE)
         own = [self._device(by_uuid[uuid], devices) for uuid in wanted]
-        others = _whole(gpus, devices)
-        if not own and not others:
+        whole = _whole(gpus, devices)
+        if not own and not whole:
             raise AgentError(f"pod {spec.pod}: {self._lack('any GPU of this node')}", phase=PHASE)
-        common = {one.file: one.common for one in own or others}.values()
+        common = {one.file: one.common for one in own or whole}.values()
         edits = merged([*common, *(one.own for one in own)])
         held = frozenset(node.path for node in edits.devices)
-        more = merged([one.own for one in others]).devices
-        return replace(edits, withheld=tuple(node for node in more if node.path not in held))
+        more = {node.path: node for device in whole for node in _nodes(device)}
+        return replace(edits, withheld=tuple(more[path] for path in more if path not in held))
 
     def _devices(self) -> Mapping[str, Device]:
         # Read each time: the file is written anew where a driver or the GPUs' division changes.
@@ -96,6 +96,14 @@ def _whole(gpus: Sequence[Gpu], devices: Mapping[str, Device]) -> list[Device]:
     """Return the whole GPUs of a node that are described: where a pod may be moved to."""
     whole = (_found(gpu, devices) for gpu in gpus if not gpu.parent and not gpu.mig_enabled)
     return [device for device in whole if device is not None]
+
+
+def _nodes(device: Device) -> Sequence[DeviceNode]:
+    """Return a GPU's nodes; none where they are gone, which is not to hold up pods of others."""
+    try:
+        return merged([device.own]).devices
+    except AgentError:
+        return ()
 
 
 def _found(gpu: Gpu, devices: Mapping[str, Device]) -> Device | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
-from inferx.exec.agent.containers.containerd.credentials import answering
+from inferx.exec.agent.containers.containerd.credentials import answering, secret_of
 from inferx.exec.agent.containers.containerd.image import Image, architecture, find_image
 from inferx.exec.agent.ports import AgentError
 
@@ -117,6 +117,8 @@ class ImagePuller:
         if self._secrets is None:
             yield pb.RegistryResolver()
             return
+        # To containerd it would be a registry without a secret.
+        secret_of(self._secrets, "")
         with answering(self._client, self._secrets, within_s=self._within_s) as stream:
             yield pb.RegistryResolver(auth_stream=stream)
 
