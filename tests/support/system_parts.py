@@ -16,10 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import trustme
+
 __all__ = [
     "PULL_PARTS",
     "SERVER",
     "ask",
+    "can_connect_tcp",
     "certificate",
     "cgroup_folders",
     "children",
@@ -125,13 +128,15 @@ def containerd(
 
 
 def certificate(folder: Path) -> Path:
-    """Make a certificate for loopback, with its key beside it."""
+    """Make a certificate for loopback and its key, `cert.pem` and `key.pem`."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["-subj", "/CN=registry.test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    command = ["openssl", "req", *kind, *names, *files]
-    subprocess.run(command, check=True, capture_output=True)
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    own.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "cert.pem").unlink(missing_ok=True)
+    for link in own.cert_chain_pems:
+        link.write_to_path(folder / "cert.pem", append=True)
+    authority.cert_pem.write_to_path(folder / "cert.pem", append=True)
     return folder / "cert.pem"
 
 
@@ -145,7 +150,8 @@ def registry(folder: Path, proof: Path, *, users: str = "") -> Iterator[str]:
         users: Lines of a file as htpasswd writes it: then it wants one's password.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, host = folder / "config.yml", f"127.0.0.1:{free_port()}"
+    config, port = folder / "config.yml", free_port()
+    host = f"127.0.0.1:{port}"
     told = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/images}}}}\n"
     tls = f"{{certificate: {proof}, key: {proof.with_name('key.pem')}}}"
     told += f"http: {{addr: '{host}', tls: {tls}}}\n"
@@ -157,18 +163,12 @@ def registry(folder: Path, proof: Path, *, users: str = "") -> Iterator[str]:
         command = [str(PULL_PARTS / "docker-registry"), "serve", str(config)]
         daemon = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        until(lambda: daemon.poll() is not None or listens(host))
+        until(lambda: daemon.poll() is not None or can_connect_tcp(port))
         assert daemon.poll() is None, (folder / "log").read_text()
         yield host
     finally:
         daemon.kill()
         daemon.wait()
-
-
-def listens(host: str) -> bool:
-    name, _, port = host.rpartition(":")
-    with socket.socket() as peer:
-        return peer.connect_ex((name, int(port))) == 0
 
 
 def ctr(socket: str, namespace: str, *words: str, program: str = "ctr") -> str:
@@ -180,6 +180,11 @@ def ctr(socket: str, namespace: str, *words: str, program: str = "ctr") -> str:
 def can_connect(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as peer:
         return peer.connect_ex(str(path)) == 0
+
+
+def can_connect_tcp(port: int) -> bool:
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from inferx.exec.agent.containers.containerd.credentials import secret_of
 from inferx.exec.agent.containers.containerd.pulling import ImagePuller, full_name
 from inferx.exec.agent.ports import AgentError
 
-missing = parts.missing_parts("containerd", "runc", "openssl")
+missing = parts.missing_parts("containerd", "runc")
 if not missing and not (parts.PULL_PARTS / "docker-registry").exists():
     missing = "needs a registry and containerd 1.7: run tools/system-parts"
 needs_parts = pytest.mark.skipif(bool(missing), reason=missing)
