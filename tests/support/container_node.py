@@ -116,3 +116,7 @@ def container_node(
     # A runtime makes its cgroups' parents in every hierarchy, and a folder of its own.
     parts.remove_cgroup(node.config.name)
     parts.remove_runtime_state(node.config.name)
+    # A process that adopts orphans, as this one may do, has those of a containerd that it started.
+    for pid in parts.children(os.getpid()):
+        if Path(f"/proc/{pid}/comm").read_text() == "containerd-shim\n":
+            os.waitpid(pid, 0)
