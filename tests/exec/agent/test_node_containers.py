@@ -266,7 +266,10 @@ def test_the_digest_of_an_image_decides_of_a_restore(
         assert manifest.platform.image_digest == ""
         return
     assert manifest.platform.image_digest.startswith("sha256:")
-    # The name comes to mean another image. What runs is still of the first.
+    # The name comes to mean another image. What runs is still of the first, which has another name:
+    # else containerd would be collecting it while it is imported again.
+    socket, namespace = node.config.containerd, node.config.name
+    parts.ctr(socket, namespace, "image", "tag", IMAGE, "registry.test/kept:1")
     import_image(node, tmp_path / "other.tar", content=b"2")
     try:
         again = agent.freezing.snapshot(pod(1), Phases(), leave=True)
