@@ -55,15 +55,15 @@ class Membership:
         self._credentials = credentials
         self._line = LeaderLine(service, functions, clock, gpus=spec.gpus)
 
-    async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until cancelled. Pods outlive it."""
+    async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until cancelled; `ready` takes the address. Pods outlive it."""
         loop = asyncio.get_running_loop()
         recovered: asyncio.Future[object] = loop.create_future()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._service.run(ready=recovered.set_result), name="agent")
             await recovered
             async with self._line.served(self._listen, self._credentials) as address:
-                ready()
+                ready(address)
                 await registered(self._store, self._objects, self._info(address))
 
     def _info(self, address: str) -> DataObject:
