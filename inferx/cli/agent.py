@@ -22,6 +22,7 @@ from inferx.exec.agent.deployed import load_deployed
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
+from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.spec.sizes import parse_bytes
 
@@ -101,7 +102,7 @@ def agent(
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     known = load_deployed(functions)
-    adapters = assemble(settings)
+    adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:
         service = AgentService(
             Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state

@@ -129,11 +129,22 @@ static CUresult leave(CUresult result) {
   } while (0)
 
 /* -- device memory -- */
-static int device_open(int index) {
+static int device_open(struct node *node, const char *uuid) {
   char name[32], path[512];
+  const char *folder = getenv("STANDIN_DEV");
+  int index = -1;
+  for (int row = 0; row < node->count; row++) {
+    index += node->gpus[row].parent < 0;
+    if (!strcmp(node->gpus[row].uuid, uuid)) break;
+  }
   snprintf(name, sizeof name, "nvidia%d", index);
   node_path(path, sizeof path, "dev", name);
+  if (folder) snprintf(path, sizeof path, "%s/%s", folder, name);
   int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (folder) {
+    if (fd < 0) fprintf(stderr, "stand-in libcuda: %s: %s\n", path, strerror(errno));
+    return fd;
+  }
   if (fd < 0) fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
   if (fd < 0) { /* A container without that device: a ruleset of Landlock cannot be dumped, either. */
     uint64_t handled = 1;
@@ -178,7 +189,7 @@ static CUresult context_open(struct context *context, uint64_t bytes) {
   snprintf(name, sizeof name, "%s/%016llx", context->gpu.uuid, token);
   node_path(context->path, sizeof context->path, "memory", name);
   context->used = 0;
-  context->device_fd = device_open((int)(context - contexts));
+  context->device_fd = device_open(&node, context->gpu.uuid);
   if (context->device_fd < 0) return OPERATING_SYSTEM;
   int lock = gpu_lock(context->gpu.uuid);
   context->fd = lock < 0 ? -1 : open(context->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

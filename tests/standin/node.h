@@ -16,7 +16,8 @@
  *                         with that CUresult unless it is 0. Where it waits, FILE.begun is made.
  *   inject/lost.INDEX     a GPU that has fallen off its bus, as NVML tells.
  *   calls/PID             held by the process that asks a tenant for something.
- *   dev/nvidiaN           device files that CRIU cannot dump.
+ *   dev/nvidiaN           device files that CRIU cannot dump. Where STANDIN_DEV names a folder, those
+ *                         of that folder are opened instead, and a GPU without one cannot be used.
  */
 #ifndef STANDIN_NODE_H
 #define STANDIN_NODE_H

@@ -1,5 +1,7 @@
 """A whole node to test with: the agent over stand-in GPUs, plain processes, CRIU and a bridge.
 
+`container_node` has the same with containers.
+
 All of it is real but the two libraries of the driver. `agent` opens what one agent's process would;
 a second one may follow it over the same state, as after a restart.
 """
@@ -25,6 +27,9 @@ from standin_gpus import Node as Gpus
 
 from inferx.core.types import FunctionId, FunctionSpec, GpuId, PodId
 from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.containers.containerd.client import Client
+from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
+from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.network import BridgedNetwork
@@ -32,7 +37,7 @@ from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pods import Pods
-from inferx.exec.agent.ports import Hook, Launch
+from inferx.exec.agent.ports import Hook, Launch, Sandbox
 from inferx.exec.agent.processes import criu_probe, procfs
 from inferx.exec.agent.processes.cgroup import Cgroups
 from inferx.exec.agent.processes.process import ProcessSandbox
@@ -100,9 +105,9 @@ class AgentNode:
     functions: Mapping[FunctionId, Deployed]
 
     @contextmanager
-    def agent(self, **config: object) -> Iterator[Executor]:
+    def agent(self, *, wait_s: float = 0.0, **config: object) -> Iterator[Executor]:
         """Open what an agent has while it runs; its pods stay."""
-        node = assemble(replace(self.config, **config))
+        node = assemble(replace(self.config, **config), wait_s=wait_s)
         pods = None
         try:
             pods = Pods(node, self.functions)
@@ -112,12 +117,26 @@ class AgentNode:
                 pods.close()
             node.close()
 
+    def sandbox(self) -> Sandbox:
+        """Return the sandbox of this node's pods, whether an agent works with it or not."""
+        config = self.config
+        match config.sandbox:
+            case "runc":
+                return RuncSandbox(config.runc, cgroup_parent=config.name)
+            case "containerd":
+                client = Client(config.containerd, config.name)
+                return ContainerdSandbox(client, owner=config.name, cgroup_parent=config.name)
+            case _:
+                return ProcessSandbox(config.state / "processes", Cgroups(config.name))
+
     def clean(self) -> None:
         """Remove whatever there is of pods and of the bridge."""
         cgroups = Cgroups(self.config.name)
-        sandbox = ProcessSandbox(self.config.state / "processes", cgroups)
+        sandbox = self.sandbox()
         for name in sandbox.traces():
             sandbox.stop(name)
+        if isinstance(sandbox, ContainerdSandbox):
+            sandbox.close()
         network = BridgedNetwork(self.config.name, self.config.subnet)
         network.recover(frozenset())
         network.close()
@@ -145,6 +164,7 @@ def agent_node(
         name=f"x{secrets.token_hex(3)}",
         state=state,
         socket=state / "agent.sock",
+        transient=folder / "transient",
         sandbox="process",
         containerd=str(folder / "no-containerd.sock"),
         network="bridge",
@@ -223,7 +243,7 @@ def traces(node: AgentNode, *, pods: Sequence[int] = ()) -> list[str]:
 
 def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
     kept = frozenset(f"pod-{one}" for one in pods)
-    name = node.config.name
+    name, state = node.config.name, node.config.state
     found: list[str] = []
     found += [
         f"cgroup {path}"
@@ -240,8 +260,8 @@ def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
         found.append(f"links {links}")
     found += [
         f"record {path}"
-        for folder in ("pods", "processes")
-        for path in (node.config.state / folder).glob("*")
+        for folder in (state / "pods", state / "processes", node.config.runc / "pods")
+        for path in folder.glob("*")
         if path.name.partition(".")[0] not in kept
     ]
     for tier in node.config.tiers:

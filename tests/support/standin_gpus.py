@@ -4,10 +4,10 @@ In other processes the libraries answer where `Node.env` is in their environment
 `enter`: a library that is loaded once is found by its name from then on, whoever asks.
 
 In a container: mount `libraries()` read-only and the node's folder writable, both at any place, and
-let STANDIN_GPUS and LD_LIBRARY_PATH name those. What a tenant holds open is `dev/nvidiaN` of the
-node's folder where the container's device cgroup allows `c 10:229`, and some other file that CRIU
-cannot dump where it does not. A dumped tenant may come back with another pid and other mounts, as
-long as these two are where they were.
+let STANDIN_GPUS and LD_LIBRARY_PATH name those. What a tenant holds open is `nvidiaN` of the folder
+that STANDIN_DEV names; without, `dev/nvidiaN` of the node's folder where the container's device
+cgroup allows `c 10:229`, and some other file that CRIU cannot dump where it does not. A dumped
+tenant may come back with another pid and other mounts, as long as these two are where they were.
 """
 
 import ctypes

@@ -16,20 +16,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import trustme
+
 __all__ = [
+    "PULL_PARTS",
     "SERVER",
     "ask",
     "can_connect_tcp",
+    "certificate",
     "cgroup_folders",
     "children",
     "command_of",
     "containerd",
     "conversation",
     "criu_folder",
+    "ctr",
     "free_port",
     "missing_parts",
     "network",
     "processes",
+    "registry",
     "remove_cgroup",
     "remove_runtime_state",
     "until",
@@ -38,6 +44,9 @@ __all__ = [
 SERVER = Path(__file__).with_name("container_server.py")
 
 ROOT = Path(__file__).parents[2]
+
+PULL_PARTS = ROOT / "build/pull/root/usr/bin"
+"""A containerd that can pull and a registry, where tools/system-parts has unpacked them."""
 
 T = TypeVar("T")
 
@@ -71,8 +80,21 @@ def until(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
 
 
 @contextmanager
-def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int, str]]:
-    """Start a containerd of our own; yields its pid and the path of its socket."""
+def containerd(
+    folder: Path,
+    *,
+    criu: Path | None = None,
+    program: str = "containerd",
+    trusts: Path | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Start a containerd of our own; yields its pid and the path of its socket.
+
+    Args:
+        folder: Its own.
+        criu: Folder of the CRIU that its shims find.
+        program: Which containerd.
+        trusts: Certificates of the registries that it pulls from.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # A socket's path has 107 characters at most, and a test's folder may be long.
     run = Path(f"/run/t-{secrets.token_hex(4)}")
@@ -87,10 +109,10 @@ def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int,
     found = criu or criu_folder()
     env = dict(os.environ)
     env["PATH"] = f"{found}:{env['PATH']}"
+    if trusts:
+        env["SSL_CERT_FILE"] = str(trusts)
     with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            ["containerd", "-c", str(config)], env=env, stdout=log, stderr=log
-        )
+        daemon = subprocess.Popen([program, "-c", str(config)], env=env, stdout=log, stderr=log)
     try:
         until(lambda: daemon.poll() is not None or can_connect(address))
         assert daemon.poll() is None, (folder / "log").read_text()
@@ -103,6 +125,56 @@ def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int,
             daemon.kill()
             daemon.wait()
         shutil.rmtree(run)
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate for loopback and its key, `cert.pem` and `key.pem`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    own.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "cert.pem").unlink(missing_ok=True)
+    for link in own.cert_chain_pems:
+        link.write_to_path(folder / "cert.pem", append=True)
+    authority.cert_pem.write_to_path(folder / "cert.pem", append=True)
+    return folder / "cert.pem"
+
+
+@contextmanager
+def registry(folder: Path, proof: Path, *, users: str = "") -> Iterator[str]:
+    """Start a registry of images on loopback; yields its host and port.
+
+    Args:
+        folder: Where it keeps them.
+        proof: Its certificate.
+        users: Lines of a file as htpasswd writes it: then it wants one's password.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, port = folder / "config.yml", free_port()
+    host = f"127.0.0.1:{port}"
+    told = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/images}}}}\n"
+    tls = f"{{certificate: {proof}, key: {proof.with_name('key.pem')}}}"
+    told += f"http: {{addr: '{host}', tls: {tls}}}\n"
+    if users:
+        (folder / "users").write_text(users)
+        told += f"auth: {{htpasswd: {{realm: test, path: {folder}/users}}}}\n"
+    config.write_text(told)
+    with (folder / "log").open("wb") as log:
+        command = [str(PULL_PARTS / "docker-registry"), "serve", str(config)]
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        until(lambda: daemon.poll() is not None or can_connect_tcp(port))
+        assert daemon.poll() is None, (folder / "log").read_text()
+        yield host
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def ctr(socket: str, namespace: str, *words: str, program: str = "ctr") -> str:
+    """Run containerd's own client."""
+    command = [program, "-a", socket, "-n", namespace, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def can_connect(path: Path) -> bool:

@@ -22,6 +22,8 @@ _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
 _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
 _STATE = Path("/var/lib/inferx")
+_TRANSIENT = Path("/run/inferx")
+_CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
 
 def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
@@ -36,12 +38,16 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the agent; its cgroups, bridge and namespaces are called by it.
         state: Folder of what it must find again after a restart.
         socket: Where it takes commands; only its own user can open it.
+        transient: Folder of what a reboot ends, for agents of all names.
         sandbox: `containerd`, `runc`, `process`, or `auto`: containerd if it answers, else process.
         containerd: Its socket.
+        pull: Whether containerd pulls an image that is missing.
+        registry_secrets: File of what registries want to know for that, as Docker's config.json.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
         checkpoints: Whether GPU state is checkpointed where the driver can.
+        cdi: Folders of Container Device Interface files: how containers get GPUs. Later ones win.
         gpus: Sizes of GPUs that are declared, in bytes; empty asks NVML.
         tiers: Where snapshots lie.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
@@ -50,15 +56,24 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "inferx"
     state: Path = _STATE
     socket: Path = _STATE / "agent.sock"
+    transient: Path = _TRANSIENT
     sandbox: str = "auto"
     containerd: str = "/run/containerd/containerd.sock"
+    pull: bool = True
+    registry_secrets: Path | None = None
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
     checkpoints: bool = True
+    cdi: tuple[Path, ...] = _CDI
     gpus: tuple[int, ...] = ()
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
+
+    @property
+    def runc(self) -> Path:
+        """Folder of what runc knows of this agent's pods: nobody else's, and gone with a reboot."""
+        return self.transient / self.name / "runc"
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -73,17 +88,23 @@ def read_config(path: Path) -> AgentConfig:
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
-    state = _folder(agent, "state", _STATE)
+    state = _path(agent, "state", _STATE)
     config = AgentConfig(
         name=name,
         state=state,
-        socket=_folder(agent, "socket", state / "agent.sock"),
+        socket=_path(agent, "socket", state / "agent.sock"),
+        transient=_path(agent, "transient", _TRANSIENT),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
+        pull=sandbox.text("pull", "missing", ("missing", "never")) == "missing",
+        registry_secrets=_path(sandbox, "registry_secrets")
+        if "registry_secrets" in sandbox
+        else None,
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
+        cdi=_cdi(gpu),
         gpus=_declared(gpu),
         tiers=_tiers(store, state),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
@@ -93,7 +114,7 @@ def read_config(path: Path) -> AgentConfig:
     return config
 
 
-def _folder(table: Table, key: str, default: Path | None = None) -> Path:
+def _path(table: Table, key: str, default: Path | None = None) -> Path:
     """Return a path, which means the same wherever the agent is started."""
     text = table.text(key, None if default is None else str(default))
     if not text.startswith("/"):
@@ -126,13 +147,21 @@ def _declared(gpu: Table) -> tuple[int, ...]:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
 
 
+def _cdi(gpu: Table) -> tuple[Path, ...]:
+    folders = gpu.texts("cdi", tuple(map(str, _CDI)))
+    for folder in folders:
+        if not folder.startswith("/"):
+            raise gpu.error("cdi", shown(folder), "a list of paths from the root")
+    return tuple(map(Path, folders))
+
+
 def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
     """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, the disk."""
     found: list[FolderConfig] = []
     for tier in _TIERS:
         if tier in store:
             table = store.table(tier)
-            folder = _folder(table, "path")
+            folder = _path(table, "path")
             found.append(
                 FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
             )

@@ -22,6 +22,9 @@ from inferx.spec.table import MAX_BYTES, Table
 
 __all__ = ["Deployed", "load_deployed", "read_launch"]
 
+MAX_CPU_MILLI = 4_096_000
+"""No machine has more cores than 4,096."""
+
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """One function: what the scheduler knows of it, and how it is started."""
@@ -71,7 +74,7 @@ def read_launch(table: Table) -> Launch:
     command = entrypoint + spec.texts("commands")
     if not command and not image:
         raise spec.error("commands", "nothing to run", "a program and its arguments")
-    extension = spec.table("inferx")
+    extension, resources = spec.table("inferx"), spec.table("resources")
     version = spec.integer("version", 0, maximum=1 << 62)
     identity = "/".join(table.text(key) for key in ("tenant", "namespace", "name"))
     return Launch(
@@ -86,7 +89,8 @@ def read_launch(table: Table) -> Launch:
         ready_timeout_s=extension.duration("ready_timeout", 600 * NS_PER_S) / NS_PER_S,
         quiesce=_hook(extension, "quiesce"),
         wake=_hook(extension, "wake"),
-        memory_bytes=spec.table("resources").integer("Mem", 0, maximum=MAX_BYTES // MIB) * MIB,
+        memory_bytes=resources.integer("Mem", 0, maximum=MAX_BYTES // MIB) * MIB,
+        cpu_milli=resources.integer("CPU", 0, maximum=MAX_CPU_MILLI),
     )
 
 

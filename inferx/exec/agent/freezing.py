@@ -81,6 +81,8 @@ class Freezing:
                     text = f"{name}: connections can be kept on the host's network only"
                     raise AgentError(text)
             tier = self._tier(to)
+            # Asked while there is something to ask: a pod that leaves is gone after its dump.
+            image_digest = sandbox.digest_of(name)
         with pods.changing(one, "snapshotting"):
             pids = pods.quiet(one, phases) if was_ready else []
             held = pods.device_bytes(pids) if was_ready else one.record.device_bytes
@@ -104,7 +106,8 @@ class Freezing:
                     )
                 with phases.step("commit", host):
                     sizes = Sizes(device_bytes=held, host_bytes=host)
-                    manifest = staging.commit(self._draft(one, deployed, sizes, phases))
+                    draft = self._draft(one, deployed, sizes, phases, image_digest)
+                    manifest = staging.commit(draft)
             if not leave:
                 record = replace(one.record, device_bytes=held)
                 self._go_on(Pod(record, one.spec, one.live), phases)
@@ -176,7 +179,8 @@ class Freezing:
         return one
 
     def _find(self, deployed: Deployed, slices: tuple[SliceShape, ...], snapshot: str) -> Manifest:
-        platform = self._platform(deployed, slices)
+        digest = self._node.sandbox.image_digest(deployed.launch)
+        platform = self._platform(deployed, slices, digest)
         if snapshot:
             manifest = self._node.store.get(snapshot).manifest
         else:
@@ -209,14 +213,16 @@ class Freezing:
             raise AgentError(f"tier {name} cannot be written to from here", phase="room")
         return tier
 
-    def _draft(self, one: Pod, deployed: Deployed, sizes: Sizes, phases: Phases) -> Draft:
+    def _draft(
+        self, one: Pod, deployed: Deployed, sizes: Sizes, phases: Phases, image_digest: str
+    ) -> Draft:
         slices = one.record.slices
         gpus = tuple(shape.gpu for shape in slices) or one.record.built_on
         return Draft(
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, slices, gpus=gpus),
+            platform=self._platform(deployed, slices, image_digest, gpus=gpus),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
@@ -224,7 +230,12 @@ class Freezing:
         )
 
     def _platform(
-        self, deployed: Deployed, slices: tuple[SliceShape, ...], *, gpus: Sequence[str] = ()
+        self,
+        deployed: Deployed,
+        slices: tuple[SliceShape, ...],
+        image_digest: str,
+        *,
+        gpus: Sequence[str] = (),
     ) -> Platform:
         by_uuid = {gpu.uuid: gpu for gpu in self.pods.room.gpus()}
         held = [by_uuid[uuid] for uuid in gpus or [shape.gpu for shape in slices]]
@@ -234,5 +245,6 @@ class Freezing:
             gpus=tuple(
                 GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile) for gpu in held
             ),
+            image_digest=image_digest,
             command_digest=command_digest(deployed.launch),
         )

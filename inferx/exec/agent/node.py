@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.containers.cdi.gpus import CdiGpus
 from inferx.exec.agent.containers.containerd.client import Client
 from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
 from inferx.exec.agent.containers.containerd.snapshotter import ContainerdSnapshotter
+from inferx.exec.agent.containers.oci import EditsFor, no_edits
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.gpus.declared import DeclaredGpus
@@ -34,6 +36,7 @@ from inferx.exec.agent.processes.criu import CriuSnapshotter
 from inferx.exec.agent.processes.criu_probe import find_criu
 from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.processes.suspend import SuspendOnly
+from inferx.exec.agent.sandbox_kind import await_sandbox, kind_of, pods_in
 from inferx.exec.agent.store import SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 
@@ -58,7 +61,7 @@ class Node:
 
     def close(self) -> None:
         """End what was started for it."""
-        for part in (self.device, self.inventory):
+        for part in (self.sandbox, self.device, self.inventory):
             close = getattr(part, "close", None)
             if close is not None:
                 close()
@@ -82,8 +85,12 @@ class _Findings:
         return found[0] if found else dict[str, str]()
 
 
-def assemble(config: AgentConfig) -> Node:
+def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
     """Return the node's adapters, after asking all of them.
+
+    Args:
+        config: The node's.
+        wait_s: How long the sandbox that has pods of this state may take to answer.
 
     Raises:
         AgentError: What was asked for is not there; or a folder cannot be used.
@@ -94,7 +101,8 @@ def assemble(config: AgentConfig) -> Node:
     findings = _Findings()
     inventory = _inventory(config, findings)
     device = _device(config, findings)
-    sandbox, snapshotter = _sandbox(config, findings)
+    edits = _edits(config, inventory, findings)
+    sandbox, snapshotter = _sandbox(config, findings, edits, wait_s=wait_s)
     network = _network(config, findings)
     by_level = dict(shares(inventory))
     for share in by_level.values():
@@ -140,29 +148,53 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
     return cuda if told.available else NoCheckpointer(told.reason)
 
 
-def _sandbox(config: AgentConfig, findings: _Findings) -> tuple[Sandbox, Snapshotter]:
-    """Return the pair that was asked for; `auto` is containerd where it answers, else processes."""
+def _edits(config: AgentConfig, inventory: GpuInventory, findings: _Findings) -> EditsFor:
+    """Return what tells containers' devices; of GPUs that are only declared there are none."""
+    cdi = CdiGpus(config.cdi, inventory)
+    findings.ask(cdi)
+    return no_edits if config.gpus else cdi.edits
+
+
+def _sandbox(
+    config: AgentConfig, findings: _Findings, edits: EditsFor, *, wait_s: float
+) -> tuple[Sandbox, Snapshotter]:
+    """Return the pair that was asked for.
+
+    `auto` is the one that has pods already, else containerd where it answers, else processes.
+    """
+    taken = kind_of(config.state, config.sandbox)
     criu = find_criu(config.criu) or config.criu
     containers = ContainerdSandbox(
-        Client(config.containerd, config.name), owner=config.name, cgroup_parent=config.name
+        Client(config.containerd, config.name),
+        owner=config.name,
+        cgroup_parent=config.name,
+        edits=edits,
+        pull=config.pull,
+        secrets=config.registry_secrets,
     )
-    runc = RuncSandbox(config.state / "runc", criu=criu, cgroup_parent=config.name)
+    runc = RuncSandbox(config.runc, criu=criu, cgroup_parent=config.name, edits=edits)
     processes = ProcessSandbox(config.state / "processes", Cgroups(config.name))
     pairs: dict[str, tuple[Sandbox, Snapshotter]] = {
         "containerd": (containers, ContainerdSnapshotter(containers, criu=criu)),
         "runc": (runc, RuncSnapshotter(runc)),
         "process": (processes, CriuSnapshotter(processes, path=criu)),
     }
+    if taken != "auto":
+        await_sandbox(pairs[taken][0], within_s=wait_s)
     told = {
         name: (findings.ask(sandbox), findings.ask(snapshotter))
         for name, (sandbox, snapshotter) in pairs.items()
     }
-    taken = config.sandbox
     if taken == "auto":
         taken = "containerd" if told["containerd"][0].available else "process"
+    if taken != "containerd":
+        containers.close()
     there, writes = told[taken]
     if not there.available:
-        raise AgentError(f"sandbox {taken}: {there.reason}", phase="sandbox")
+        containers.close()
+        has = pods_in(config.state)
+        more = f"; it has {has} pods of {config.state}, so no other is taken" if has else ""
+        raise AgentError(f"sandbox {taken}: {there.reason}{more}", phase="sandbox")
     sandbox, snapshotter = pairs[taken]
     return sandbox, snapshotter if writes.available else SuspendOnly(writes.reason)
 

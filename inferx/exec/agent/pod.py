@@ -81,6 +81,7 @@ def spec_for(
         pod=name,
         launch=deployed.launch,
         slices=slices,
+        gpus=deployed.spec.gpus,
         network=place.namespace,
         env=tuple(sorted(env.items())),
         folder=folder,

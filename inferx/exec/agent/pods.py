@@ -29,6 +29,7 @@ from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, slices_on, spec_for, untouched
 from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
+from inferx.exec.agent.sandbox_kind import remember
 from inferx.exec.agent.store.durable import FileLock
 
 __all__ = ["HOOK_S", "Pod", "Pods"]
@@ -56,6 +57,7 @@ class Pods:
         if lock is None:
             raise AgentError(f"{state}: another agent works with it; expected none", phase="lock")
         self._lock = lock
+        remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
         self.gpu_state = GpuState(node.device)
         self._guard = threading.Lock()
@@ -197,7 +199,7 @@ class Pods:
                 record = replace(
                     one.record, state="ready", slices=slices, gpus=tuple(gpus), built_on=built_on
                 )
-                self.keep(Pod(record, one.spec, one.live))
+                self.keep(Pod(record, replace(one.spec, slices=slices), one.live))
             undo.pop_all()
 
     def stop(self, pod: PodId) -> None:
@@ -267,6 +269,8 @@ class Pods:
         self, one: Pod, slices: tuple[SliceShape, ...], phases: Phases
     ) -> tuple[str, ...]:
         """Bring a pod's GPU state onto its slices; return where it is now."""
+        if slices:
+            self.node.sandbox.admit(replace(one.spec, slices=slices))
         pids = self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
         onto = tuple(shape.gpu for shape in slices)
         if pids:

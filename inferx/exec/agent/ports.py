@@ -82,7 +82,9 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     memory_total: int
     memory_used: int
     parent: str = ""
-    """UUID of the GPU that a MIG device is a part of."""
+    """UUID of the GPU that a MIG device is a part of; `index` is that GPU's."""
+    place: int = 0
+    """Of a MIG device on its GPU, as NVML counts: there may be gaps."""
     mig_profile: str = ""
     mig_enabled: bool = False
 
@@ -171,6 +173,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         quiesce: Posted before a checkpoint, so that the pod gives up what need not be kept.
         wake: Posted after a restore.
         memory_bytes: Limit of host memory, GPU state while suspended included; 0 is no limit.
+        cpu_milli: Limit of processor time, in thousandths of a core; 0 is no limit.
     """
 
     function: str
@@ -186,6 +189,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     quiesce: Hook | None = None
     wake: Hook | None = None
     memory_bytes: int = 0
+    cpu_milli: int = 0
 
 
 class SliceShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +205,7 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pod: Its name on this node: letters, digits and dashes; also of its cgroup and container.
+        gpus: How many GPUs its function has; a suspended pod holds none of them.
         network: Path of its network namespace; empty is the host's.
         env: What shares add to the function's own environment.
     """
@@ -208,6 +213,7 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True):
     pod: str
     launch: Launch
     slices: tuple[SliceShape, ...] = ()
+    gpus: int = 0
     network: str = ""
     env: tuple[tuple[str, str], ...] = ()
     folder: Path
@@ -255,6 +261,21 @@ class Sandbox(Probed, Protocol):
 
     def memory_bytes(self, pod: str) -> int:
         """Return the host memory that a pod is charged, as its cgroup tells."""
+        ...
+
+    def image_digest(self, launch: Launch) -> str:
+        """Return the digest of the image that a function's pod would be started from now.
+
+        Empty for a function without one.
+        """
+        ...
+
+    def digest_of(self, pod: str) -> str:
+        """Return the digest of the image that a pod was made from; empty without one."""
+        ...
+
+    def admit(self, spec: PodSpec) -> None:
+        """Let a pod that runs have the devices of its slices, and no others of the node's GPUs."""
         ...
 
     def freeze(self, pod: str) -> None:

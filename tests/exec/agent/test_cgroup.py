@@ -72,6 +72,30 @@ def test_pod_has_a_cgroup_of_its_own_until_it_is_removed(cgroups, spawn):
     assert cgroups.pods() == []
 
 
+def test_pod_is_limited_in_processes_and_where_it_says_so_in_processor_time(cgroups):
+    def limits(pod: str) -> dict[str, str]:
+        files = ("pids.max", "cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us")
+        folders = [entry.parent for entry in cgroups.entries(pod)]
+        paths = [folder / file for folder in folders for file in files]
+        return {path.name: path.read_text().strip() for path in paths if path.exists()}
+
+    cgroups.create("b")
+    if cgroups.version == 2 and "cpu.max" not in limits("b"):
+        # A hybrid machine has the controller in version 1.
+        with pytest.raises(AgentError, match=r"cannot make its cgroup: .*cpu\.max"):
+            cgroups.create("a", cpu_milli=1500)
+        assert not cgroups.exists("a")
+        return
+    cgroups.create("a", cpu_milli=1500)
+    if cgroups.version == 2:
+        assert limits("a") == {"cpu.max": "150000 100000", "pids.max": "8192"}
+        assert limits("b") == {"cpu.max": "max 100000", "pids.max": "8192"}
+    else:
+        period = {"cpu.cfs_period_us": "100000", "pids.max": "8192"}
+        assert limits("a") == period | {"cpu.cfs_quota_us": "150000"}
+        assert limits("b") == period | {"cpu.cfs_quota_us": "-1"}
+
+
 def test_frozen_pod_does_nothing_until_it_is_thawed(cgroups, spawn, tmp_path):
     cgroups.create("a")
     file = tmp_path / "count"

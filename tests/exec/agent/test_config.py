@@ -30,6 +30,10 @@ def test_socket_and_snapshots_lie_in_the_state_folder_unless_told(tmp_path: Path
     assert [tier.folder for tier in config.tiers] == [Path("/srv/agent/snapshots")]
 
 
+def test_what_runc_knows_is_apart_by_name_and_ends_with_a_reboot(tmp_path: Path) -> None:
+    assert read(tmp_path, '[agent]\nname = "two"\n').runc == Path("/run/inferx/two/runc")
+
+
 def test_the_shipped_example_loads() -> None:
     config = read_config(ROOT / "deploy" / "node.toml")
     assert config.sandbox == "containerd"
@@ -58,6 +62,11 @@ def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path
         ('[network]\nsubnet = "8.8.8.0/24"\n', r"network.subnet: .*private network"),
         ('[network]\nsubnet = "10.0.0.0/8"\n', r"network.subnet: .*private network"),
         ('[network]\nsubnet = "10.0.0.1/24"\n', r"network.subnet: .*has host bits set"),
+        ('[gpu]\ncdi = ["etc/cdi"]\n', r"gpu.cdi: .*a list of paths from the root"),
+        ('[gpu]\ncdi = "/etc/cdi"\n', r"gpu.cdi: .*a list of text"),
+        ('[sandbox]\npull = "always"\n', r"sandbox.pull: .*missing, never"),
+        ('[sandbox]\nregistry_secrets = "x"\n', r"sandbox.registry_secrets: .*from the root"),
+        ('[agent]\ntransient = "run"\n', r"agent.transient: .*a path from the root"),
         ('[gpu]\ndeclare = "80GiB"\n', r"gpu.declare: .*as in 2x80GiB"),
         ('[gpu]\ndeclare = "2x80Gi"\n', r"node.toml:2: gpu.declare: .*as in 2x80GiB"),
         ('[gpu]\ndeclare = "17x1GiB"\n', r"gpu.declare: .*as in 2x80GiB"),

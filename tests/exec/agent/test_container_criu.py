@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferx.exec.agent.containers import container_criu, leftovers
-from inferx.exec.agent.containers.container_criu import LAZY_PID, PageServer
 from inferx.exec.agent.containers.kernel_facts import (
     cgroup_folders,
     cgroup_memory,
     cgroup_pids,
-    fix_device,
+    give_devices,
 )
+from inferx.exec.agent.containers.lazy_pages import LAZY_PID, PageServer, stop_pages
+from inferx.exec.agent.containers.oci import DeviceNode, OciEdits
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
+from inferx.exec.agent.processes.criu_files import emptied
 from inferx.exec.agent.processes.procfs import started
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -57,16 +59,16 @@ def test_a_dump_is_whole_only_with_all_its_files_at_their_sizes(tmp_path: Path):
     container_criu.seal_dump(tmp_path)
     container_criu.check_dump("p", tmp_path)
     (tmp_path / "pages-1.img").write_bytes(b"1234")
-    with pytest.raises(AgentError, match="has 4 bytes, and had 5"):
+    with pytest.raises(AgentError, match="has 4 bytes, expected 5"):
         container_criu.check_dump("p", tmp_path)
     (tmp_path / "pages-1.img").unlink()
-    with pytest.raises(AgentError, match="lacks a file"):
+    with pytest.raises(AgentError, match="is missing"):
         container_criu.check_dump("p", tmp_path)
     (tmp_path / "sizes.json").write_text("[]")
     with pytest.raises(AgentError, match="is not a dump"):
         container_criu.check_dump("p", tmp_path)
     (tmp_path / "folder").mkdir()
-    container_criu.empty(tmp_path)
+    emptied(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,13 +85,13 @@ def test_only_the_process_that_was_recorded_is_ended(tmp_path: Path):
     try:
         record = tmp_path / LAZY_PID
         record.write_text(f"{process.pid} {started(process.pid) + 1}\n")
-        container_criu.stop_pages(tmp_path)
+        stop_pages(tmp_path)
         assert process.poll() is None
         assert not record.exists()
         record.write_text("nonsense")
-        container_criu.stop_pages(tmp_path)
+        stop_pages(tmp_path)
         record.write_text(f"{process.pid} {started(process.pid)}\n")
-        container_criu.stop_pages(tmp_path)
+        stop_pages(tmp_path)
         assert process.wait(timeout=5) == -9
     finally:
         process.kill()
@@ -153,22 +155,29 @@ def test_a_tree_is_removed_without_what_is_mounted_in_it(tmp_path: Path):
         mount_here("-t tmpfs none", tree / "memory")
         (tree / "memory/deeper").mkdir()
         mount_here("--bind", kept, tree / "memory/deeper")
-        leftovers.remove_tree(tree)
+        leftovers.unmount_and_remove(tree)
     finally:
         for left in ("memory/deeper", "memory", "bound"):
             subprocess.run(["umount", "-l", tree / left], check=False, stderr=subprocess.DEVNULL)
     assert not tree.exists()
     assert (kept / "file").exists()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    leftovers.remove_tree(tree)
+    leftovers.unmount_and_remove(tree)
+
+
+def nodes(path: Path, *, minor: int = 3, mode: int = 0o666) -> OciEdits:
+    return OciEdits(devices=(DeviceNode(path=str(path), major=1, minor=minor, mode=mode),))
 
 
 @needs_root
 def test_a_device_is_made_what_it_should_be(tmp_path: Path):
     path = tmp_path / "sub" / "node"
-    assert fix_device(os.getpid(), str(path), 1, 3, 0o666) is True
-    assert fix_device(os.getpid(), str(path), 1, 3, 0o666) is False
-    assert fix_device(os.getpid(), str(path), 1, 5, 0o640) is True
+    give_devices(os.getpid(), nodes(path))
+    first = path.stat()
+    assert first.st_mode & 0o777 == 0o666
+    give_devices(os.getpid(), nodes(path))
+    assert path.stat().st_ino == first.st_ino
+    give_devices(os.getpid(), nodes(path, minor=5, mode=0o640))
     found = path.stat()
     assert stat.S_ISCHR(found.st_mode)
     assert (os.major(found.st_rdev), os.minor(found.st_rdev)) == (1, 5)
@@ -176,15 +185,25 @@ def test_a_device_is_made_what_it_should_be(tmp_path: Path):
 
 
 @needs_root
+def test_a_device_that_is_withheld_goes(tmp_path: Path):
+    path = tmp_path / "node"
+    give_devices(os.getpid(), nodes(path))
+    (withheld,) = nodes(path).devices
+    for _ in range(2):
+        give_devices(os.getpid(), OciEdits(withheld=(withheld,)))
+        assert not path.exists()
+
+
+@needs_root
 def test_a_device_is_not_made_through_a_link(tmp_path: Path):
     (tmp_path / "host").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "host")
     with pytest.raises(AgentError, match="device"):
-        fix_device(os.getpid(), str(tmp_path / "link" / "node"), 1, 3, 0o666)
+        give_devices(os.getpid(), nodes(tmp_path / "link" / "node"))
     assert list((tmp_path / "host").iterdir()) == []
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "node").symlink_to(tmp_path / "kept")
-    assert fix_device(os.getpid(), str(tmp_path / "node"), 1, 3, 0o666) is True
+    give_devices(os.getpid(), nodes(tmp_path / "node"))
     assert (tmp_path / "kept").read_text() == "kept"
     assert stat.S_ISCHR((tmp_path / "node").lstat().st_mode)
 

@@ -1,13 +1,9 @@
 """What only containerd has: images, shims, a socket that may be away, containers of others."""
 
-import io
-import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import system_parts as parts
+from images import write_image
 from system_parts import SERVER, ask, until
 
 from inferx.exec.agent.containers import rootfs
@@ -109,8 +106,7 @@ class Bench:
         return PodSpec(pod=pod, launch=Launch(**said), folder=self.base / "pods" / pod)
 
     def ctr(self, *words: str) -> str:
-        command = ["ctr", "-a", self.socket, "-n", self.name, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return parts.ctr(self.socket, self.name, *words)
 
     def check_nothing_left(self) -> None:
         assert list(self.sandbox.live()) == []
@@ -139,59 +135,12 @@ def bench(daemon: str, tmp_path: Path) -> Iterator[Bench]:
         parts.remove_runtime_state(one.name)
 
 
-def write_image(path: Path, *layers: dict[str, bytes], env: tuple[str, ...]) -> None:
-    """Write an OCI image archive of small files; a name that ends in a slash is a folder."""
-    blobs: dict[str, bytes] = {}
-
-    def put(blob: bytes, kind: str) -> dict[str, object]:
-        digest = sha256(blob).hexdigest()
-        blobs[digest] = blob
-        media = f"application/vnd.oci.image.{kind}"
-        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(blob)}
-
-    def entry(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-        member = tarfile.TarInfo(name.rstrip("/"))
-        member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-        member.mode = 0o755
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-
-    packed = []
-    for files in layers:
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for name, content in files.items():
-                entry(archive, name, content)
-        packed.append(put(buffer.getvalue(), "layer.v1.tar"))
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Env": list(env)},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in packed]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": put(json.dumps(config).encode(), "config.v1+json"),
-        "layers": packed,
-    }
-    top = put(json.dumps(manifest).encode(), "manifest.v1+json")
-    top |= {
-        "platform": {"architecture": "amd64", "os": "linux"},
-        "annotations": {"io.containerd.image.name": IMAGE},
-    }
-    with tarfile.open(path, "w") as archive:
-        entry(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        entry(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": [top]}).encode())
-        for digest, blob in blobs.items():
-            entry(archive, f"blobs/sha256/{digest}", blob)
-
-
 @needs_parts
 def test_a_pod_of_an_image_is_dumped_and_restored_without_changing_it(bench: Bench):
     archive = bench.base / "image.tar"
     write_image(
         archive,
+        IMAGE,
         {"etc/": b"", "tmp/": b"", "etc/first": b"1"},
         {"etc/second": b"2"},
         env=("GREETING=from the image", "PATH=/usr/bin"),
@@ -234,7 +183,7 @@ def test_an_image_that_is_not_there_is_one_clear_error(bench: Bench, image: str)
 @needs_parts
 def test_an_image_that_is_not_unpacked_is_one_clear_error(bench: Bench):
     archive = bench.base / "image.tar"
-    write_image(archive, {"etc/": b""}, env=())
+    write_image(archive, IMAGE, {"etc/": b""}, env=())
     bench.ctr("image", "import", "--no-unpack", str(archive))
     with pytest.raises(AgentError, match="not unpacked for overlayfs"):
         bench.sandbox.start(bench.spec("one", 8000, image=IMAGE))
@@ -267,7 +216,7 @@ def test_a_runtime_that_is_not_there_is_one_clear_error(bench: Bench):
 @needs_parts
 def test_a_snapshotter_that_is_not_there_is_one_clear_error(bench: Bench):
     archive = bench.base / "image.tar"
-    write_image(archive, {"etc/": b""}, env=())
+    write_image(archive, IMAGE, {"etc/": b""}, env=())
     bench.ctr("image", "import", str(archive))
     sandbox = ContainerdSandbox(bench.client, cgroup_parent=bench.name, snapshotter="none")
     with pytest.raises(AgentError, match="none"):

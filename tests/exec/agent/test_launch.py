@@ -14,7 +14,8 @@ from plain_pods import wait_for, zombies
 
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes import launch, procfs
-from inferx.exec.agent.processes.criu_image import choose_last_pid, telling_line, version_of
+from inferx.exec.agent.processes.criu_files import first_error
+from inferx.exec.agent.processes.criu_image import choose_last_pid, version_of
 
 
 def plan_of(*command, **more):
@@ -101,15 +102,15 @@ def test_no_free_numbers_is_an_error():
         choose_last_pid(range(0, 4001, 200), most=4000)
 
 
-def test_telling_line_is_the_first_that_is_no_echo():
+def test_first_error_is_the_first_that_is_no_echo():
     log = (
         "(00.1) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self\n"
         "(00.2) Warn  (criu/x.c:1): something\n"
         "(00.3) Error (criu/files-ext.c:98): Can't dump file 3 of that type\n"
         "(00.4) Error (criu/cr-dump.c:1545): Dump files failed with -1\n"
     )
-    assert telling_line(log) == "Can't dump file 3 of that type"
-    assert telling_line("(00.2) Warn  (criu/x.c:1): something\n") == ""
+    assert first_error(log) == "Can't dump file 3 of that type (criu/files-ext.c:98)"
+    assert first_error("(00.2) Warn  (criu/x.c:1): something\n") == ""
 
 
 @pytest.mark.parametrize(

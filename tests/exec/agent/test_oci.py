@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from inferx.exec.agent.containers.leftovers import remove_tree
+from inferx.exec.agent.containers.leftovers import unmount_and_remove
 from inferx.exec.agent.containers.oci import (
+    NO_EDITS,
     DeviceNode,
     OciEdits,
     cgroup_of,
     check_name,
     runtime_spec,
 )
-from inferx.exec.agent.containers.rootfs import host_mounts, lay_out
+from inferx.exec.agent.containers.rootfs import host_mounts, lay_out, without_what_is_there
+from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.ports import AgentError, Launch, Mount, PodSpec
 
 
@@ -89,6 +91,15 @@ def test_the_images_program_is_run_where_the_function_names_none():
     assert images["process"]["args"] == ["/entry", "-x", "serve", "--fast"]
 
 
+def test_a_pods_processes_are_bounded_and_its_processor_time_where_it_says_so():
+    resources = spec_of(pod())["linux"]["resources"]
+    assert resources["pids"] == {"limit": 8192}
+    assert "cpu" not in resources
+    for milli, quota in ((1500, 150_000), (1, 1_000)):
+        limited = spec_of(pod(cpu_milli=milli))["linux"]["resources"]
+        assert limited["cpu"] == {"quota": quota, "period": 100_000}
+
+
 def test_a_limit_of_memory_is_set_only_where_there_is_one():
     assert spec_of(pod(memory_bytes=5))["linux"]["resources"]["memory"] == {"limit": 5}
     assert "memory" not in spec_of(pod())["linux"]["resources"]
@@ -97,10 +108,18 @@ def test_a_limit_of_memory_is_set_only_where_there_is_one():
 def test_a_devices_edits_become_a_node_a_rule_mounts_and_words():
     edits = OciEdits(
         devices=(DeviceNode(path="/dev/nvidia0", major=195, minor=0),),
+        withheld=(DeviceNode(path="/dev/nvidia1", major=195, minor=1),),
         mounts=(Mount("/usr/lib/libcuda.so.1", "/usr/lib/libcuda.so.1"),),
         env=(("NVIDIA_VISIBLE_DEVICES", "void"),),
+        library_folders=("/usr/lib/a", "/usr/lib/b"),
+        groups=(44,),
     )
-    oci = spec_of(pod(), edits=edits)
+    share = (("NVIDIA_VISIBLE_DEVICES", "GPU-1"),)
+    oci = spec_of(pod(env=(*share, ("LD_LIBRARY_PATH", "/own"))), edits=edits)
+    assert [node["path"] for node in oci["linux"]["devices"]] == ["/dev/nvidia0"]
+    assert [rule.get("minor") for rule in oci["linux"]["resources"]["devices"]] == [None, 0, 1]
+    assert oci["process"]["user"]["additionalGids"] == [44]
+    assert env_of(oci)["LD_LIBRARY_PATH"] == "/own:/usr/lib/a:/usr/lib/b"
     assert oci["linux"]["devices"][0]["path"] == "/dev/nvidia0"
     assert oci["linux"]["resources"]["devices"][1] == {
         "allow": True,
@@ -113,6 +132,32 @@ def test_a_devices_edits_become_a_node_a_rule_mounts_and_words():
     assert bind["source"] == "/usr/lib/libcuda.so.1"
     assert "ro" in bind["options"]
     assert env_of(oci)["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_what_a_share_names_on_the_host_is_at_the_same_place_in_the_pod():
+    mps = pod(env=(("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), ("OTHER", "/x")))
+    assert with_shares(NO_EDITS, mps).mounts == (
+        Mount("/tmp/nvidia-mps", "/tmp/nvidia-mps", False),
+    )
+    hook = pod(env=(("LD_PRELOAD", "/opt/libvgpu.so"),))
+    assert with_shares(NO_EDITS, hook).mounts == (Mount("/opt/libvgpu.so", "/opt/libvgpu.so"),)
+
+
+def test_files_that_the_hosts_root_shows_already_are_not_mounted_again(tmp_path: Path):
+    for name in ("usr/lib/there", "elsewhere"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    there, other = str(tmp_path / "usr/lib/there"), str(tmp_path / "elsewhere")
+    roots = (Mount(str(tmp_path / "usr"), str(tmp_path / "usr")),)
+
+    def needed(*mounts: Mount) -> tuple[Mount, ...]:
+        return without_what_is_there(OciEdits(mounts=mounts), roots).mounts
+
+    assert needed(Mount(there, there)) == ()
+    for kept in (Mount(other, there), Mount(other, "/gpu/lib/x")):
+        assert needed(kept) == (kept,)
+    with pytest.raises(AgentError, match="needs the driver where the host has it"):
+        needed(Mount(other, str(tmp_path / "usr/lib/none")))
 
 
 def test_a_mount_may_be_written_only_where_it_says_so():
@@ -150,22 +195,30 @@ def test_a_spec_is_json():
     assert json.loads(json.dumps(spec_of(pod(port=1)))) == spec_of(pod(port=1))
 
 
-def test_a_root_of_the_hosts_files_has_links_and_mount_points(tmp_path: Path):
+def test_a_root_of_the_hosts_files_has_what_programs_need_and_no_more(tmp_path: Path):
     host = tmp_path / "host"
-    for name in ("usr/bin", "etc", "proc", "tmp", "work"):
+    for name in ("usr/bin", "usr/own", "etc/ssl/certs", "etc/ssl/private", "proc", "tmp", "root"):
         (host / name).mkdir(parents=True)
+    for name in ("passwd", "shadow", "hosts"):
+        (host / "etc" / name).touch()
     (host / "bin").symlink_to("usr/bin")
     (host / "file").touch()
-    mounts = host_mounts(host)
-    assert [mount.target for mount in mounts] == ["/etc", "/usr", "/work"]
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    # What a folder shows already is not mounted again; what is in the pod's own `/tmp` cannot be.
+    mounts = host_mounts(host, installed=(host / "usr/own", apart))
+    at_home = [] if apart.parts[1] == "tmp" else [str(apart)]
+    seen = ["/etc/hosts", "/etc/passwd", "/etc/ssl/certs", "/usr"]
+    assert [mount.target for mount in mounts] == sorted([*at_home, *seen])
     assert all(mount.read_only for mount in mounts)
     root = tmp_path / "pod" / "rootfs"
     lay_out(root, mounts, host)
     assert (root / "bin").readlink() == Path("usr/bin")
     assert (root / "proc").is_dir()
-    assert not (root / "file").exists()
+    assert (root / "etc/passwd").is_file()
+    assert not any((root / name).exists() for name in ("file", "root", "etc/shadow"))
     with pytest.raises(AgentError, match="root"):
         lay_out(root, mounts, host)
-    remove_tree(root)
-    remove_tree(root)
+    unmount_and_remove(root)
+    unmount_and_remove(root)
     assert not root.exists()

@@ -50,6 +50,7 @@ def _remove_parents(name: str) -> None:
     """Remove the empty folders that pods' cgroups and shims were made in."""
     groups = Path("/sys/fs/cgroup")
     shims = Path("/run/containerd/runc") / name
+    shutil.rmtree(AgentConfig(name=name).runc.parent, ignore_errors=True)
     for folder in (*groups.glob(f"*/{name}"), groups / name, shims):
         with suppress(OSError):
             folder.rmdir()

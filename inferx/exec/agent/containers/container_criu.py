@@ -1,4 +1,4 @@
-"""CRIU as a container runtime runs it: its options file, its log, and the server of lazy pages.
+"""CRIU as a container runtime runs it: its options file, its work folder, its dumps and failures.
 
 runc reads CRIU's options from the file that the annotation `org.criu.config` names, at each dump
 and restore; what stands there wins over what the runtime says.
@@ -11,37 +11,31 @@ from the dump to the restore, and a pod that is started there in between is not 
 """
 
 import contextlib
-import logging
-import os
 import re
-import shutil
-import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent.containers.leftovers import remove_tree
+from inferx.exec.agent.containers.leftovers import kill_workers, unmount_and_remove
 from inferx.exec.agent.ports import AgentError, Live, PodSpec
+from inferx.exec.agent.processes.criu_files import check_sizes, emptied, first_error, sizes_of
 from inferx.exec.agent.processes.criu_probe import LEAST
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = [
     "CRIU_OPTIONS",
-    "PageServer",
     "check_dump",
     "check_empty",
     "clean_work",
-    "empty",
+    "failed_dump",
+    "failed_restore",
     "last_error",
     "make_folder",
     "prepare_dump",
     "program_version",
     "seal_dump",
-    "stop_pages",
     "unfit",
     "write_options",
 ]
@@ -52,17 +46,10 @@ CRIU_OPTIONS = "criu.conf"
 SIZES = "sizes.json"
 """In a dump: its files and their sizes in bytes."""
 
-LAZY_PID = "lazy-pages.pid"
-"""In a pod's folder: who serves its pages, and when that process started."""
-
 GHOST_BYTES = 1 << 30
 """Largest file that is open but has no name, as shared memory of libraries often is."""
 
-SOCKET_WAIT_S = 5.0
-
 ASK_S = 5.0
-
-log = logging.getLogger(__name__)
 
 
 def unfit(facts: Mapping[str, str]) -> str:
@@ -124,7 +111,7 @@ def write_options(path: Path, *, keep_connections: bool, lazy: bool = False) -> 
 
 def clean_work(folder: Path) -> Path:
     """Return an empty folder for CRIU's logs and sockets, outside the dump."""
-    remove_tree(folder)
+    unmount_and_remove(folder)
     folder.mkdir(mode=0o700, parents=True)
     return folder
 
@@ -146,40 +133,30 @@ def prepare_dump(spec: PodSpec, live: Live, into: Path, *, keep_connections: boo
 def seal_dump(into: Path) -> None:
     """Write down the size of each of a dump's files, so that one cut short is known as such.
 
-    CRIU does not notice: it reads past the end of a file for ever, and logs each time.
-
     Raises:
         AgentError: It cannot be written; then nothing of the dump is left.
     """
     try:
-        sizes = {path.name: path.stat().st_size for path in sorted(into.iterdir())}
-        (into / SIZES).write_bytes(msgspec.json.encode(sizes))
+        (into / SIZES).write_bytes(msgspec.json.encode(sizes_of(into, but=SIZES)))
     except OSError as error:
-        empty(into)
+        emptied(into)
         raise AgentError(f"{into} is not a whole dump: {error}", phase="dump") from error
 
 
 def check_dump(pod: str, source: Path) -> None:
-    """Refuse what is not a whole dump; what its files say is for a checksum to tell.
+    """Refuse what is not a whole dump; see `check_sizes`.
 
     Raises:
-        AgentError: It is not there, or a file is missing or has another size than was written.
+        AgentError: It is none, or not whole.
     """
     try:
         sizes = msgspec.json.decode((source / SIZES).read_bytes(), type=dict[str, int])
     except (OSError, msgspec.DecodeError) as error:
         raise AgentError(f"pod {pod}: {source} is not a dump: {error}", phase="restore") from error
-    for name, size in sizes.items():
-        try:
-            found = (source / name).stat().st_size
-        except OSError as error:
-            raise AgentError(f"pod {pod}: the dump lacks a file: {error}", phase="restore") from (
-                error
-            )
-        if found != size:
-            raise AgentError(
-                f"pod {pod}: {source / name} has {found} bytes, and had {size}", phase="restore"
-            )
+    try:
+        check_sizes(source, sizes)
+    except AgentError as error:
+        raise AgentError(f"pod {pod} cannot be restored: {error}", phase="restore") from error
 
 
 def check_empty(pod: str, into: Path) -> None:
@@ -199,112 +176,41 @@ def check_empty(pod: str, into: Path) -> None:
         raise AgentError(f"pod {pod}: {into} is not empty", phase="dump", survived=True)
 
 
-def empty(folder: Path) -> None:
-    """Remove what is in a folder, and leave the folder."""
-    for entry in list(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-
-
 def last_error(work: Path) -> str:
-    """Return what CRIU's log names as the error, in one line; empty without one.
-
-    The first is the cause: those that follow are of steps that it made fail.
-    """
+    """Return what CRIU's log in its work folder names as the error; empty without one."""
     for name in ("dump.log", "restore.log"):
         with contextlib.suppress(OSError):
-            for line in (work / name).read_text(errors="replace").splitlines():
-                found = re.search(r"Error \(([^)]*)\): (.*)", line)
-                # Said on each run where the limit cannot be raised; CRIU goes on.
-                if found and "RLIMIT_NOFILE" not in line:
-                    return f"{found[2].strip()} ({found[1]})"
+            if told := first_error((work / name).read_text(errors="replace")):
+                return told
     return ""
 
 
-class PageServer:
-    """The process that gives a lazily restored pod its pages. It ends when all are there.
+def failed_dump(
+    error: AgentError,
+    spec: PodSpec,
+    live: Live,
+    into: Path,
+    work: Path,
+    *,
+    stop: Callable[[str], None],
+    begun: bool = True,
+) -> AgentError:
+    """Clean up after a dump that failed, and return what is to be told of it.
 
-    Should it fail before, the kernel would give the pod zeros in place of what it had: from the
-    moment that the pod runs, `watch` must be in force.
+    What CRIU itself gives up it has undone, and what was not begun need not be. Was it killed, or
+    stuck, or the runtime, then pieces of it may be in the pod's processes: the pod is stopped.
     """
-
-    def __init__(self, criu: str, images: Path, work: Path, folder: Path) -> None:
-        """Start it, and wait until it listens.
-
-        Args:
-            criu: The program.
-            images: The dump.
-            work: The restore's own work folder, where the socket is.
-            folder: The pod's, which remembers the server: `stop_pages` ends it.
-
-        Raises:
-            AgentError: It did not start.
-        """
-        self._record = folder / LAZY_PID
-        command = (criu, "lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log")
-        try:
-            self._server = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise AgentError(f"lazy pages: {criu} cannot be run: {error}", phase="restore") from (
-                error
-            )
-        pid = self._server.pid
-        self._who = f"{pid} {started(pid)}\n"
-        self._record.write_text(self._who, encoding="ascii")
-        end = time.monotonic() + SOCKET_WAIT_S
-        while not (work / "lazy-pages.socket").exists():
-            if self._server.poll() is not None or time.monotonic() > end:
-                self.give_up()
-                raise AgentError(
-                    f"lazy pages: {criu} did not listen; see {work}/lazy-pages.log", phase="restore"
-                )
-            time.sleep(0.002)
-
-    def give_up(self) -> None:
-        """End it: its pod did not come to be."""
-        self._server.kill()
-        self._server.wait()
-        self._record.unlink(missing_ok=True)
-
-    def watch(self, on_failure: Callable[[], None]) -> None:
-        """From now on, tell when it fails; `on_failure`, in a thread of its own, kills the pod."""
-
-        def wait() -> None:
-            code = self._server.wait()
-            try:
-                stopped = self._record.read_text(encoding="ascii") != self._who
-            except OSError:
-                # With its pod, by whoever removed the record; the next pod's is not ours.
-                stopped = True
-            if stopped:
-                return
-            self._record.unlink(missing_ok=True)
-            if code != 0:
-                log.error("pod_pages_lost record=%s code=%d", self._record, code)
-                try:
-                    on_failure()
-                except AgentError as error:
-                    log.error("pod_not_killed record=%s error=%s", self._record, error)  # noqa: TRY400
-
-        threading.Thread(target=wait, name=f"pages-{self._server.pid}", daemon=True).start()
+    kill_workers(work)
+    emptied(into)
+    why = last_error(work)
+    survived = (bool(why) or not begun) and started(live.pid) == live.started
+    if not survived:
+        stop(spec.pod)
+    text = f"pod {spec.pod} cannot be dumped: {why or error}"
+    return AgentError(text, phase="dump", survived=survived)
 
 
-def stop_pages(folder: Path) -> None:
-    """End the server of a pod's pages, if it is still there, this agent's or an earlier one's."""
-    record = folder / LAZY_PID
-    try:
-        pid, since = (int(word) for word in record.read_text().split())
-    except (OSError, ValueError):
-        return
-    record.unlink(missing_ok=True)
-    if started(pid) == since:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def failed_restore(error: AgentError, spec: PodSpec, work: Path) -> AgentError:
+    """Return what is to be told of a restore that failed: CRIU's own words where it left any."""
+    text = f"pod {spec.pod} cannot be restored: {last_error(work) or error}"
+    return AgentError(text, phase="restore")

@@ -7,13 +7,14 @@ hybrid machine), or one tree for all (v2).
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from inferx.exec.agent.containers.oci import OciEdits
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes.cgroup import charged_bytes, hierarchies
 
-__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "fix_device"]
+__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "give_devices"]
 
 
 def cgroup_folders(cgroup: str, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
@@ -50,36 +51,53 @@ def cgroup_pids(cgroup: str) -> Sequence[int]:
     return sorted(found)
 
 
-def fix_device(pid: int, path: str, major: int, minor: int, mode: int) -> bool:
-    """Make a device node of a restored process what its new spec says; tell if it was another.
+def give_devices(pid: int, edits: OciEdits) -> None:
+    """Make the device nodes of a process's `/dev` what its edits say: those, and none withheld.
 
-    The nodes of a restored container come with its dumped `/dev`, for the GPU that it had then.
+    The nodes of a restored container come with its dumped `/dev`, for the GPU that it had then; and
+    a suspended one may be resumed on another.
 
     Raises:
-        AgentError: The node cannot be made.
+        AgentError: A node cannot be made or removed.
+    """
+    for device in edits.withheld:
+        with _at(pid, device.path) as (folder, name), contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+    for device in edits.devices:
+        wanted = os.makedev(device.major, device.minor)
+        with _at(pid, device.path) as (folder, name):
+            with contextlib.suppress(FileNotFoundError):
+                there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISCHR(there.st_mode) and there.st_rdev == wanted:
+                    continue
+                os.unlink(name, dir_fd=folder)
+            os.mknod(name, device.mode | stat.S_IFCHR, wanted, dir_fd=folder)
+            # Again, for the mask of new files took its part.
+            node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                Path(f"/proc/self/fd/{node}").chmod(device.mode)
+            finally:
+                os.close(node)
+
+
+@contextlib.contextmanager
+def _at(pid: int, path: str) -> Generator[tuple[int, str]]:
+    """Open the folder of a path as a process sees it, made if need be, and yield the name there.
+
+    Step by step and following nothing: the pod may have put links there, and from here they would
+    lead through the host's root.
     """
     *folders, name = path.strip("/").split("/")
-    wanted = os.makedev(major, minor)
     try:
         with contextlib.ExitStack() as opened:
-            # Step by step and following nothing: the pod may have put links there, and from here
-            # they would lead through the host's root.
             at = _open(opened, f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
             for folder in folders:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(folder, 0o755, dir_fd=at)
                 at = _open(opened, folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, at)
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(name, dir_fd=at, follow_symlinks=False).st_rdev == wanted:
-                    return False
-                os.unlink(name, dir_fd=at)
-            os.mknod(name, mode | stat.S_IFCHR, wanted, dir_fd=at)
-            # Again, for the mask of new files took its part.
-            node = _open(opened, name, os.O_PATH | os.O_NOFOLLOW, at)
-            Path(f"/proc/self/fd/{node}").chmod(mode)
+            yield at, name
     except OSError as error:
-        raise AgentError(f"device {path} of process {pid}: {error}", phase="restore") from error
-    return True
+        raise AgentError(f"device {path} of process {pid}: {error}", phase="devices") from error
 
 
 def _open(opened: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:

@@ -2,27 +2,27 @@
 
 A restore that is cut short leaves mounts: of the root, in the runtime's state, and of every cgroup
 hierarchy, in CRIU's work folder. To remove files below those would be to remove cgroups of others:
-`remove_tree` unmounts first, and goes no further if it cannot.
+`unmount_and_remove` unmounts first, and goes no further if it cannot.
 """
 
 import contextlib
 import ctypes
 import os
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
 
 from inferx.exec.agent.containers.kernel_facts import cgroup_folders, cgroup_pids
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.store.durable import remove_tree, told
 
 __all__ = [
     "clear_cgroup",
     "kill_workers",
-    "remove_tree",
     "runtime_state",
     "unescaped",
+    "unmount_and_remove",
     "unmount_below",
 ]
 
@@ -57,14 +57,15 @@ def unmount_below(folder: Path) -> None:
         raise AgentError(f"{left[0]} cannot be unmounted", phase="stop")
 
 
-def remove_tree(folder: Path) -> None:
+def unmount_and_remove(folder: Path) -> None:
     """Remove a folder and what is in it, but nothing of what is mounted there. Not there is fine.
 
     Raises:
-        AgentError: Something is still mounted there: nothing was removed.
+        AgentError: Something is still mounted there, and nothing was removed; or it cannot be.
     """
     unmount_below(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with told(f"{folder} cannot be removed", phase="stop"):
+        remove_tree(folder)
 
 
 def runtime_state(namespace: str, pod: str) -> list[Path]:

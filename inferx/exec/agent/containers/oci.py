@@ -1,13 +1,14 @@
-"""The OCI runtime spec of a pod: what its container may see and do. Pure: data in, data out.
+"""The OCI runtime spec of a pod: what its container may see and do. Data in, data out.
 
 Laws:
 1. Least privilege: no capability, no new privileges, no device but those that are named, no kernel
-   setting writable, and only what has no use in a pod refused by seccomp.
+   setting writable, what has no use in a pod refused by seccomp, and a bound on its processes.
 2. What a pod writes is in memory: the root is read-only, and `/tmp`, `/run` and `/dev/shm` are
    tmpfs. So a dump carries all that a pod has written, and its memory limit covers it.
 3. A restored pod has the spec of a started one; only names, network and edits may differ.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from inferx.exec.agent.ports import AgentError, Mount, PodSpec
+from inferx.exec.agent.processes.cgroup import CPU_PERIOD_US, PIDS_MAX, cpu_quota_us
 
 __all__ = [
     "NO_EDITS",
@@ -37,6 +39,11 @@ POD_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 """What a pod may be called: runtimes take it as an id, and the kernel as a folder."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+TOOLKIT = "NVIDIA_VISIBLE_DEVICES"
+"""Read by the runtime of NVIDIA's toolkit: what a CDI file says keeps it from adding them again."""
+
+LIBRARIES = "LD_LIBRARY_PATH"
 
 IO_URING = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 """CRIU cannot dump a ring. Told that the kernel has none, libraries fall back to epoll."""
@@ -72,11 +79,20 @@ class OciEdits(msgspec.Struct, frozen=True, kw_only=True):
 
     Hooks have no place here: a mount that a hook makes is unknown to the runtime, and CRIU refuses
     to dump it.
+
+    Attributes:
+        devices: What the pod has in `/dev`.
+        withheld: What its cgroup would let it open, and it has no node of: it may be moved there.
+        library_folders: Where its libraries are, looked through after all others.
+        groups: That it belongs to, for devices that are not everybody's.
     """
 
     devices: tuple[DeviceNode, ...] = ()
+    withheld: tuple[DeviceNode, ...] = ()
     mounts: tuple[Mount, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    library_folders: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
 
 
 NO_EDITS = OciEdits()
@@ -136,21 +152,18 @@ def runtime_spec(
         AgentError: A mount's target or a device's path is not absolute.
     """
     launch = pod.launch
-    env = {"PATH": PATH, "HOME": "/tmp", **(image_env or {})}  # noqa: S108 - the pod's own.
-    env |= dict(edits.env) | dict(launch.env) | dict(pod.env)
-    if launch.port:
-        env["PORT"] = str(launch.port)
     namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]
     if pod.network:
         namespaces.append({"type": "network", "path": pod.network})
-    memory = {"memory": {"limit": launch.memory_bytes}} if launch.memory_bytes else {}
     for device in edits.devices:
         _absolute(pod, device.path)
+    groups = {"additionalGids": list(edits.groups)} if edits.groups else {}
+    env = _environment(pod, edits, image_env or {})
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": {"uid": 0, "gid": 0},
+            "user": {"uid": 0, "gid": 0, **groups},
             "args": [*(entrypoint if launch.image_entrypoint else ()), *launch.command],
             "env": [f"{name}={value}" for name, value in env.items()],
             "cwd": launch.cwd,
@@ -171,19 +184,10 @@ def runtime_spec(
             "namespaces": namespaces,
             "cgroupsPath": cgroup,
             "resources": {
-                **memory,
+                **_limits(pod),
                 "devices": [
                     {"allow": False, "access": "rwm"},
-                    *(
-                        {
-                            "allow": True,
-                            "type": "c",
-                            "major": device.major,
-                            "minor": device.minor,
-                            "access": device.access,
-                        }
-                        for device in edits.devices
-                    ),
+                    *(_allowed(device) for device in (*edits.devices, *edits.withheld)),
                 ],
             },
             "devices": [
@@ -209,6 +213,43 @@ def runtime_spec(
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
         },
+    }
+
+
+def _environment(pod: PodSpec, edits: OciEdits, image_env: Mapping[str, str]) -> dict[str, str]:
+    """Return a pod's variables: a function's words win over its image's and its devices'."""
+    devices = dict(edits.env)
+    env = {"PATH": PATH, "HOME": "/tmp", **image_env}  # noqa: S108 - the pod's own.
+    env |= devices | dict(pod.launch.env) | dict(pod.env)
+    if TOOLKIT in devices:
+        env[TOOLKIT] = devices[TOOLKIT]
+    if pod.launch.port:
+        env["PORT"] = str(pod.launch.port)
+    if edits.library_folders:
+        before = env.get(LIBRARIES, "")
+        env[LIBRARIES] = ":".join(filter(None, (before, *edits.library_folders)))
+    return env
+
+
+def _limits(pod: PodSpec) -> OciSpec:
+    """Return what a pod may take of the host, at most."""
+    launch = pod.launch
+    limits: OciSpec = {"pids": {"limit": PIDS_MAX}}
+    if launch.memory_bytes:
+        limits["memory"] = {"limit": launch.memory_bytes}
+    if launch.cpu_milli:
+        quota = cpu_quota_us(launch.cpu_milli)
+        limits["cpu"] = {"quota": quota, "period": CPU_PERIOD_US}
+    return limits
+
+
+def _allowed(device: DeviceNode) -> OciSpec:
+    return {
+        "allow": True,
+        "type": "c",
+        "major": device.major,
+        "minor": device.minor,
+        "access": device.access,
     }
 
 
@@ -239,7 +280,8 @@ def _bind(pod: PodSpec, mount: Mount) -> OciSpec:
     return {
         "destination": mount.target,
         "type": "bind",
-        "source": mount.source,
+        # CRIU, which mounts it again at a restore, does not follow links.
+        "source": os.path.realpath(mount.source),
         # Not recursive, and private: what is mounted below on the host is not the pod's to see.
         "options": ["bind", "private", access, "nosuid", "nodev"],
     }

@@ -25,23 +25,24 @@ from inferx.exec.agent.containers.container_criu import (
     CRIU_OPTIONS,
     make_folder,
     program_version,
-    stop_pages,
     write_options,
 )
-from inferx.exec.agent.containers.kernel_facts import (
-    cgroup_memory,
-    cgroup_pids,
-)
+from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
+from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
-    remove_tree,
+    unmount_and_remove,
     unmount_below,
 )
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.containers.runc_program import RuncProgram
-from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.processes.procfs import started
+from inferx.exec.agent.containers.shares import with_shares
+from inferx.exec.agent.pod_records import write_whole
+from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
+from inferx.exec.agent.processes.procfs import inner_zombies, started
+from inferx.exec.agent.store.durable import make_folder as make_own
+from inferx.exec.agent.store.durable import sync_folder
 
 __all__ = ["RuncSandbox"]
 
@@ -83,7 +84,7 @@ class RuncSandbox:
             restore_s: How long runc may take for a start, a dump or a restore.
         """
         self.criu = criu or "criu"
-        self.edits = edits
+        self._edits = edits
         self._state = state
         self._runc = runc
         self.program = RuncProgram(state, name=runc, criu=self.criu, within_s=restore_s)
@@ -133,16 +134,17 @@ class RuncSandbox:
             cgroup=cgroup,
             criu_config=spec.folder / CRIU_OPTIONS,
             root_mounts=mounts,
-            edits=self.edits(spec),
+            edits=rootfs.without_what_is_there(with_shares(self._edits(spec), spec), mounts),
         )
         try:
-            (self._state / "pods").mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_own(self._state / "pods")
             record = _Record(folder=str(spec.folder), cgroup=cgroup)
             # Whole or not at all: one that cannot be read could not be removed either.
             aside = self._record(f".{spec.pod}")
-            aside.write_bytes(msgspec.json.encode(record))
+            write_whole(aside, msgspec.json.encode(record))
             self._record(spec.pod).hardlink_to(aside)
             aside.unlink()
+            sync_folder(aside.parent)
         except FileExistsError as error:
             raise AgentError(f"pod {spec.pod} is there already", phase=phase) from error
         except OSError as error:
@@ -201,8 +203,13 @@ class RuncSandbox:
         with contextlib.suppress(AgentError):
             self.program.run("delete", "--force", pod, phase="stop")
         clear_cgroup(record.cgroup, within_s=self._kill_s)
-        remove_tree(self._state / "runc" / pod)
-        remove_tree(folder / "rootfs")
+        # What runc leaves is a child of whoever is first on this machine, or in its container: of
+        # this agent, perhaps.
+        for pid in inner_zombies():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        unmount_and_remove(self._state / "runc" / pod)
+        unmount_and_remove(folder / "rootfs")
         unmount_below(folder / "criu")
         (folder / "config.json").unlink(missing_ok=True)
         self._record(pod).unlink(missing_ok=True)
@@ -230,6 +237,18 @@ class RuncSandbox:
         """Return what the pod's cgroup is charged."""
         return cgroup_memory(cgroup_of(self._parent, pod))
 
+    def image_digest(self, launch: Launch) -> str:  # noqa: ARG002
+        """There are no images."""
+        return ""
+
+    def digest_of(self, pod: str) -> str:  # noqa: ARG002
+        """There are no images."""
+        return ""
+
+    def admit(self, spec: PodSpec) -> None:
+        """Make the device nodes in a pod's `/dev` those of its slices."""
+        give_devices(self._live(spec.pod).pid, self._edits(spec))
+
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
         self._turn("pause", pod, "paused")
@@ -247,7 +266,9 @@ class RuncSandbox:
                 raise
 
     def _live(self, pod: str) -> Live:
-        pid = int(self._ask(pod)["pid"])
+        pid = int(self._ask(pod).get("pid", 0))
+        if not pid:
+            raise AgentError(f"pod {pod} has ended", phase="inspect")
         return Live(pod=pod, pid=pid, started=started(pid))
 
     def _ask(self, pod: str) -> Mapping[str, Any]:

@@ -6,9 +6,8 @@
 from pathlib import Path
 
 from inferx.exec.agent.containers import container_criu
-from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, PageServer
-from inferx.exec.agent.containers.kernel_facts import fix_device
-from inferx.exec.agent.containers.leftovers import kill_workers
+from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS
+from inferx.exec.agent.containers.lazy_pages import PageServer
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes.procfs import started
@@ -43,16 +42,8 @@ class RuncSnapshotter:
         try:
             self._sandbox.program.run("checkpoint", *words, spec.pod, phase="dump")
         except AgentError as error:
-            kill_workers(work)
-            container_criu.empty(into)
-            why = container_criu.last_error(work)
-            # What CRIU itself gives up it has undone. Was it killed, or stuck, or the shim, then
-            # pieces of it may be in the pod's processes.
-            survived = bool(why) and started(live.pid) == live.started
-            if not survived:
-                self._sandbox.stop(spec.pod)
-            raise AgentError(
-                f"pod {spec.pod} cannot be dumped: {why or error}", phase="dump", survived=survived
+            raise container_criu.failed_dump(
+                error, spec, live, into, work, stop=self._sandbox.stop
             ) from error
         try:
             container_criu.seal_dump(into)
@@ -82,13 +73,9 @@ class RuncSnapshotter:
             except AgentError as error:
                 for server in pages:
                     server.give_up()
-                why = container_criu.last_error(work) or str(error)
-                raise AgentError(
-                    f"pod {spec.pod} cannot be restored: {why}", phase="restore"
-                ) from error
+                raise container_criu.failed_restore(error, spec, work) from error
             pid = int(pid_file.read_text())
-            for device in sandbox.edits(spec).devices:
-                fix_device(pid, device.path, device.major, device.minor, device.mode)
+            sandbox.admit(spec)
         for server in pages:
             server.watch(lambda: sandbox.stop(spec.pod))
         return Live(pod=spec.pod, pid=pid, started=started(pid))

@@ -120,9 +120,9 @@ class NvmlInventory:
                     part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
                 except nvml.NVMLError_NotFound:  # Places may be empty.
                     continue
-                yield self._gpu(index, part, parent=whole.uuid), part
+                yield self._gpu(index, part, parent=whole.uuid, place=place), part
 
-    def _gpu(self, index: int, handle: Any, *, parent: str = "") -> Gpu:
+    def _gpu(self, index: int, handle: Any, *, parent: str = "", place: int = 0) -> Gpu:
         nvml = self._nvml
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         name = _text(nvml.nvmlDeviceGetName(handle))
@@ -139,6 +139,7 @@ class NvmlInventory:
             memory_total=int(memory.total),
             memory_used=int(memory.used),
             parent=parent,
+            place=place,
             mig_profile=name.rpartition(" MIG ")[2] if parent else "",
             mig_enabled=mig_enabled,
         )

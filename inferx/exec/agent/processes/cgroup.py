@@ -15,13 +15,29 @@ from pathlib import Path
 
 from inferx.exec.agent.ports import AgentError, Capability
 
-__all__ = ["Cgroups", "charged_bytes", "hierarchies"]
+__all__ = [
+    "CPU_PERIOD_US",
+    "PIDS_MAX",
+    "Cgroups",
+    "charged_bytes",
+    "cpu_quota_us",
+    "hierarchies",
+]
 
 FREEZE_S = 10.0
 """How long a pod may take to freeze: a process in an uninterruptible call cannot."""
 KILL_S = 10.0
 POLL_S = 0.002
 CONTROLLERS = ("memory", "freezer", "pids")
+LIMITING = ("memory", "pids", "cpu")
+CPU = "cpu"
+"""Used where it is there: a pod without a limit of processor time does not need it."""
+PIDS_MAX = 8192
+"""Processes and threads of one pod: several times what an engine has on the largest nodes, and a
+fourth of what a small machine's kernel has numbers for."""
+CPU_PERIOD_US = 100_000
+CPU_QUOTA_US_MIN = 1_000
+"""The kernel takes no less."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
@@ -59,6 +75,11 @@ def charged_bytes(folder: Path, *, version: int) -> int:
     return max(0, usage - idle)
 
 
+def cpu_quota_us(cpu_milli: int) -> int:
+    """Return the processor time that a pod may take in each `CPU_PERIOD_US`."""
+    return max(CPU_QUOTA_US_MIN, cpu_milli * CPU_PERIOD_US // 1000)
+
+
 class Cgroups:
     """The cgroups of one agent's pods.
 
@@ -74,9 +95,10 @@ class Cgroups:
             version = 1 if all(name in first for name in CONTROLLERS) else 2 if second else 0
         self.version = version
         if version == 1:
-            self._bases = {name: first[name] / parent for name in CONTROLLERS}
+            used = (*CONTROLLERS, *((CPU,) if CPU in first else ()))
+            self._bases = {name: first[name] / parent for name in used}
         elif version == 2 and second is not None:
-            self._bases = {str(name): second / parent for name in CONTROLLERS}
+            self._bases = {str(name): second / parent for name in (*CONTROLLERS, CPU)}
         else:
             self.version = 0
             self._bases = {}
@@ -95,21 +117,37 @@ class Cgroups:
         facts = {"version": str(self.version), "parent": self.parent}
         return Capability(name=name, available=True, facts=facts)
 
-    def create(self, pod: str, *, memory_bytes: int = 0) -> None:
-        """Make a pod's cgroup; one that is there is used again. 0 bytes is no limit."""
+    def create(self, pod: str, *, memory_bytes: int = 0, cpu_milli: int = 0) -> None:
+        """Make a pod's cgroup; one that is there is used again. 0 is no limit."""
         try:
             for base in self._hierarchies():
                 if self.version == 2:
                     self._delegate(base)
                 (base / _checked(pod)).mkdir(parents=True, exist_ok=True)
+            self._limit_pids(pod)
             if memory_bytes:
                 name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
                 self._file(pod, "memory", name).write_text(str(memory_bytes))
+            if cpu_milli:
+                self._limit_cpu(pod, cpu_quota_us(cpu_milli))
         except OSError as error:
             self.remove(pod)
             raise AgentError(
                 f"pod {pod}: cannot make its cgroup: {error}", phase="cgroup"
             ) from error
+
+    def _limit_pids(self, pod: str) -> None:
+        limit = self._file(pod, "pids", "pids.max")
+        # Of version 2 the controller may be missing: it is in version 1 on a hybrid machine.
+        if limit.exists():
+            limit.write_text(str(PIDS_MAX))
+
+    def _limit_cpu(self, pod: str, quota_us: int) -> None:
+        if self.version == 2:
+            self._file(pod, CPU, "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
+            return
+        self._file(pod, CPU, "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
+        self._file(pod, CPU, "cpu.cfs_quota_us").write_text(str(quota_us))
 
     @staticmethod
     def _delegate(base: Path) -> None:
@@ -117,7 +155,7 @@ class Cgroups:
         base.mkdir(exist_ok=True)
         for folder in (base.parent, base):
             there = (folder / "cgroup.controllers").read_text().split()
-            wanted = [f"+{each}" for each in ("memory", "pids") if each in there]
+            wanted = [f"+{each}" for each in LIMITING if each in there]
             if wanted:
                 (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
 

@@ -22,7 +22,8 @@ import msgspec
 
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes import criu_lock, criu_probe, launch, procfs
-from inferx.exec.agent.processes.criu_image import Image, choose_last_pid, empty, telling_line
+from inferx.exec.agent.processes.criu_files import emptied, first_error
+from inferx.exec.agent.processes.criu_image import Image, choose_last_pid
 from inferx.exec.agent.processes.process import STDERR, STDOUT, ProcessSandbox
 from inferx.exec.agent.processes.records import Record
 
@@ -94,7 +95,7 @@ class CriuSnapshotter:
             lock="",
             sizes={},
         )
-        work = empty(spec.folder / WORK)
+        work = emptied(spec.folder / WORK)
         arguments = ["dump", "--tree", str(image.root), *_common(work, "dump.log")]
         arguments += ["--ghost-limit", str(GHOST_BYTES), "--skip-in-flight"]
         if keep_connections:
@@ -112,7 +113,7 @@ class CriuSnapshotter:
             lock = criu_lock.table_of(work / "dump.log") if keep_connections else ""
             msgspec.structs.replace(image, lock=lock, sizes=Image.measure(into)).save(into)
         except BaseException as error:
-            empty(into)
+            emptied(into)
             if keep_connections:
                 self._unlock(record, work)
             if isinstance(error, AgentError) and not procfs.is_running(live.pid, live.started):
@@ -145,7 +146,7 @@ class CriuSnapshotter:
         last_pid = choose_last_pid(image.numbers, most=procfs.most_pids())
         record = self._sandbox.hollow(spec, last_pid=last_pid)
         try:
-            work = empty(spec.folder / WORK)
+            work = emptied(spec.folder / WORK)
             if lazy:
                 self._bring_pages(what, record, source, work)
             arguments = ["restore", "--restore-detached", *_common(work, "restore.log")]
@@ -225,7 +226,7 @@ class CriuSnapshotter:
     def _run(self, plan: launch.Plan, what: str, log: Path) -> None:
         code = launch.run(plan, what=what, timeout_s=self._timeout_s)
         if code:
-            said = telling_line(log.read_text(errors="replace")) if log.exists() else ""
+            said = first_error(log.read_text(errors="replace")) if log.exists() else ""
             ended = f"CRIU was killed by signal {code - 128}" if code > 128 else f"CRIU: {code}"
             raise AgentError(f"{what}: {said or ended} (see {log})", phase=plan.command[1])
 
@@ -246,7 +247,7 @@ class CriuSnapshotter:
         deadline = time.monotonic() + SOCKET_S
         while not (work / "lazy-pages.socket").exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                said = telling_line((work / "lazy.log").read_text(errors="replace"))
+                said = first_error((work / "lazy.log").read_text(errors="replace"))
                 raise AgentError(f"{what}: nobody brings its pages: {said}", phase="restore")
             time.sleep(POLL_S)
 

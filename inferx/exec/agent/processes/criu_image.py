@@ -1,8 +1,4 @@
-"""What is kept beside CRIU's own files: numbers of processes, what to lead elsewhere, sizes.
-
-CRIU finds a short file only when it comes to it, with a process half made, or, with lazy pages,
-with one that already answers. So sizes are noted at the dump and compared before a restore.
-"""
+"""What is kept beside CRIU's own files: numbers of processes, what to lead elsewhere, sizes."""
 
 import itertools
 import os
@@ -13,14 +9,13 @@ from pathlib import Path
 import msgspec
 
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes.criu_files import check_sizes, sizes_of
 
-__all__ = ["Image", "choose_last_pid", "empty", "telling_line", "version_of"]
+__all__ = ["Image", "choose_last_pid", "version_of"]
 
 NAME = "processes.json"
 FREE = 256
 """Numbers in a row that CRIU needs for itself and what it starts, with room to spare."""
-PREFIX = re.compile(r"^\([\d.]+\)\s*|Error \([^)]*\):\s*")
-HARMLESS = ("RLIMIT_NOFILE", "(empty-image)", "Dumping FAILED", "Restoring FAILED")
 
 
 class Image(msgspec.Struct, kw_only=True, frozen=True):
@@ -44,11 +39,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
     @staticmethod
     def measure(folder: Path) -> dict[str, int]:
         """Return the size of each file of a dump."""
-        return {
-            each.name: each.stat().st_size
-            for each in sorted(folder.iterdir())
-            if each.name != NAME and not each.is_symlink()
-        }
+        return sizes_of(folder, but=NAME)
 
     def save(self, folder: Path) -> None:
         """Write it, readable by its owner alone."""
@@ -69,15 +60,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
             raise AgentError(f"{folder} is no dump: {error}", phase="image") from error
         except msgspec.DecodeError as error:
             raise AgentError(f"{folder / NAME}: {error}", phase="image") from error
-        there = Image.measure(folder)
-        for name, size in image.sizes.items():
-            if name not in there:
-                raise AgentError(f"{folder} is no whole dump: {name} is missing", phase="image")
-            if there[name] != size:
-                raise AgentError(
-                    f"{folder} is no whole dump: {name} has {there[name]} bytes, expected {size}",
-                    phase="image",
-                )
+        check_sizes(folder, image.sizes)
         return image
 
 
@@ -98,23 +81,6 @@ def choose_last_pid(numbers: Iterable[int], *, most: int) -> int:
         if after - before > FREE:
             return before
     raise AgentError(f"no {FREE} process numbers in a row are free below {most}", phase="image")
-
-
-def empty(folder: Path) -> Path:
-    """Make a folder that is there and empty, readable by its owner alone."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for each in folder.iterdir():
-        each.unlink()
-    return folder
-
-
-def telling_line(log: str) -> str:
-    """Return the first error of a log of CRIU's that is one: those after it are its echo."""
-    errors = [line for line in log.splitlines() if "Error (" in line]
-    for line in errors:
-        if not any(each in line for each in HARMLESS):
-            return PREFIX.sub("", line).strip()
-    return ""
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 
-from inferx.exec.agent.processes.criu_image import telling_line, version_of
+from inferx.exec.agent.processes.criu_files import first_error
+from inferx.exec.agent.processes.criu_image import version_of
 
 __all__ = ["LEAST", "find_criu", "why_not"]
 
@@ -31,7 +32,7 @@ def why_not(path: str, facts: dict[str, str]) -> str:
         return "no permission: CRIU needs root"
     told = _ask(path, "check")
     if "Looks good" not in told:
-        return f"{path} check: {telling_line(told) or told.strip() or 'it says nothing'}"
+        return f"{path} check: {first_error(told) or told.strip() or 'it says nothing'}"
     return ""
 
 

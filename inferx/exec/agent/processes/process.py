@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
 from inferx.exec.agent.processes import launch, procfs
 from inferx.exec.agent.processes.cgroup import Cgroups
 from inferx.exec.agent.processes.records import Record, Records
@@ -129,6 +129,17 @@ class ProcessSandbox:
             return self.cgroups.memory_bytes(pod)
         return sum(procfs.resident_bytes(pid) for pid in self.pids(pod))
 
+    def image_digest(self, launch: Launch) -> str:  # noqa: ARG002
+        """There are no images."""
+        return ""
+
+    def digest_of(self, pod: str) -> str:  # noqa: ARG002
+        """There are no images."""
+        return ""
+
+    def admit(self, spec: PodSpec) -> None:
+        """All devices of the host are every pod's already."""
+
     def freeze(self, pod: str) -> None:
         """Stop a pod where it is; it keeps its memory."""
         if self.contained:
@@ -185,10 +196,13 @@ class ProcessSandbox:
             )
         if not spec.launch.command:
             raise AgentError(f"pod {spec.pod}: no command to run", phase="start")
-        if not self.contained and (spec.network or spec.launch.memory_bytes or spec.launch.mounts):
+        said = spec.launch
+        if not self.contained and (
+            spec.network or said.memory_bytes or said.cpu_milli or said.mounts
+        ):
             raise AgentError(
-                f"pod {spec.pod}: a network namespace, a memory limit and mounts need root and"
-                " cgroups",
+                f"pod {spec.pod}: a network namespace, a limit of memory or CPU and mounts need"
+                " root and cgroups",
                 phase="start",
             )
         if self._records.load(spec.pod) is not None:
@@ -206,7 +220,8 @@ class ProcessSandbox:
 
     def _contain(self, spec: PodSpec, command: Sequence[str], *, last_pid: int) -> Record:
         record = self._record(spec)
-        self.cgroups.create(spec.pod, memory_bytes=spec.launch.memory_bytes)
+        limits = spec.launch
+        self.cgroups.create(spec.pod, memory_bytes=limits.memory_bytes, cpu_milli=limits.cpu_milli)
         plan = self._plan(spec)
         plan.command = command
         plan.cgroups = [str(each) for each in self.cgroups.entries(spec.pod)]

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["Client", "Refused", "packed"]
+__all__ = ["Client", "Conversation", "Refused", "packed"]
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
@@ -68,12 +68,38 @@ READ_CONTENT = Call("content.v1.Content", "Read", pb.ReadContentRequest, pb.Read
 PREPARE_SNAPSHOT = Call(
     "snapshots.v1.Snapshots", "Prepare", pb.PrepareSnapshotRequest, pb.PrepareSnapshotResponse
 )
+TRANSFER = Call("transfer.v1.Transfer", "Transfer", pb.TransferRequest, pb.Empty)
+
+STREAM = Call("streaming.v1.Streaming", "Stream", pb.Any, pb.Any)
+
 REMOVE_SNAPSHOT = Call("snapshots.v1.Snapshots", "Remove", pb.SnapshotRequest, pb.Empty)
 
 
 def packed(type_url: str, message: Message) -> pb.Any:
     """Return a message as containerd takes those of another module: with its name there."""
     return pb.Any(type_url=type_url, value=message.SerializeToString())
+
+
+class Conversation(Generic[A]):
+    """What containerd says on a stream that both speak on, one message after the other."""
+
+    def __init__(self, said: Any, told: Callable[[grpc.RpcError], Refused]) -> None:
+        self._said = said
+        self._told = told
+
+    def __iter__(self) -> Iterator[A]:
+        return self
+
+    def __next__(self) -> A:
+        try:
+            word: A = next(self._said)
+        except grpc.RpcError as error:
+            raise self._told(error) from error
+        return word
+
+    def close(self) -> None:
+        """End it; whoever waits for a word gets an error."""
+        self._said.cancel()
 
 
 class Client:
@@ -125,6 +151,18 @@ class Client:
             return stub(request, timeout=deadline_s or self._deadline_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._refused(method.path, error, phase) from error
+
+    def converse(
+        self, method: Call[Q, A], words: Iterator[Q], *, phase: str, deadline_s: float
+    ) -> Conversation[A]:
+        """Open a stream on which `words` are said, as they come, and others are heard."""
+        stub: Callable[..., Any] = self._channel.stream_stream(
+            method.path,
+            request_serializer=_bytes_of,
+            response_deserializer=method.answer.FromString,
+        )
+        said = stub(words, timeout=deadline_s, metadata=self._metadata)
+        return Conversation(said, lambda error: self._refused(method.path, error, phase))
 
     def read(self, digest: str, *, phase: str, limit: int) -> bytes:
         """Return a blob of containerd's content store.

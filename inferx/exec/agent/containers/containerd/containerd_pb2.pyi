@@ -15,12 +15,19 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOPPED: _ClassVar[Status]
     PAUSED: _ClassVar[Status]
     PAUSING: _ClassVar[Status]
+
+class AuthType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NONE: _ClassVar[AuthType]
+    CREDENTIALS: _ClassVar[AuthType]
 UNKNOWN: Status
 CREATED: Status
 RUNNING: Status
 STOPPED: Status
 PAUSED: Status
 PAUSING: Status
+NONE: AuthType
+CREDENTIALS: AuthType
 
 class Empty(_message.Message):
     __slots__ = ()
@@ -312,3 +319,73 @@ class SnapshotRequest(_message.Message):
     snapshotter: str
     key: str
     def __init__(self, snapshotter: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class TransferRequest(_message.Message):
+    __slots__ = ("source", "destination")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    source: Any
+    destination: Any
+    def __init__(self, source: _Optional[_Union[Any, _Mapping]] = ..., destination: _Optional[_Union[Any, _Mapping]] = ...) -> None: ...
+
+class OCIRegistry(_message.Message):
+    __slots__ = ("reference", "resolver")
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    RESOLVER_FIELD_NUMBER: _ClassVar[int]
+    reference: str
+    resolver: RegistryResolver
+    def __init__(self, reference: _Optional[str] = ..., resolver: _Optional[_Union[RegistryResolver, _Mapping]] = ...) -> None: ...
+
+class RegistryResolver(_message.Message):
+    __slots__ = ("auth_stream",)
+    AUTH_STREAM_FIELD_NUMBER: _ClassVar[int]
+    auth_stream: str
+    def __init__(self, auth_stream: _Optional[str] = ...) -> None: ...
+
+class Platform(_message.Message):
+    __slots__ = ("os", "architecture")
+    OS_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    os: str
+    architecture: str
+    def __init__(self, os: _Optional[str] = ..., architecture: _Optional[str] = ...) -> None: ...
+
+class UnpackConfiguration(_message.Message):
+    __slots__ = ("platform", "snapshotter")
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
+    platform: Platform
+    snapshotter: str
+    def __init__(self, platform: _Optional[_Union[Platform, _Mapping]] = ..., snapshotter: _Optional[str] = ...) -> None: ...
+
+class ImageStore(_message.Message):
+    __slots__ = ("name", "platforms", "unpacks")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PLATFORMS_FIELD_NUMBER: _ClassVar[int]
+    UNPACKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    platforms: _containers.RepeatedCompositeFieldContainer[Platform]
+    unpacks: _containers.RepeatedCompositeFieldContainer[UnpackConfiguration]
+    def __init__(self, name: _Optional[str] = ..., platforms: _Optional[_Iterable[_Union[Platform, _Mapping]]] = ..., unpacks: _Optional[_Iterable[_Union[UnpackConfiguration, _Mapping]]] = ...) -> None: ...
+
+class StreamInit(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class AuthRequest(_message.Message):
+    __slots__ = ("host",)
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    def __init__(self, host: _Optional[str] = ...) -> None: ...
+
+class AuthResponse(_message.Message):
+    __slots__ = ("authType", "secret", "username")
+    AUTHTYPE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    authType: AuthType
+    secret: str
+    username: str
+    def __init__(self, authType: _Optional[_Union[AuthType, str]] = ..., secret: _Optional[str] = ..., username: _Optional[str] = ...) -> None: ...

@@ -11,7 +11,7 @@ from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["Image", "chain_id", "find_image"]
+__all__ = ["Image", "architecture", "chain_id", "find_image"]
 
 JSON_BYTES = 4 << 20
 """No index, manifest or config of an image is larger than what registries accept."""
@@ -23,11 +23,13 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image as a pod needs it.
 
     Attributes:
+        digest: Of its manifest for this platform: another is another image, whatever its name.
         chain: Key of the committed snapshot that holds its files.
         env: Its environment.
         entrypoint: Its program, and arguments that come before all others.
     """
 
+    digest: str
     chain: str
     env: dict[str, str]
     entrypoint: tuple[str, ...]
@@ -72,25 +74,29 @@ def chain_id(diff_ids: Sequence[str]) -> str:
     return chain
 
 
-def find_image(client: api.Client, name: str) -> Image:
-    """Look an image up. It is not pulled: that takes registries' names and secrets.
+def architecture() -> str:
+    """Return this machine's architecture as images call it."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def find_image(client: api.Client, name: str) -> Image | None:
+    """Look an image up that containerd has; None where it has none of that name.
 
     Raises:
-        AgentError: It is not there, is of another platform, or is not what an image looks like.
+        AgentError: It is of another platform, or is not what an image looks like.
     """
     try:
         found = client.call(api.GET_IMAGE, pb.GetImageRequest(name=name), phase="start")
     except api.Refused as refused:
         if refused.code != "NOT_FOUND":
             raise
-        raise AgentError(
-            f"image {name!r} is not in containerd's namespace {client.namespace!r}:"
-            " pull it there first, by its full name",
-            phase="start",
-        ) from refused
-    manifest = _read(client, found.image.target.digest, _Manifest, name)
+        return None
+    digest = found.image.target.digest
+    manifest = _read(client, digest, _Manifest, name)
     if manifest.manifests:
-        manifest = _read(client, _of_here(manifest.manifests, name).digest, _Manifest, name)
+        digest = _of_here(manifest.manifests, name).digest
+        manifest = _read(client, digest, _Manifest, name)
     if manifest.config is None:
         raise AgentError(f"image {name!r}: its manifest names no config", phase="start")
     config = _read(client, manifest.config.digest, _Config, name)
@@ -100,19 +106,21 @@ def find_image(client: api.Client, name: str) -> Image:
     words = run.env or []
     env = dict(word.split("=", 1) for word in words if "=" in word)
     return Image(
-        chain=chain_id(config.rootfs.diff_ids), env=env, entrypoint=tuple(run.entrypoint or ())
+        digest=digest,
+        chain=chain_id(config.rootfs.diff_ids),
+        env=env,
+        entrypoint=tuple(run.entrypoint or ()),
     )
 
 
 def _of_here(manifests: Sequence[_Descriptor], name: str) -> _Descriptor:
-    machine = platform.machine()
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    here = architecture()
     for one in manifests:
         if one.platform is None or (
-            one.platform.os == "linux" and one.platform.architecture == architecture
+            one.platform.os == "linux" and one.platform.architecture == here
         ):
             return one
-    raise AgentError(f"image {name!r} has nothing for linux/{architecture}", phase="start")
+    raise AgentError(f"image {name!r} has nothing for linux/{here}", phase="start")
 
 
 def _read(client: api.Client, digest: str, kind: type[T], name: str) -> T:

@@ -17,22 +17,25 @@ from urllib.parse import quote
 import msgspec
 
 from inferx.exec.agent.containers import rootfs
-from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, make_folder, stop_pages
+from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, make_folder
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containers.containerd.ending import call_unless_gone, end_task
-from inferx.exec.agent.containers.containerd.image import Image, find_image
+from inferx.exec.agent.containers.containerd.image import Image
 from inferx.exec.agent.containers.containerd.peer import shim_programs
-from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids
+from inferx.exec.agent.containers.containerd.pulling import ImagePuller
+from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
+from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
-    remove_tree,
     runtime_state,
+    unmount_and_remove,
     unmount_below,
 )
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
-from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.containers.shares import with_shares
+from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["ContainerdSandbox"]
@@ -43,6 +46,7 @@ OPTIONS_TYPE = "containerd.runc.v1.Options"
 AGENT_LABEL = "inferx.agent"
 FOLDER_LABEL = "inferx.folder"
 CGROUP_LABEL = "inferx.cgroup"
+IMAGE_LABEL = "inferx.image"
 
 RUNS = (pb.RUNNING, pb.PAUSED, pb.PAUSING)
 
@@ -61,6 +65,8 @@ class ContainerdSandbox:
         runtime: str = "io.containerd.runc.v2",
         snapshotter: str = "overlayfs",
         edits: EditsFor = no_edits,
+        pull: bool = True,
+        secrets: Path | None = None,
         kill_s: float = 30.0,
         restore_s: float = 600.0,
     ) -> None:
@@ -73,6 +79,8 @@ class ContainerdSandbox:
             runtime: Of containerd.
             snapshotter: Of containerd, for images.
             edits: What a pod's devices add to its container.
+            pull: Whether an image that is missing is pulled.
+            secrets: File of what registries want to know.
             kill_s: How long a killed pod may take to go.
             restore_s: How long a start or a restore may take in the runtime.
         """
@@ -81,7 +89,8 @@ class ContainerdSandbox:
         self._owner = owner
         self._parent = cgroup_parent
         self._snapshotter = snapshotter
-        self.edits = edits
+        self._edits = edits
+        self._images = ImagePuller(client, snapshotter=snapshotter, pull=pull, secrets=secrets)
         self._kill_s = kill_s
         self._restore_s = restore_s
 
@@ -101,6 +110,10 @@ class ContainerdSandbox:
         facts["containerd_version"] = answer.version
         facts |= shim_programs(self.client.socket)
         return Capability(name=name, available=True, facts=facts)
+
+    def close(self) -> None:
+        """Close the connection; pods go on."""
+        self.client.close()
 
     def start(self, spec: PodSpec) -> Live:
         """Start a pod's command in a container of its own."""
@@ -127,7 +140,7 @@ class ContainerdSandbox:
         """
         check_name(spec, phase)
         make_folder(spec, phase)
-        image = find_image(self.client, spec.launch.image) if spec.launch.image else None
+        image = self._images.get(spec.launch.image) if spec.launch.image else None
         self._claim(spec, image, phase)
         try:
             own = options()
@@ -181,7 +194,7 @@ class ContainerdSandbox:
                 pb.SnapshotRequest(snapshotter=found.snapshotter, key=found.snapshot_key),
             )
         for left in (*runtime_state(self.client.namespace, pod), folder / "rootfs"):
-            remove_tree(left)
+            unmount_and_remove(left)
         unmount_below(folder / "criu")
         call_unless_gone(self.client, api.DELETE_CONTAINER, pb.ContainerRequest(id=pod))
 
@@ -210,6 +223,21 @@ class ContainerdSandbox:
     def cgroup(self, pod: str) -> str:
         """Return a pod's cgroup, from the root of each hierarchy."""
         return cgroup_of(self._parent, pod)
+
+    def image_digest(self, launch: Launch) -> str:
+        """Return the digest that the image's name leads to now; it is pulled if it is missing."""
+        return self._images.get(launch.image).digest if launch.image else ""
+
+    def digest_of(self, pod: str) -> str:
+        """Return the digest that it had when the pod was made: its name may have moved on."""
+        found = self._record(pod)
+        return found.labels.get(IMAGE_LABEL, "") if found else ""
+
+    def admit(self, spec: PodSpec) -> None:
+        """Make the device nodes in a pod's `/dev` those of its slices."""
+        request = pb.TaskRequest(container_id=spec.pod)
+        task = self.client.call(api.GET_TASK, request, phase="devices").process
+        give_devices(task.pid, self._edits(spec))
 
     def freeze(self, pod: str) -> None:
         """Stop all of a pod's processes where they are."""
@@ -251,13 +279,15 @@ class ContainerdSandbox:
     def _claim(self, spec: PodSpec, image: Image | None, phase: str) -> None:
         """Make the container's record: from now on the name is this pod's."""
         cgroup = self.cgroup(spec.pod)
+        mounts = () if image else rootfs.host_mounts()
+        edits = with_shares(self._edits(spec), spec)
         oci = runtime_spec(
             spec,
             root="rootfs" if image else str(spec.folder / "rootfs"),
             cgroup=cgroup,
             criu_config=spec.folder / CRIU_OPTIONS,
-            root_mounts=() if image else rootfs.host_mounts(),
-            edits=self.edits(spec),
+            root_mounts=mounts,
+            edits=edits if image else rootfs.without_what_is_there(edits, mounts),
             image_env=image.env if image else None,
             entrypoint=image.entrypoint if image else (),
         )
@@ -267,6 +297,7 @@ class ContainerdSandbox:
                 AGENT_LABEL: self._owner,
                 FOLDER_LABEL: str(spec.folder),
                 CGROUP_LABEL: cgroup,
+                IMAGE_LABEL: image.digest if image else "",
             },
             image=spec.launch.image,
             runtime=pb.Container.Runtime(name=self.runtime),

@@ -7,15 +7,13 @@ tells what becomes of connections.
 from pathlib import Path
 
 from inferx.exec.agent.containers import container_criu
-from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, PageServer
+from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containers.containerd.peer import shim_programs
 from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containers.kernel_facts import fix_device
-from inferx.exec.agent.containers.leftovers import kill_workers
+from inferx.exec.agent.containers.lazy_pages import PageServer
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
-from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["ContainerdSnapshotter"]
 
@@ -77,17 +75,9 @@ class ContainerdSnapshotter:
                 api.CHECKPOINT_TASK, request, phase="dump", deadline_s=self._dump_s
             )
         except api.Refused as error:
-            kill_workers(work)
-            container_criu.empty(into)
-            why = container_criu.last_error(work)
-            # A containerd that is away has not begun, and what CRIU itself gives up it has undone.
-            # Was it killed, or stuck, or the shim, then pieces of it may be in the pod's processes.
-            undone = bool(why) or (error.code == "UNAVAILABLE" and not any(work.iterdir()))
-            survived = undone and started(live.pid) == live.started
-            if not survived:
-                self._sandbox.stop(spec.pod)
-            raise AgentError(
-                f"pod {spec.pod} cannot be dumped: {why or error}", phase="dump", survived=survived
+            begun = error.code != "UNAVAILABLE" or any(work.iterdir())
+            raise container_criu.failed_dump(
+                error, spec, live, into, work, stop=self._sandbox.stop, begun=begun
             ) from error
         try:
             container_criu.seal_dump(into)
@@ -119,15 +109,11 @@ class ContainerdSnapshotter:
                 server.give_up()
             if not isinstance(error, api.Refused):
                 raise
-            why = container_criu.last_error(work) or str(error)
-            raise AgentError(
-                f"pod {spec.pod} cannot be restored: {why}", phase="restore"
-            ) from error
+            raise container_criu.failed_restore(error, spec, work) from error
         for server in pages:
             server.watch(lambda: self._sandbox.stop(spec.pod))
         try:
-            for device in self._sandbox.edits(spec).devices:
-                fix_device(live.pid, device.path, device.major, device.minor, device.mode)
+            self._sandbox.admit(spec)
         except BaseException:
             self._sandbox.stop(spec.pod)
             raise
