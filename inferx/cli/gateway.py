@@ -52,6 +52,7 @@ def gateway(
     chosen = dict(parse_setting(one) for one in settings)
     load_bundle(policy, chosen)
     config = GatewayConfig(
+        load=load_bundle,
         name=name or f"{socket.gethostname()}-{port}",
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),

@@ -50,6 +50,7 @@ def scheduler(
     chosen = dict(parse_setting(one) for one in settings)
     load_bundle(policy, chosen)  # What cannot be loaded is told now, not at an election.
     config = TermConfig(
+        load=load_bundle,
         policy=policy,
         settings=chosen,
         seed=seed,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -115,7 +115,7 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
             await task
     except BaseExceptionGroup as group:
         # The parts of a service fail together; what the first says is why.
-        first = _first(group)
+        first = _first(cast("BaseExceptionGroup[BaseException]", group))
         if isinstance(first, InferXError):
             raise first from None
         raise

@@ -5,7 +5,7 @@ cannot have had an influence.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,32 +14,36 @@ from inferx.core.machine.agent import Agent
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.machine.step import Machine, Step
+from inferx.core.protocols import PolicyBundle
 from inferx.core.rng import stream
 from inferx.core.types import NodeId, RouterId
-from inferx.load import load_bundle
 
-__all__ = ["Journal", "make", "open_journal", "replayed"]
+__all__ = ["Journal", "LoadBundle", "make", "open_journal", "replayed"]
+
+LoadBundle = Callable[[str, Mapping[str, int | float | bool | str]], PolicyBundle]
+"""Makes the bundle of a name, with its settings."""
 
 LIMIT_BYTES = 4 << 30
 """A longer journal ends here: from its middle no machine can be made."""
 
 
-def make(kind: str, config: Mapping[str, Any], **more: Any) -> Machine[Any, Any]:
+def make(kind: str, config: Mapping[str, Any], load: LoadBundle, **more: Any) -> Machine[Any, Any]:
     """Return a machine in its first state.
 
     Args:
         kind: `scheduler`, `router` or `agent`.
         config: What it is made of, as it stands in its journal.
+        load: Finds its policy.
         more: What only listens to it, and changes nothing.
 
     Raises:
         JournalError: The configuration is not of such a machine.
-        LoadError: Its policy is not found here.
+        InferXError: Its policy is not found here.
     """
     try:
         if kind == "agent":
             return Agent(NodeId(config["node"]), epoch=config["epoch"])
-        bundle = load_bundle(config["policy"], config["settings"])
+        bundle = load(config["policy"], config["settings"])
         rng = stream(config["seed"], config["name"])
         if kind == "router":
             return Router(RouterId(config["router"]), (), bundle, rng, strict=False)
@@ -101,7 +105,7 @@ def open_journal(
         raise JournalError(f"{path}: {error.strerror or error}; expected a new file") from error
 
 
-def replayed(path: Path) -> tuple[str, int, bool, Divergence | None]:
+def replayed(path: Path, load: LoadBundle) -> tuple[str, int, bool, Divergence | None]:
     """Replay a journal.
 
     Returns:
@@ -122,7 +126,7 @@ def replayed(path: Path) -> tuple[str, int, bool, Divergence | None]:
                     steps += 1
                     yield entry
 
-            machine = make(reader.machine, reader.config)
+            machine = make(reader.machine, reader.config, load)
             divergence = replay(reader.machine, machine, counted())
             return reader.machine, steps, reader.truncated, divergence
     except OSError as error:

@@ -109,9 +109,7 @@ class Child:
             if self._ending:
                 return
             pause_s = first_s if loop.time() - began > LASTS_S else min(2 * pause_s, most_s)
-            _log.warning(
-                "%s ended with %d; started again in %.1f s", self.name, status, pause_s
-            )
+            _log.warning("%s ended with %d; started again in %.1f s", self.name, status, pause_s)
             await asyncio.sleep(pause_s)
             try:
                 await self.start()

@@ -162,7 +162,7 @@ async def cluster(
             agent, functions, spec, store, objects, listen="127.0.0.1:0", clock=clock
         )
         service = SchedulerService(
-            TermConfig(journals=folder / "journals", **scheduler),
+            TermConfig(load=load_bundle, journals=folder / "journals", **scheduler),
             store,
             objects,
             address="127.0.0.1:0",
@@ -192,6 +192,6 @@ def test_functions_are_started_for_requests_and_their_journal_replays(tmp_path: 
 
     asyncio.run(work())
     for journal in (tmp_path / "journals").iterdir():
-        kind, steps, truncated, divergence = replayed(journal)
+        kind, steps, truncated, divergence = replayed(journal, load_bundle)
         assert (kind, truncated, divergence) == ("scheduler", False, None)
         assert steps > 5

@@ -30,7 +30,7 @@ from inferx.exec.gateway.server import Gateway
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
-from inferx.exec.journal import Journal, make, open_journal
+from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.registration import registered
 from inferx.exec.scheduler.election import LEADER
 from inferx.exec.state.objects.bodies import Gateway as GatewayBody
@@ -52,6 +52,7 @@ class GatewayConfig:
     """How a gateway is run.
 
     Attributes:
+        load: Finds policies.
         name: What it is registered as; another one's for each gateway.
         host: Address that it listens on.
         port: 0 is chosen by the system.
@@ -63,6 +64,7 @@ class GatewayConfig:
         credentials: Of the channel to schedulers; None is in the clear.
     """
 
+    load: LoadBundle
     name: str
     host: str = "127.0.0.1"
     port: int = 4000
@@ -104,7 +106,7 @@ class GatewayService:
             "name": f"router/{config.name}",
             "router": 0,
         }
-        machine = make("router", made_of)
+        machine = make("router", made_of, config.load)
         self._journal: Journal | None = None
         if config.journals is not None:
             name = f"router-{config.name}-{clock.now_ns()}"

@@ -39,7 +39,7 @@ from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
 from inferx.exec.clock import Clock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
-from inferx.exec.journal import Journal, make, open_journal
+from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.scheduler.election import Leadership
 from inferx.exec.scheduler.nodes import NodeLines
 from inferx.exec.scheduler.routers import RouterLines
@@ -64,6 +64,7 @@ class TermConfig:
     """What every term of a scheduler is run with.
 
     Attributes:
+        load: Finds policies.
         policy: Name of the bundle, as the command line has it.
         settings: Of the bundle.
         seed: Of its random streams.
@@ -71,6 +72,7 @@ class TermConfig:
         credentials: Of the channels to nodes; None is in the clear.
     """
 
+    load: LoadBundle
     policy: str = "default"
     settings: Mapping[str, int | float | bool | str] = field(
         default_factory=dict[str, int | float | bool | str]
@@ -113,7 +115,9 @@ class Term:
             "awaited_nodes": len(self._known),
             "awaited_routers": len(gateways),
         }
-        machine = make("scheduler", made_of, on_decision=self.decisions.append, explain=True)
+        machine = make(
+            "scheduler", made_of, config.load, on_decision=self.decisions.append, explain=True
+        )
         assert isinstance(machine, Scheduler)
         self.machine = machine
         self.journal: Journal | None = None
