@@ -1,5 +1,6 @@
 """A leader dies and another takes over: what ran runs on, and what is held stays held."""
 
+import msgspec
 import pytest
 from kernel_world import NODES, World, function
 
@@ -7,9 +8,11 @@ from inferx.core.commands import Create, GrantLease, ReportLeases, Restore, Revo
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
     FoundPod,
+    FunctionDefined,
     HeldLease,
     LeaderChanged,
     LeaderLost,
+    LeaseAsked,
     LeaseGranted,
     NodeDescribed,
     NodeJoined,
@@ -264,3 +267,16 @@ def test_leases_are_granted_by_a_new_leader_to_a_router_that_joins_later() -> No
     w.settle()
     w.check_rest()
     assert said(w, GrantLease) == 2
+
+
+@pytest.mark.parametrize("policy", ["default", "boot-window", "newsvendor", "scale-to-zero"])
+def test_a_policy_is_asked_nothing_while_there_is_no_node(policy: str) -> None:
+    s = Scheduler((), (), load_bundle(policy), stream(1, "x"), routers=0, strict=True)
+    s.step(0, (RouterJoined(RouterId(0)),))
+    s.step(S, (FunctionDefined(FunctionId(0), function("f")),))
+    ask = LeaseAsked(RouterId(0), FunctionId(0), 1, 0, 0, 1)
+    assert s.step(2 * S, (ask,)).commands == ()
+    s.step(60 * S, ())
+    s.step(61 * S, (NodeDescribed(NodeId(0), NODES[0]), NodeJoined(NodeId(0), 0)))
+    s.step(62 * S, (msgspec.structs.replace(ask, sequence=2),))
+    assert s.cluster.pods
