@@ -133,7 +133,7 @@ class DeviceCheckpointer(Probed, Protocol):
     def restore(self, pid: int, *, gpu_map: Mapping[str, str], timeout_s: float) -> None:
         """Bring the state back, onto other GPUs where `gpu_map` (old to new UUID) says so.
 
-        A map names every GPU of the node, those that stay included.
+        A map names every GPU of the node where the state was made, those that stay included.
         """
         ...
 
