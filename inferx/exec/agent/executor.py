@@ -183,13 +183,20 @@ class Executor:
         return replace(record, function=found[0])
 
     def running(self) -> Sequence[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]]]:
-        """Return all pods as a node tells them when it joins."""
+        """Return all pods as a node tells them when it joins.
+
+        Their GPUs are told as they are numbered now: one that is gone is still counted as it was.
+        """
+        now = {gpu.uuid: gpu.index for gpu in self.pods.room.gpus()}
         return [
             (
                 PodId(one.record.pod),
                 FunctionId(one.record.function),
                 one.record.state == "standby",
-                tuple(GpuId(gpu) for gpu in one.record.gpus),
+                tuple(
+                    GpuId(now.get(part.gpu, then))
+                    for part, then in zip(one.record.slices, one.record.gpus, strict=True)
+                ),
             )
             for one in self.pods.all()
         ]

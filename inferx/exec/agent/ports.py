@@ -15,6 +15,7 @@ import msgspec
 from inferx.core.errors import InferXError
 
 __all__ = [
+    "NO_INDEX",
     "AgentError",
     "Capability",
     "DeviceCheckpointer",
@@ -73,8 +74,18 @@ class Probed(Protocol):
 
 
 # -- GPUs ---
+NO_INDEX = -1
+
+
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU, or one MIG device, as NVML tells. Memory in bytes."""
+    """One GPU, or one MIG device, as NVML tells. Memory in bytes.
+
+    Attributes:
+        index: What commands call it. A GPU that is cut has none: its devices have, each its own.
+        parent: UUID of the GPU that a MIG device is a part of.
+        mig_profile: Of a MIG device, as in `1g.10gb`.
+        mig_enabled: Whether it is cut: only its MIG devices can be used.
+    """
 
     index: int
     uuid: str
@@ -82,7 +93,6 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     memory_total: int
     memory_used: int
     parent: str = ""
-    """UUID of the GPU that a MIG device is a part of."""
     mig_profile: str = ""
     mig_enabled: bool = False
 
