@@ -96,7 +96,7 @@ def assemble(config: AgentConfig) -> Node:
     device = _device(config, findings)
     sandbox, snapshotter = _sandbox(config, findings)
     network = _network(config, findings)
-    by_level = dict(shares(inventory))
+    by_level = dict(shares(inventory, hook=config.hook, mps_pipes=config.mps_pipes))
     for share in by_level.values():
         findings.ask(share)
     facts = findings.facts(f"snapshotter/{snapshotter.name}")

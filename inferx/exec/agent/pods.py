@@ -22,7 +22,7 @@ from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpus.gpu_moves import full_map
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
 from inferx.exec.agent.gpus.gpu_state import GpuState
-from inferx.exec.agent.gpus.share import check_checkpointable
+from inferx.exec.agent.gpus.share import check_checkpointable, require_share
 from inferx.exec.agent.host_room import require_host_room
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -131,6 +131,8 @@ class Pods:
             with phases.step("reserve"):
                 if any(one.record.pod == pod for one in self.all()):
                     raise AgentError(f"pod {pod} runs already", survived=True)
+                if slices:
+                    require_share(self.node.shares[deployed.spec.enforcement])
                 undo.callback(self.records.remove, pod)
                 folder = self.records.folder(pod)
                 record = PodRecord(
