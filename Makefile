@@ -35,7 +35,7 @@ type: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Real containerd, runc and CRIU for the tests of the whole system, where they can be installed.
+# Real containerd, runc, CRIU and etcd for the tests of the whole system, where they can be installed.
 parts:
 	tools/system-parts
 

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack": ("inferx.cli.pack:pack", "Pack pods onto nodes under several rules."),
     "explain": ("inferx.cli.explain:explain", "Say why a request of a run waited."),
     "check": ("inferx.cli.check:check", "Hold a policy to the kernel's rules."),
+    "state": ("inferx.cli.state:state", "Keep a cluster's state."),
+    "scheduler": ("inferx.cli.scheduler:scheduler", "Decide what runs where in a cluster."),
     "agent": ("inferx.cli.agent:agent", "Run a GPU node's agent; tell what a node can do."),
     "snapshot": ("inferx.cli.snapshot:snapshot", "Make, restore and look after snapshots."),
     "worker": ("inferx.cli.worker:worker", "Serve a model of declared size, to try things out."),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket as socket_module
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from inferx.cli.agent_bench import bench
+from inferx.cli.agent_member import Member, run_member
+from inferx.cli.services import Ready, run_service, service_options, tls_files
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
 from inferx.exec.agent.control import serve
@@ -20,6 +23,7 @@ from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.service import AgentService
+from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
 
@@ -31,23 +35,67 @@ def config_of(path: Path | None) -> AgentConfig:
     return AgentConfig() if path is None else read_config(path)
 
 
+def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    del ctx
+    return None if text is None else parse_bytes(option.opts[-1], text)
+
+
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nExample:\n  inferx agent probe\n"
-    "  inferx agent --config node.toml --functions functions/",
+    "  inferx agent --config node.toml --functions functions/\n"
+    "  inferx agent --config node.toml --state grpc://state:1237",
 )
 @click.option("--config", type=_FILE, help="The node's configuration; see docs/node-agent.md.")
 @click.option("--functions", type=_FILE, help="File or folder of the functions that may run here.")
 @click.option("--node", type=click.IntRange(0), default=0, help="The scheduler's id of this node.")
+@click.option("--state", help="The state service of the cluster to join: grpc://HOST:PORT.")
+@click.option("--name", help="What the node is called in it.  [default: the host's name]")
+@click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
+@click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@service_options("127.0.0.1:1233")
 @click.pass_context
-def agent(ctx: click.Context, config: Path | None, functions: Path | None, node: int) -> None:
-    """Run this node's agent until it is interrupted. Pods outlive it, and are found again."""
+def agent(
+    ctx: click.Context,
+    *,
+    config: Path | None,
+    functions: Path | None,
+    node: int,
+    state: str | None,
+    name: str | None,
+    host: int | None,
+    stand_in_workers: bool,
+    listen: str,
+    ready_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_authority: Path | None,
+    log_json: bool,
+) -> None:
+    """Run this node's agent until it is interrupted. Pods outlive it, and are found again.
+
+    With --state it joins a cluster, whose schedulers tell it of functions; without, it takes
+    commands at its own socket alone.
+    """
     if ctx.invoked_subcommand is not None:
         return
     settings = config_of(config)
+    if state is not None:
+        member = Member(
+            state=state,
+            name=name or socket_module.gethostname(),
+            host_bytes=host or 0,
+            stand_in_workers=stand_in_workers,
+            listen=listen,
+            tls=tls_files(tls_certificate, tls_key, tls_authority),
+        )
+        run_service(run_member(settings, member, Ready("agent", ready_file)), log_json=log_json)
+        return
     if functions is None:
-        raise click.UsageError("--functions: nothing; expected a file or folder of functions")
+        raise click.UsageError(
+            "--functions: nothing; expected a file or folder of functions, or --state"
+        )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     known = load_deployed(functions)
     adapters = assemble(settings)

@@ -9,8 +9,10 @@ Laws:
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferx.core.estimate import ArrivalEstimate, StartEstimate
 from inferx.core.lifecycle import PodState, check_transition
@@ -30,67 +32,125 @@ from inferx.core.units import MILLI_PER_GPU
 
 __all__ = ["Cluster"]
 
+_T = TypeVar("_T", bound=np.generic)
+
 
 class Cluster:
     """Owned by the scheduler machine. Row g of every `gpu_*` array is GPU g, row n node n."""
 
     def __init__(self, nodes: Sequence[NodeSpec], functions: Sequence[FunctionSpec]) -> None:
         self.now_ns = 0
-        self.nodes = tuple(nodes)
-        self.functions = tuple(functions)
-        counts = [node.gpus for node in nodes]
-        self.gpu_count = sum(counts)
-        self.gpu_node: I32 = np.repeat(np.arange(len(nodes), dtype=np.int32), counts)
-        self.first_gpu: list[int] = np.concatenate(([0], np.cumsum(counts))).astype(int).tolist()
-        self.gpu_hbm_total: I64 = np.repeat(
-            np.array([node.hbm_bytes for node in nodes], np.int64), counts
-        )
-        self.gpu_milli_charged: I32 = np.zeros(self.gpu_count, np.int32)
-        self.gpu_hbm_charged: I64 = np.zeros(self.gpu_count, np.int64)
+        self.nodes: tuple[NodeSpec, ...] = ()
+        self.functions: tuple[FunctionSpec, ...] = ()
+        self.gpu_count = 0
+        self.gpu_node: I32 = np.zeros(0, np.int32)
+        self.first_gpu: list[int] = [0]
+        self.gpu_hbm_total: I64 = np.zeros(0, np.int64)
+        self.gpu_milli_charged: I32 = np.zeros(0, np.int32)
+        self.gpu_hbm_charged: I64 = np.zeros(0, np.int64)
         # Open: neither charged nor claimed. Negative while victims of a claim are still there.
-        self.gpu_milli_open: I32 = np.full(self.gpu_count, MILLI_PER_GPU, np.int32)
-        self.gpu_hbm_open: I64 = self.gpu_hbm_total.copy()
-        self.gpu_pods: I32 = np.zeros(self.gpu_count, np.int32)
-        self.gpu_schedulable: Bool = np.zeros(self.gpu_count, np.bool_)
+        self.gpu_milli_open: I32 = np.zeros(0, np.int32)
+        self.gpu_hbm_open: I64 = np.zeros(0, np.int64)
+        self.gpu_pods: I32 = np.zeros(0, np.int32)
+        self.gpu_schedulable: Bool = np.zeros(0, np.bool_)
 
-        self.node_host_total: I64 = np.array([n.host_bytes for n in nodes], np.int64)
-        self.node_host_charged: I64 = np.zeros(len(nodes), np.int64)
-        self.node_host_open: I64 = self.node_host_total.copy()
-        self.node_nvme_total: I64 = np.array([n.nvme_bytes for n in nodes], np.int64)
-        self.node_nvme_free: I64 = self.node_nvme_total.copy()
-        self.node_schedulable: Bool = np.zeros(len(nodes), np.bool_)
-        self.node_alive: Bool = np.zeros(len(nodes), np.bool_)
-        platforms = sorted({node.platform for node in nodes})
-        self.platforms = tuple(platforms)
-        self.node_platform: I32 = np.array(
-            [platforms.index(node.platform) for node in nodes], np.int32
-        )
-        groups = list(dict.fromkeys(node.group for node in nodes))
-        self.groups = tuple(groups)
-        self.node_group: I32 = np.array([groups.index(node.group) for node in nodes], np.int32)
-        self._type_mask: dict[str, Bool] = {
-            kind: np.repeat(np.array([n.gpu_type == kind for n in nodes], np.bool_), counts)
-            for kind in {node.gpu_type for node in nodes}
-        }
-        self._any_type: Bool = np.ones(self.gpu_count, np.bool_)
-        self._no_type: Bool = np.zeros(self.gpu_count, np.bool_)
+        self.node_host_total: I64 = np.zeros(0, np.int64)
+        self.node_host_charged: I64 = np.zeros(0, np.int64)
+        self.node_host_open: I64 = np.zeros(0, np.int64)
+        self.node_nvme_total: I64 = np.zeros(0, np.int64)
+        self.node_nvme_free: I64 = np.zeros(0, np.int64)
+        self.node_schedulable: Bool = np.zeros(0, np.bool_)
+        self.node_alive: Bool = np.zeros(0, np.bool_)
+        self.platforms: tuple[str, ...] = ()
+        self.node_platform: I32 = np.zeros(0, np.int32)
+        self.groups: tuple[str, ...] = ()
+        self.node_group: I32 = np.zeros(0, np.int32)
+        self._type_mask: dict[str, Bool] = {}
+        self._any_type: Bool = np.zeros(0, np.bool_)
+        self._no_type: Bool = np.zeros(0, np.bool_)
 
-        f = len(functions)
-        self.nvme: Bool = np.zeros((len(nodes), f), np.bool_)
-        self.remote: Bool = np.zeros((len(platforms), f), np.bool_)
-        self.snapshot_bytes: I64 = np.array([s.snapshot_bytes for s in functions], np.int64)
+        self.nvme: Bool = np.zeros((0, 0), np.bool_)
+        self.remote: Bool = np.zeros((0, 0), np.bool_)
+        self.snapshot_bytes: I64 = np.zeros(0, np.int64)
 
         self.pods: dict[PodId, Pod] = {}
         self.columns = PodColumns()
-        self.by_function: list[dict[PodId, Pod]] = [{} for _ in functions]
-        self.fn_queued: I32 = np.zeros(f, np.int32)
-        self.fn_inflight: I32 = np.zeros(f, np.int32)
-        self.fn_ready: I32 = np.zeros(f, np.int32)
-        self.fn_starting: I32 = np.zeros(f, np.int32)
-        self.fn_standby: I32 = np.zeros(f, np.int32)
-        self.arrivals = ArrivalEstimate(f)
-        representative = {node.group: node for node in reversed(nodes)}
-        self.starts = StartEstimate(tuple(representative[group] for group in groups))
+        self.by_function: list[dict[PodId, Pod]] = []
+        self.fn_queued: I32 = np.zeros(0, np.int32)
+        self.fn_inflight: I32 = np.zeros(0, np.int32)
+        self.fn_ready: I32 = np.zeros(0, np.int32)
+        self.fn_starting: I32 = np.zeros(0, np.int32)
+        self.fn_standby: I32 = np.zeros(0, np.int32)
+        self.arrivals = ArrivalEstimate()
+        self.starts = StartEstimate()
+        self.add_nodes(nodes)
+        self.add_functions(functions)
+
+    # -- what there is: it grows, and rows are never taken back ---
+    def add_nodes(self, nodes: Sequence[NodeSpec]) -> None:
+        """Enter nodes that have not joined; their ids follow those that are known."""
+        known, counts = len(self.nodes), [node.gpus for node in nodes]
+        self.nodes = (*self.nodes, *nodes)
+        more = sum(counts)
+        numbers = np.arange(known, known + len(nodes), dtype=np.int32)
+        self.gpu_node = _longer(self.gpu_node, np.repeat(numbers, counts))
+        for count in counts:
+            self.first_gpu.append(self.first_gpu[-1] + count)
+        hbm = np.repeat(np.array([node.hbm_bytes for node in nodes], np.int64), counts)
+        self.gpu_hbm_total = _longer(self.gpu_hbm_total, hbm)
+        self.gpu_hbm_open = _longer(self.gpu_hbm_open, hbm)
+        self.gpu_milli_open = _longer(self.gpu_milli_open, np.full(more, MILLI_PER_GPU, np.int32))
+        for name in ("gpu_milli_charged", "gpu_hbm_charged", "gpu_pods", "gpu_schedulable"):
+            setattr(self, name, _longer(getattr(self, name), more))
+        self.gpu_count += more
+
+        host = np.array([node.host_bytes for node in nodes], np.int64)
+        self.node_host_total = _longer(self.node_host_total, host)
+        self.node_host_open = _longer(self.node_host_open, host)
+        disk = np.array([node.nvme_bytes for node in nodes], np.int64)
+        self.node_nvme_total = _longer(self.node_nvme_total, disk)
+        self.node_nvme_free = _longer(self.node_nvme_free, disk)
+        for name in ("node_host_charged", "node_schedulable", "node_alive", "nvme"):
+            setattr(self, name, _longer(getattr(self, name), len(nodes)))
+
+        platforms = sorted({node.platform for node in nodes} - set(self.platforms))
+        self.platforms = (*self.platforms, *platforms)
+        self.remote = _longer(self.remote, len(platforms))
+        at = [self.platforms.index(node.platform) for node in nodes]
+        self.node_platform = _longer(self.node_platform, np.array(at, np.int32))
+        groups = {node.group: node for node in reversed(nodes) if node.group not in self.groups}
+        ordered = list(dict.fromkeys(node.group for node in nodes if node.group in groups))
+        self.groups = (*self.groups, *ordered)
+        self.starts.add_groups([groups[group] for group in ordered])
+        at = [self.groups.index(node.group) for node in nodes]
+        self.node_group = _longer(self.node_group, np.array(at, np.int32))
+
+        self._any_type = np.ones(self.gpu_count, np.bool_)
+        self._no_type = np.zeros(self.gpu_count, np.bool_)
+        counts = [node.gpus for node in self.nodes]
+        self._type_mask = {
+            kind: np.repeat(np.array([n.gpu_type == kind for n in self.nodes], np.bool_), counts)
+            for kind in dict.fromkeys(node.gpu_type for node in self.nodes)
+        }
+
+    def add_functions(self, functions: Sequence[FunctionSpec]) -> None:
+        """Enter functions; their ids follow those that are known."""
+        more = len(functions)
+        self.functions = (*self.functions, *functions)
+        sizes = np.array([spec.snapshot_bytes for spec in functions], np.int64)
+        self.snapshot_bytes = _longer(self.snapshot_bytes, sizes)
+        self.nvme = np.pad(self.nvme, ((0, 0), (0, more)))
+        self.remote = np.pad(self.remote, ((0, 0), (0, more)))
+        self.by_function += [{} for _ in functions]
+        for name in ("fn_queued", "fn_inflight", "fn_ready", "fn_starting", "fn_standby"):
+            setattr(self, name, _longer(getattr(self, name), more))
+        self.arrivals.grow(more)
+
+    def redefine(self, function: FunctionId, spec: FunctionSpec) -> None:
+        """Change how a function is served; what its pods hold stays what it is."""
+        old = self.functions[function]
+        assert _held(spec) == _held(old), f"function {function}: what a pod holds cannot change"
+        self.functions = (*self.functions[:function], spec, *self.functions[function + 1 :])
 
     # -- queries ---
     def type_mask(self, gpu_type: str) -> Bool:
@@ -102,6 +162,23 @@ class Cluster:
     def live(self, function: FunctionId) -> int:
         """Pods of a function that serve or soon will."""
         return int(self.fn_ready[function]) + int(self.fn_starting[function])
+
+    def has_room(
+        self, node: NodeId, gpus: Sequence[GpuId], spec: FunctionSpec, host_bytes: int
+    ) -> bool:
+        """Tell whether slices and host memory could be charged, whatever is promised to others."""
+        if self.node_host_charged[node] + host_bytes > self.node_host_total[node]:
+            return False
+        return all(
+            self.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
+            and self.gpu_hbm_charged[gpu] + spec.hbm_bytes <= self.gpu_hbm_total[gpu]
+            for gpu in gpus
+        )
+
+    def can_charge(self, pod: Pod) -> bool:
+        """Tell whether what a pod is promised is free by now."""
+        spec = self.functions[pod.function]
+        return self.has_room(pod.node, pod.gpus, spec, self._claimed_host(pod))
 
     # -- pods ---
     def add_pod(
@@ -312,6 +389,18 @@ class Cluster:
             for pod in self.pods.values():
                 counts[pod.function] += pod.state in members
             assert np.array_equal(counts, getattr(self, name)), name
+
+
+def _longer(array: NDArray[_T], more: NDArray[_T] | int) -> NDArray[_T]:
+    """Return an array with rows added: those of `more`, or so many of zeros."""
+    if isinstance(more, int):
+        more = np.zeros((more, *array.shape[1:]), array.dtype)
+    return np.concatenate((array, more))
+
+
+def _held(spec: FunctionSpec) -> tuple[int, ...]:
+    shape = (spec.gpus, spec.milli_gpu, spec.hbm_bytes)
+    return (*shape, spec.device_bytes, spec.host_bytes, spec.weight_bytes)
 
 
 _COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (

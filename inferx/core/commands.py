@@ -6,7 +6,7 @@ Commands to a node carry the leader's epoch and a sequence number; a node answer
 
 import msgspec
 
-from inferx.core.events import Fact, Performed, PodExited
+from inferx.core.events import Fact, FoundPod, HeldLease, LeaderChanged, Performed, PodExited
 from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
 
 __all__ = [
@@ -18,12 +18,15 @@ __all__ = [
     "Dispatch",
     "Drop",
     "GrantLease",
+    "Join",
     "NodeCommand",
     "Perform",
+    "PodCommand",
     "RecallLease",
     "Refuse",
     "RefuseLease",
     "Report",
+    "ReportLeases",
     "ReportLoad",
     "Restore",
     "Resume",
@@ -84,10 +87,17 @@ class ReportLoad(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     router: RouterId
     window_ns: int
-    functions: tuple[int, ...]
+    functions: tuple[FunctionId, ...]
     arrivals: tuple[int, ...]
     concurrency_milli: tuple[int, ...]
     queued: tuple[int, ...]
+
+
+class ReportLeases(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Tell a scheduler that was connected to which leases are held here."""
+
+    router: RouterId
+    leases: tuple[HeldLease, ...]
 
 
 # -- scheduler: to routers ---
@@ -221,7 +231,8 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag=True):
     tier: Tier
 
 
-NodeCommand = Create | Restore | Resume | Suspend | Snapshot | Stop | Copy | Drop
+PodCommand = Create | Restore | Resume | Suspend | Snapshot | Stop
+NodeCommand = PodCommand | Copy | Drop
 
 
 # -- agent: to the devices, and to the scheduler ---
@@ -238,7 +249,13 @@ class Report(msgspec.Struct, frozen=True, gc=False, tag=True):
     fact: Fact
 
 
-RouterCommand = Dispatch | Refuse | AskLease | ReturnLease | ReportLoad
+class Join(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Tell the scheduler all that is here; `busy` are the pods that something is being done to."""
+
+    busy: tuple[FoundPod, ...]
+
+
+RouterCommand = Dispatch | Refuse | AskLease | ReturnLease | ReportLoad | ReportLeases
 SchedulerCommand = GrantLease | RevokeLease | RecallLease | RefuseLease | NodeCommand
-AgentCommand = Perform | Report
-AgentEvent = NodeCommand | Performed | PodExited
+AgentCommand = Perform | Report | Join
+AgentEvent = NodeCommand | Performed | PodExited | LeaderChanged

@@ -4,6 +4,7 @@ Start-up time is affine in bytes for each way of starting and each group of node
 the node's declared bandwidth, and every observed start moves it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,10 +26,16 @@ class ArrivalEstimate:
 
     __slots__ = ("_gap_ns", "_last_ns", "_seen")
 
-    def __init__(self, functions: int) -> None:
+    def __init__(self, functions: int = 0) -> None:
         self._gap_ns: F64 = np.full(functions, np.inf)
         self._last_ns: I64 = np.zeros(functions, np.int64)
         self._seen: I64 = np.zeros(functions, np.int64)
+
+    def grow(self, more: int) -> None:
+        """Take in functions that were never asked for."""
+        self._gap_ns = np.append(self._gap_ns, np.full(more, np.inf))
+        self._last_ns = np.append(self._last_ns, np.zeros(more, np.int64))
+        self._seen = np.append(self._seen, np.zeros(more, np.int64))
 
     def learn(self, function: int, arrivals: int, now_ns: int) -> None:
         """Learn that `arrivals` requests came since the last time, the latest about now."""
@@ -64,6 +71,7 @@ class ArrivalEstimate:
 _START_FIXED_S: dict[Tier, float] = {Tier.ABSENT: 30.0, Tier.REMOTE: 3.0, Tier.NVME: 2.0}
 """Prior of the fixed part by source tier; a resume from DRAM gets half a second."""
 _FORGET = 0.95
+_TIERS_BELOW_HBM = 4
 
 
 def moved_bytes(function: FunctionSpec, source: Tier) -> int:
@@ -118,15 +126,17 @@ class StartEstimate:
         versions: The version at which each fit last changed.
     """
 
-    groups: tuple[NodeSpec, ...]
-    """One representative node a group."""
     version: int = 0
     versions: dict[tuple[Tier, int], int] = field(default_factory=dict[tuple[Tier, int], int])
     _fits: dict[tuple[Tier, int], _Affine] = field(default_factory=dict[tuple[Tier, int], _Affine])
 
-    def __post_init__(self) -> None:
-        """Start from the declared bandwidths, as two weak observations."""
-        for group, node in enumerate(self.groups):
+    def add_groups(self, representatives: Sequence[NodeSpec]) -> None:
+        """Take in groups of nodes by one of each, after those that are known.
+
+        A group starts from its declared bandwidths, as two weak observations.
+        """
+        first = len(self._fits) // _TIERS_BELOW_HBM
+        for group, node in enumerate(representatives, first):
             links = node.links
             pcie = max(links.pcie_gpu, GIB)
             speeds = {
@@ -141,7 +151,7 @@ class StartEstimate:
                 for x in (1.0, 64.0):
                     fit.add(x, fixed + x * GIB / speed, weight=0.5)
                 self._fits[tier, group] = fit
-                self.versions[tier, group] = 0
+                self.versions[tier, group] = self.version
 
     def learn(self, source: Tier, group: int, function: FunctionSpec, duration_ns: int) -> None:
         """Learn from one finished start."""

@@ -2,12 +2,30 @@
 
 import msgspec
 
-from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
+from inferx.core.types import (
+    NO_FUNCTION,
+    FunctionId,
+    FunctionSpec,
+    GpuId,
+    LeaseId,
+    NodeId,
+    NodeSpec,
+    PodId,
+    RequestId,
+    RouterId,
+    Tier,
+)
 
 __all__ = [
     "CommandAccepted",
     "CommandRefused",
     "Fact",
+    "FoundPod",
+    "FunctionDefined",
+    "FunctionRetired",
+    "HeldLease",
+    "LeaderChanged",
+    "LeaderLost",
     "LeaseAsked",
     "LeaseGranted",
     "LeaseRecalled",
@@ -15,6 +33,7 @@ __all__ = [
     "LeaseReturned",
     "LeaseRevoked",
     "LoadReported",
+    "NodeDescribed",
     "NodeDraining",
     "NodeJoined",
     "NodeLost",
@@ -22,20 +41,52 @@ __all__ = [
     "PhaseTiming",
     "PodExited",
     "PodFailed",
+    "PodFound",
     "PodGone",
     "PodReady",
+    "PodStuck",
     "PodSuspended",
     "RequestArrived",
     "RequestCancelled",
     "RequestFailed",
     "RequestFinished",
     "RouterEvent",
+    "RouterJoined",
     "RouterLost",
     "SchedulerEvent",
     "SnapshotCopied",
     "SnapshotDropped",
     "SnapshotTaken",
 ]
+
+
+# -- to router and scheduler: what may be asked for ---
+class FunctionDefined(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A function can be called from now on. A new one has the next id; a known one is served anew.
+
+    What pods of a known one hold cannot change: that takes another function.
+    """
+
+    function: FunctionId
+    spec: FunctionSpec
+
+
+class FunctionRetired(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A function is no more. What waits for it goes to `successor`, where there is one."""
+
+    function: FunctionId
+    successor: FunctionId = NO_FUNCTION
+
+
+# -- to router and agent: who leads ---
+class LeaderChanged(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A scheduler was connected to and wants to know how things stand here."""
+
+    epoch: int
+
+
+class LeaderLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """No scheduler has been heard of for so long that it may have given leases to others."""
 
 
 # -- to the router ---
@@ -129,10 +180,26 @@ class LoadReported(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     router: RouterId
     window_ns: int
-    functions: tuple[int, ...]
+    functions: tuple[FunctionId, ...]
     arrivals: tuple[int, ...]
     concurrency_milli: tuple[int, ...]
     queued: tuple[int, ...]
+
+
+class HeldLease(msgspec.Struct, frozen=True, gc=False):
+    """A lease as the router that holds it tells."""
+
+    lease: LeaseId
+    pod: PodId
+    function: FunctionId
+    slots: int
+
+
+class RouterJoined(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A router is there, for the first time or again, and tells which leases it holds."""
+
+    router: RouterId
+    leases: tuple[HeldLease, ...] = ()
 
 
 class RouterLost(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -189,6 +256,19 @@ class PodFailed(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str
 
 
+class PodStuck(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A command failed, or was a stop, and its pod could not be ended: it is there still.
+
+    It serves nobody and holds all it held; `reason` as in `PodFailed`.
+    """
+
+    node: NodeId
+    epoch: int
+    sequence: int
+    pod: PodId
+    reason: str
+
+
 class SnapshotTaken(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A snapshot with a checked manifest is on the node's disk; `left` says the process ended."""
 
@@ -212,13 +292,14 @@ class SnapshotCopied(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class SnapshotDropped(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A snapshot is no longer on a tier of the node."""
+    """A snapshot is no longer on a tier of the node; without `ok`, it is there still, whole."""
 
     node: NodeId
     epoch: int
     sequence: int
     function: FunctionId
     tier: Tier
+    ok: bool = True
 
 
 class CommandAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -237,17 +318,46 @@ class CommandRefused(msgspec.Struct, frozen=True, gc=False, tag=True):
     sequence: int
 
 
+class NodeDescribed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A node was never heard of before; it has the next id, and joins later."""
+
+    node: NodeId
+    spec: NodeSpec
+
+
+class FoundPod(msgspec.Struct, frozen=True, gc=False):
+    """A pod as its node tells.
+
+    `state` is `ready` or `suspended`; while something is done to it, `moving` where that takes its
+    GPU state to host memory or back, `busy` where not. `stuck` is one that could not be ended.
+    """
+
+    pod: PodId
+    function: FunctionId
+    gpus: tuple[GpuId, ...]
+    state: str
+
+
 class NodeJoined(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A node is there and tells the truth about what it runs.
 
-    `boot` grows with each start of its agent. `pods` are `(pod, function, suspended, gpus)`,
-    `snapshots` the functions whose snapshot is on its disk.
+    `boot` grows with each report. `snapshots` are the functions whose snapshot is on its disk,
+    `remote` those whose snapshot is in the shared store and fits it.
     """
 
     node: NodeId
     boot: int
-    pods: tuple[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]], ...] = ()
+    pods: tuple[FoundPod, ...] = ()
     snapshots: tuple[FunctionId, ...] = ()
+    remote: tuple[FunctionId, ...] = ()
+
+
+class PodFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What was being done to a pod when its node joined is over: what it is now."""
+
+    node: NodeId
+    pod: PodId
+    state: str
 
 
 class NodeDraining(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -265,11 +375,15 @@ class NodeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 # -- to the agent ---
 class Performed(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A device action ended; `error` is empty on success, else from a small closed set."""
+    """A device action ended; `error` is empty on success, else from a small closed set.
+
+    With `stays` its pod could not be ended after the error, and is there still.
+    """
 
     action: int
     phases: tuple[PhaseTiming, ...] = ()
     error: str = ""
+    stays: bool = False
 
 
 class PodExited(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -288,12 +402,17 @@ RouterEvent = (
     | LeaseRevoked
     | LeaseRecalled
     | LeaseRefused
+    | FunctionDefined
+    | FunctionRetired
+    | LeaderChanged
+    | LeaderLost
 )
 Fact = (
     PodReady
     | PodSuspended
     | PodGone
     | PodFailed
+    | PodStuck
     | SnapshotTaken
     | SnapshotCopied
     | SnapshotDropped
@@ -301,5 +420,17 @@ Fact = (
     | CommandRefused
     | NodeJoined
     | NodeDraining
+    | PodFound
 )
-SchedulerEvent = LeaseAsked | LeaseReturned | LoadReported | RouterLost | Fact | NodeLost
+SchedulerEvent = (
+    LeaseAsked
+    | LeaseReturned
+    | LoadReported
+    | RouterJoined
+    | RouterLost
+    | FunctionDefined
+    | FunctionRetired
+    | NodeDescribed
+    | Fact
+    | NodeLost
+)

@@ -34,8 +34,9 @@ class PodState(IntEnum):
 
 _S = PodState
 TRANSITIONS: dict[PodState, frozenset[PodState]] = {
-    # INIT waits for its victims to leave; it holds a claim, no capacity.
-    _S.INIT: frozenset({_S.CREATING, _S.RESTORING, _S.RESUMING, _S.GONE, _S.FAILED}),
+    # INIT waits for its victims to leave; it holds a claim, no capacity. Where one cannot be ended,
+    # a suspended pod lies there as before.
+    _S.INIT: frozenset({_S.CREATING, _S.RESTORING, _S.RESUMING, _S.STANDBY, _S.GONE, _S.FAILED}),
     _S.CREATING: frozenset({_S.READY, _S.TERMINATING, _S.FAILED}),
     # A restore without GPUs ends suspended: the process is back, its GPU state waits in DRAM.
     _S.RESTORING: frozenset({_S.READY, _S.STANDBY, _S.TERMINATING, _S.FAILED}),

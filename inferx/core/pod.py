@@ -64,6 +64,8 @@ class Pod:
     prewarmed: bool = False
     bakes: bool = False
     """It was started only to be snapshotted."""
+    found: bool = False
+    """An older leader began something with it that its node has not told the end of."""
     keeps_local: bool = False
     """Its restore from the shared store leaves a copy on the node's disk, charged already."""
 

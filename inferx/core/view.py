@@ -50,6 +50,11 @@ class ClusterView:
         """Look at `cluster`; `snapshots` says whether starts may use them."""
         self._c = cluster
         self._snapshots = snapshots
+        self.grown()
+
+    def grown(self) -> None:
+        """Look anew at a cluster that has other nodes or functions."""
+        cluster = self._c
         tiers, specs = (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM), cluster.functions
         self._moved_gib: F64 = np.array(
             [[moved_bytes(spec, tier) / GIB for spec in specs] for tier in tiers]

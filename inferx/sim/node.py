@@ -13,6 +13,7 @@ from inferx.core.commands import (
     Drop,
     NodeCommand,
     Perform,
+    Report,
     Restore,
     Resume,
     Snapshot,
@@ -133,6 +134,7 @@ class SimNode:
             if isinstance(command, Perform):
                 self._perform(command)
             else:
+                assert isinstance(command, Report), "no other leader connects in a simulation"
                 self._tell(command.fact)
 
     # -- device actions ---

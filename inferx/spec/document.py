@@ -31,7 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed text that remembers where it came from. `syntax` is `json` or `toml`."""
+    """A parsed text that remembers where it came from. `syntax` is `json` or `toml`.
+
+    One whose text is empty was never a text: its faults have a path, and no line.
+    """
 
     source: str
     text: str
@@ -40,6 +43,10 @@ class Document:
 
     def error(self, path: KeyPath, found: str, expected: str) -> DescriptionError:
         """Return the error that says `found` stands at `path`, or at its nearest ancestor."""
+        if not self.text:
+            return DescriptionError(
+                f"{self.source}: {_place(_path_text(path))}{found}; expected {expected}"
+            )
         try:
             lines = json_lines(self.text)[0] if self.syntax == "json" else toml_lines(self.text)
         except RecursionError:
@@ -161,8 +168,11 @@ def shown(value: object) -> str:
 
 
 def _error(source: str, line: int, path: str, found: str, expected: str) -> DescriptionError:
-    place = f"{path}: " if path else ""
-    return DescriptionError(f"{source}:{line}: {place}{found}; expected {expected}")
+    return DescriptionError(f"{source}:{line}: {_place(path)}{found}; expected {expected}")
+
+
+def _place(path: str) -> str:
+    return f"{path}: " if path else ""
 
 
 def _path_text(path: KeyPath) -> str:

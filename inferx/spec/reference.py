@@ -10,9 +10,11 @@ kind and otherwise ignored: they do not bear on scheduling here.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from inferx.core.types import FunctionSpec
 from inferx.core.units import MIB, NS_PER_S
+from inferx.spec.container import check_container
 from inferx.spec.document import Document, is_list, is_table, shown
 from inferx.spec.hardware import MAX_GPUS
 from inferx.spec.shape import (
@@ -24,15 +26,45 @@ from inferx.spec.shape import (
 )
 from inferx.spec.table import MAX_BYTES, Table, top_table
 
-__all__ = ["objects_of", "read_objects"]
+__all__ = [
+    "NAME",
+    "NAME_LIMIT",
+    "FunctionObject",
+    "Key",
+    "chosen_policy",
+    "is_name",
+    "kind_of",
+    "objects_of",
+    "read_function_object",
+    "read_key",
+    "read_objects",
+    "read_policy_object",
+]
 
-_Key = tuple[str, str, str]
+Key = tuple[str, str, str]
 """Tenant, namespace, name."""
 
+NAME_LIMIT = 128
+NAME = f"1 to {NAME_LIMIT} letters, digits and - _ ., and not only dots"
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_STANDBY = ("File", "Mem", "Blob")
 _BOOKKEEPING = ("labels", "annotations", "channelRev", "srcEpoch", "revision")
 _TIMEOUT_LIMIT_S = 86_400 * 366
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionObject:
+    """What a function object says of scheduling. `policy` is its own, or the key of a link."""
+
+    key: Key
+    shape: Shape
+    policy: Policy | Key
+    table: Table
+    policy_table: Table
+
+    def spec(self, policy: Policy) -> FunctionSpec:
+        """Return the kernel's description under a policy."""
+        return build(self.key[2], self.key[0], self.shape, policy)
 
 
 def objects_of(document: Document) -> list[Table]:
@@ -51,47 +83,72 @@ def objects_of(document: Document) -> list[Table]:
 
 def read_objects(objects: Sequence[Table]) -> list[tuple[FunctionSpec, Table]]:
     """Read all objects of a deployment together, since policies are found by name."""
-    functions: dict[_Key, Table] = {}
-    policies: dict[_Key, Policy] = {}
+    functions: dict[Key, FunctionObject] = {}
+    policies: dict[Key, Policy] = {}
     for table in objects:
-        alias = "objType" if "objType" in table else "type"
-        kind = table.text(alias, choices=("function", "funcpolicy"))
-        key = _key(table)
+        kind = kind_of(table, ("function", "funcpolicy"))
+        key = read_key(table)
         if key in (functions if kind == "function" else policies):
             raise table.error("name", f"{'/'.join(key)} a second time", f"each {kind} once")
         if kind == "function":
-            functions[key] = table
+            functions[key] = read_function_object(table)
         else:
-            policies[key] = _policy_object(table)
-    return [(_function(key, table, policies), table) for key, table in functions.items()]
+            policies[key] = read_policy_object(table)
+    return [(one.spec(_policy_in(one, policies)), one.table) for one in functions.values()]
 
 
-def _key(table: Table) -> _Key:
+def kind_of(table: Table, choices: Sequence[str]) -> str:
+    """Return the type of an object, one of `choices`."""
+    return table.text("objType" if "objType" in table else "type", choices=choices)
+
+
+def is_name(text: str) -> bool:
+    """Say whether objects may be called `text`: names are parts of keys, paths and URLs."""
+    return bool(_NAME.fullmatch(text)) and len(text) <= NAME_LIMIT and bool(text.strip("."))
+
+
+def read_key(table: Table) -> Key:
+    """Return what an object is called."""
     parts: list[str] = []
     for key in ("tenant", "namespace", "name"):
         text = table.text(key)
-        if not _NAME.fullmatch(text):
-            raise table.error(key, shown(text), "letters, digits and - _ .")
+        if not is_name(text):
+            raise table.error(key, shown(text), NAME)
         parts.append(text)
     table.opaque(*_BOOKKEEPING)
     return parts[0], parts[1], parts[2]
 
 
-def _function(key: _Key, table: Table, policies: Mapping[_Key, Policy]) -> FunctionSpec:
+def chosen_policy(function: FunctionObject, policies: Mapping[Key, Policy]) -> Policy | None:
+    """Return the policy that a function runs under; None if its link leads nowhere.
+
+    One of the function's own name wins over what the function says.
+    """
+    named = policies.get(function.key)
+    if named is not None:
+        return named
+    return policies.get(function.policy) if isinstance(function.policy, tuple) else function.policy
+
+
+def read_function_object(table: Table) -> FunctionObject:
+    """Read a `function` object, and check all of it."""
+    kind_of(table, ("function",))
+    key = read_key(table)
     # Some published files leave out the `object` around the specification.
     holder = table.table("object") if "object" in table else table
     if "spec" not in holder:
         raise holder.error("spec", "nothing", "the function's specification")
     spec = holder.table("spec")
-    inline = _inline_policy(spec, key, policies)
+    policy_table = spec.table("policy")
+    policy = _stated_policy(policy_table, key[0])
     shape = _shape(spec)
-    _check_container(spec)
+    check_container(spec)
     spec.close()
     if holder is not table:
         holder.opaque("status")
         holder.close()
     table.close()
-    return build(key[2], key[0], shape, policies.get(key, inline))
+    return FunctionObject(key, shape, policy, table, policy_table)
 
 
 def _shape(spec: Table) -> Shape:
@@ -127,20 +184,23 @@ def _check_hook(extension: Table, key: str) -> None:
     hook.close()
 
 
-def _inline_policy(spec: Table, key: _Key, policies: Mapping[_Key, Policy]) -> Policy:
-    reference = spec.table("policy")
+def _policy_in(function: FunctionObject, policies: Mapping[Key, Policy]) -> Policy:
+    policy = chosen_policy(function, policies)
+    if policy is None:
+        assert isinstance(function.policy, tuple)
+        found = f"a link to {'/'.join(function.policy)}, which is not here"
+        raise function.policy_table.error("Link", found, "a funcpolicy object of the same load")
+    return policy
+
+
+def _stated_policy(reference: Table, tenant: str) -> Policy | Key:
     if "Link" in reference:
         link = reference.table("Link")
-        target = (key[0], link.text("namespace"), link.text("name"))
+        target = (tenant, link.text("namespace"), link.text("name"))
         link.text("objType", choices=("funcpolicy",))
         link.close()
         reference.close()
-        if target in policies:
-            return policies[target]
-        if key in policies:
-            return Policy()
-        found = f"a link to {'/'.join(target)}, which is not here"
-        raise reference.error("Link", found, "a funcpolicy object of the same load")
+        return target
     if "Obj" in reference:
         policy = _policy(reference.table("Obj"))
         reference.close()
@@ -148,7 +208,10 @@ def _inline_policy(spec: Table, key: _Key, policies: Mapping[_Key, Policy]) -> P
     return _policy(reference)
 
 
-def _policy_object(table: Table) -> Policy:
+def read_policy_object(table: Table) -> Policy:
+    """Read a `funcpolicy` object, and check all of it."""
+    kind_of(table, ("funcpolicy",))
+    read_key(table)
     body = table.table("object")
     if "spec" in body:
         inner = body.table("spec")
@@ -184,29 +247,3 @@ def _policy(table: Table) -> Policy:
 
 def _seconds(table: Table, key: str, default_ns: int) -> int:
     return round(table.number(key, default_ns / NS_PER_S, maximum=_TIMEOUT_LIMIT_S) * NS_PER_S)
-
-
-def _check_container(spec: Table) -> None:
-    """Check the kind of what the container needs; nothing of it is kept."""
-    spec.text("image", "-")
-    spec.integer("version", 0, maximum=1 << 62)
-    for key in ("commands", "entrypoint", "envs", "mounts", "mountfiles"):
-        if key in spec and not is_list(spec.values[key]):
-            raise spec.error(key, shown(spec.values[key]), "a list")
-    endpoint = spec.table("endpoint")
-    endpoint.integer("port", 8000, minimum=1, maximum=65_535)
-    endpoint.text("schema", "Http", ("Http", "Https"))
-    endpoint.integer("probeTimeout", 1000)
-    # `path` is from before `probe`; the other keys say how the container is asked for its health.
-    endpoint.opaque("probe", "path", "probetype", "root_svc", "sub_svcs")
-    endpoint.close()
-    standby = spec.table("standby")
-    for key in ("gpu", "pageable", "pinned"):
-        standby.text(key, "File", _STANDBY)
-    standby.close()
-    sample = spec.table("sample_query")
-    sample.opaque("apiType", "raw_query", "path", "prompt", "prompts", "dataUrl", "max_tokens")
-    sample.opaque("body", "loadingTimeout")
-    sample.close()
-    # `probe` and `api_type` beside `endpoint` are an older form of `endpoint` and `sample_query`.
-    spec.opaque("probe", "api_type", "model_type", "catalog_source", "runtime")

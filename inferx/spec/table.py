@@ -50,6 +50,13 @@ class Table:
             raise self.error(key, shown(value), expected + closest(value, choices))
         return value
 
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return true or false."""
+        value = self.values[key] if key in self else default
+        if not isinstance(value, bool):
+            raise self.error(key, shown(value), "true or false")
+        return value
+
     def integer(
         self, key: str, default: int | None = None, *, minimum: int = 0, maximum: int = 1 << 31
     ) -> int:

@@ -21,8 +21,10 @@ from inferx.core.events import (
     PhaseTiming,
     PodExited,
     PodFailed,
+    PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     SnapshotCopied,
     SnapshotDropped,
@@ -88,8 +90,9 @@ def test_each_command_is_answered_by_its_fact_once_and_again_when_it_is_repeated
     [
         (create(5, 7), PodFailed(0, 1, 5, 7, "broken")),
         (Suspend(0, 1, 5, 7, 0, (0,)), PodFailed(0, 1, 5, 7, "broken")),
-        (Stop(0, 1, 5, 7, 0, (0,)), PodGone(0, 1, 5, 7)),
+        (Stop(0, 1, 5, 7, 0, (0,)), PodStuck(0, 1, 5, 7, "broken")),
         (Copy(0, 1, 5, 3, Tier.REMOTE, Tier.NVME), SnapshotCopied(0, 1, 5, 3, Tier.NVME, False)),
+        (Drop(0, 1, 5, 3, Tier.NVME), SnapshotDropped(0, 1, 5, 3, Tier.NVME, False)),
     ],
 )
 def test_a_failed_action_is_answered_by_one_fact(command: object, fact: object) -> None:
@@ -149,9 +152,9 @@ def test_inv_8_what_an_older_leader_ordered_and_has_not_begun_is_void() -> None:
     out = tell(agent, create(1, 3, 1, epoch=2))
     assert facts(out) == [CommandRefused(0, 1, 2)]
     assert [c.pod for _, c in performs(out)] == [3]
-    # What it had begun ends, and is told with its own epoch.
+    # What it had begun ends, and the newer leader is told what has come of it.
     out = tell(agent, Performed(0))
-    assert facts(out) == [PodReady(0, 1, 1, 1)]
+    assert facts(out) == [PodFound(0, 1, "ready")]
     assert performs(out) == []
 
 
@@ -197,3 +200,18 @@ def test_a_pod_that_ends_while_it_is_worked_on_is_left_to_that_answer() -> None:
     assert facts(tell(agent, Performed(1, (), "checkpoint"))) == [
         PodFailed(0, 1, 2, 7, "checkpoint")
     ]
+
+
+@pytest.mark.parametrize("command", [create(5, 7), Suspend(0, 1, 5, 7, 0, (0,))])
+def test_a_failed_pod_that_could_not_be_ended_is_stuck_and_can_be_stopped_again(
+    command: object,
+) -> None:
+    agent = Agent(NODE)
+    tell(agent, command)
+    out = tell(agent, Performed(0, (), "broken", stays=True))
+    assert facts(out) == [PodStuck(0, 1, 5, 7, "broken")]
+    stop = Stop(0, 1, 6, 7, 0, (0,))
+    assert performs(tell(agent, stop)) == [(1, stop)]
+    assert facts(tell(agent, Performed(1, (), "broken"))) == [PodStuck(0, 1, 6, 7, "broken")]
+    # Its process may end after all, by itself.
+    assert facts(tell(agent, PodExited(7, "exited"))) == [PodFailed(0, 1, -1, 7, "exited")]

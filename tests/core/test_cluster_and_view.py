@@ -80,7 +80,7 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
                 assert view.eligible(w)[view.fits(w)].all()
                 with view.trial() as trial:
                     assert trial.fits(w).tolist() == slow_fits(w, c)
-            if world.bundle.snapshots:
+            if world.bundles[-1].snapshots:
                 tiers = [slow_tier(f, n, c) for n in range(len(c.nodes))]
                 assert view.node_tier(FunctionId(f)).tolist() == tiers
                 ready = {p.node for p in pods if p.state is PodState.READY}

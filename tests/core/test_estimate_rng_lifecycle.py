@@ -65,7 +65,8 @@ def test_a_silent_function_fades_as_its_silence_grows() -> None:
 
 # -- starts ---
 def test_a_start_estimate_begins_at_the_declared_bandwidth() -> None:
-    starts = StartEstimate((node(),))
+    starts = StartEstimate()
+    starts.add_groups([node()])
     spec = function(device_bytes=16 * GIB, host_bytes=0)
     # 2 s, and 16 GiB at 4 GiB/s.
     assert starts.start_ns(Tier.NVME, 0, spec) == pytest.approx(6 * NS_PER_S, rel=1e-6)
@@ -74,7 +75,8 @@ def test_a_start_estimate_begins_at_the_declared_bandwidth() -> None:
 
 @pytest.mark.parametrize("tier", [Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM])
 def test_a_start_estimate_converges_to_what_is_measured(tier: Tier) -> None:
-    starts = StartEstimate((node("a"), node("b", group="b")))
+    starts = StartEstimate()
+    starts.add_groups([node("a"), node("b", group="b")])
     other = function(weight_bytes=20 * GIB, device_bytes=30 * GIB)
     before = starts.start_ns(tier, 1, other)
     rng = stream(2, "starts")
@@ -91,7 +93,8 @@ def test_a_start_estimate_converges_to_what_is_measured(tier: Tier) -> None:
 
 
 def test_a_start_estimate_is_never_negative() -> None:
-    starts = StartEstimate((node(),))
+    starts = StartEstimate()
+    starts.add_groups([node()])
     small, large = function(device_bytes=GIB, host_bytes=0), function(device_bytes=90 * GIB)
     for _ in range(100):
         starts.learn(Tier.DRAM, 0, small, 1)

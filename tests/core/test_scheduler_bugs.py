@@ -12,6 +12,7 @@ from inferx.core.errors import LocalProtocolError, PolicyError
 from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
+    FoundPod,
     LeaseAsked,
     LeaseRecalled,
     LeaseRefused,
@@ -33,7 +34,7 @@ from inferx.core.machine.outbox import RETRY_LIMIT
 from inferx.core.machine.scheduler import RETRY_WANTS, Scheduler
 from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Promote, Retain
 from inferx.core.rng import stream
-from inferx.core.types import FunctionId, GpuId, NodeId, RequestId, RouterId, Tier
+from inferx.core.types import FunctionId, GpuId, NodeId, PodId, RequestId, RouterId, Tier
 from inferx.core.units import FOREVER_NS, GIB, NS_PER_MS, NS_PER_S
 from inferx.policy import plain
 from inferx.policy.basics import FixedHold, NeverEvict, NoPrewarm, OnDemand
@@ -434,7 +435,8 @@ def test_an_orphan_is_stopped_and_what_it_answers_means_nothing() -> None:
     w.restart(0)
     w.boots[0] = 3
     w.node_deaf[0] = False
-    w.tell_scheduler(NodeJoined(NodeId(0), 3, ((77, FunctionId(0), False, (GpuId(0),)),)))
+    orphan = FoundPod(PodId(77), FunctionId(0), (GpuId(0),), "ready")
+    w.tell_scheduler(NodeJoined(NodeId(0), 3, (orphan,)))
     assert len(sent(w, Stop)) == 1
     w.settle()
     w.check_rest()
@@ -447,7 +449,10 @@ def test_an_orphan_that_does_not_fit_its_own_node_is_stopped_and_not_charged() -
     w.detect(0)
     w.restart(0)
     w.node_deaf[0] = False
-    orphans = tuple((pod, FunctionId(0), pod == 94, (GpuId(0),)) for pod in range(90, 96))
+    orphans = tuple(
+        FoundPod(PodId(pod), FunctionId(0), (GpuId(0),), "suspended" if pod == 94 else "ready")
+        for pod in range(90, 96)
+    )
     w.tell_scheduler(NodeJoined(NodeId(0), 3, orphans))
     w.check()
     # Four fit the GPU, one is suspended and holds none.
@@ -623,17 +628,12 @@ def test_inv_8_of_two_leaders_only_the_newer_one_acts() -> None:
     w = world(functions=(function("f", max_replica=4),))
     w.arrive(0)
     w.run(14 * S)
-    old, old_pods = w.scheduler, set(w.bodies)
-    bundle = calm()
-    new = Scheduler(w.nodes, w.functions, bundle, stream(2, "x"), epoch=2)
-    pods = tuple((b.pod, b.function, False, b.gpus) for b in w.bodies.values())
-    agent = w.agents[0]
-    now = w.now_ns
-    # The new leader takes over and stops what it does not know.
-    commands = new.step(now, (NodeJoined(NodeId(0), 0, pods),)).commands
-    stops = [c for c in commands if isinstance(c, Stop)]
-    assert {c.pod for c in stops} == old_pods
-    assert agent.step(now, stops).commands
+    old, pods = w.scheduler, set(w.bodies)
+    w.elect()
+    w.connect_router(0)
+    w.connect_node(0)
+    assert set(w.cluster.pods) == pods
+    agent, now = w.agents[0], w.now_ns
     # The old one still believes that it leads.
     late = old.step(now, (LeaseAsked(RouterId(0), FunctionId(0), 9, 2, 0, 50),)).commands
     late = [c for c in late if isinstance(c, Create | Restore)]
@@ -804,6 +804,7 @@ def test_the_walks_meet_every_kind_of_trouble() -> None:
         "recalls",
         "snapshots",
         "stops",
+        "stops_again",
         "suspends",
         "starts_cold",
         "starts_restore-nvme",

@@ -98,6 +98,19 @@ def failed_restore_backs_off() -> World:
 
 
 @flow
+def stop_fails_and_is_tried_again() -> World:
+    w = world(remote=False, policy=bundle(hold_s=1, then=Tier.ABSENT))
+    w.arrive(0)
+    w.run(16 * S)
+    w.log.clear()
+    while not w.actions:
+        w.run(100 * NS_PER_MS)
+    w.end(w.actions[0], "processes outlive it")
+    w.run(3 * S)
+    return w
+
+
+@flow
 def node_lost_with_requests_in_flight() -> World:
     w = world(nodes=[node("a-0", gpus=1), node("a-1", gpus=1)], on_disk=[0])
     w.arrive(0)

@@ -214,7 +214,11 @@ _OBJECT_FAULTS = [
     ('"image": "i"', '"commands": "x"', "8: object.spec.commands: the text 'x'; expected a list"),
     ('"image": "i"', '"standby": {"gpu": "Disk"}', "8: object.spec.standby.gpu: the text 'Disk'"),
     ('"image": "i"', '"inferx": {"weights_mib": 1}', "8: object.spec.inferx.weights_mib: an unkn"),
-    ('"name": "f"', '"name": "a b"', "5: name: the text 'a b'; expected letters, digits and - _"),
+    (
+        '"name": "f"',
+        '"name": "a b"',
+        "5: name: the text 'a b'; expected 1 to 128 letters, digits and - _",
+    ),
     ('"name": "f"', '"name": ""', "5: name: the text ''; expected text"),
     ('"type": "function"', '"type": "pod"', "2: type: the text 'pod'; expected one of function,"),
     ('"spec"', '"sepc"', "6: object.spec: nothing; expected the function's specification"),

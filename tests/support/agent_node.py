@@ -129,6 +129,7 @@ class AgentNode:
 def agent_node(
     folder: Path,
     gpus: Gpus,
+    /,
     *functions: Deployed,
     budget_bytes: int = 1 << 30,
     store: Path | None = None,

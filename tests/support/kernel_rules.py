@@ -4,16 +4,19 @@ import inspect
 import random
 
 import hypothesis.strategies as st
+import msgspec
 from adversary import Adversary, adversarial
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kernel_world import FUNCTIONS, NODES, World
 
 from inferx.core.protocols import PolicyBundle
+from inferx.core.types import NO_FUNCTION
 from inferx.core.units import NS_PER_MS
 from inferx.load import load_bundle
 
 SHIPPED = ("default", "dedicated", "inferx-reference", "scale-to-zero", "serverlessllm")
 BUNDLES = (*SHIPPED, "default", "legal adversary", "adversary", "adversary")
+FUNCTIONS_LIMIT = 12
 PICK = st.integers(0, 10_000)
 
 
@@ -51,6 +54,8 @@ class Kernel(RuleBasedStateMachine):
     # -- load ---
     @rule(f=st.integers(0, len(FUNCTIONS) - 1), router=st.integers(0, 1), count=st.integers(1, 4))
     def requests_arrive(self, f: int, router: int, count: int) -> None:
+        # Some ask for the functions that came later.
+        f = f if count < 3 else len(self.world.functions) - 1 - f
         index = router % len(self.world.routers)
         if self.world.router_alive[index]:
             for _ in range(count):
@@ -110,6 +115,12 @@ class Kernel(RuleBasedStateMachine):
     def an_action_fails(self, pick: int) -> None:
         self.world.end(self.world.actions[pick % len(self.world.actions)], "device error")
 
+    @precondition(lambda self: self.world.actions)
+    @rule(pick=PICK)
+    def an_action_fails_and_its_pod_stays(self, pick: int) -> None:
+        action = self.world.actions[pick % len(self.world.actions)]
+        self.world.end(action, "device error", stays=True)
+
     # -- faults ---
     @rule(pick=PICK)
     def a_pod_crashes(self, pick: int) -> None:
@@ -157,6 +168,36 @@ class Kernel(RuleBasedStateMachine):
         if pick == 0:
             self.world.lose_router(1)
 
+    @rule(f=st.integers(0, len(FUNCTIONS) - 1))
+    def a_function_is_defined(self, f: int) -> None:
+        if len(self.world.functions) < FUNCTIONS_LIMIT:
+            name = f"later-{len(self.world.functions)}"
+            self.world.define(msgspec.structs.replace(FUNCTIONS[f], name=name))
+
+    @rule(pick=PICK, replaced=st.booleans())
+    def a_function_is_retired(self, pick: int, replaced: bool) -> None:
+        world = self.world
+        known = {event.function for event in world.retired}
+        left = [f for f in range(len(world.functions)) if f not in known]
+        if len(left) > 2:
+            f = left[pick % (len(left) - 1)]
+            world.retire(f, left[-1] if replaced else NO_FUNCTION)
+
+    @rule()
+    def a_leader_is_elected(self) -> None:
+        self.world.elect()
+
+    @rule(router=st.integers(0, 1))
+    def a_router_connects(self, router: int) -> None:
+        index = router % len(self.world.routers)
+        if self.world.router_alive[index]:
+            self.world.connect_router(index)
+
+    @rule(n=st.integers(0, len(NODES) - 1))
+    def an_agent_connects(self, n: int) -> None:
+        if self.world.node_alive[n]:
+            self.world.connect_node(n)
+
     # -- laws ---
     @invariant()
     def the_books_are_right(self) -> None:
@@ -167,9 +208,9 @@ class Kernel(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        policy = world.bundle.placement
-        if isinstance(policy, Adversary):
-            policy.quiet = True
+        for bundle in world.bundles:
+            if isinstance(bundle.placement, Adversary):
+                bundle.placement.quiet = True
         world.settle()
         world.check_rest()
 
@@ -186,6 +227,7 @@ WALK = (
     (1.0, "a_message_is_lost"),
     (4.0, "an_action_ends"),
     (1.0, "an_action_fails"),
+    (0.5, "an_action_fails_and_its_pod_stays"),
     (0.7, "a_pod_crashes"),
     (0.4, "a_node_disappears"),
     (0.5, "a_loss_is_noticed"),
@@ -194,6 +236,11 @@ WALK = (
     (0.8, "an_agent_reports"),
     (0.3, "a_node_drains"),
     (0.1, "a_router_dies"),
+    (0.3, "a_function_is_defined"),
+    (0.2, "a_function_is_retired"),
+    (0.3, "a_leader_is_elected"),
+    (1.0, "a_router_connects"),
+    (1.5, "an_agent_connects"),
 )
 NEEDS = {
     "a_request_ends": lambda world: world.serving,
@@ -201,6 +248,7 @@ NEEDS = {
     "a_message_arrives_and_will_again": lambda world: world.wire,
     "an_action_ends": lambda world: world.actions,
     "an_action_fails": lambda world: world.actions,
+    "an_action_fails_and_its_pod_stays": lambda world: world.actions,
     "a_router_dies": lambda world: len(world.routers) == 2 and world.router_alive[1],
 }
 
@@ -226,6 +274,7 @@ def walk(seed: int, steps: int) -> Kernel:
             "for_ms": rng.choice([1, 10, 50, 1_000, 1_500, 6_000, 31_000, 40_000]),
             "n": rng.randrange(len(NODES)),
             "disk": rng.random() < 0.5,
+            "replaced": rng.random() < 0.5,
             "pick": 0 if name == "a_router_dies" else rng.randint(0, 10_000),
         }
         if NEEDS.get(name, lambda _: True)(kernel.world):

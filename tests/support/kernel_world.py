@@ -6,6 +6,7 @@ order. The world knows what is really there (`Body`, disks, the shared store), a
 machines believe, and asserts the invariants against it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,11 +20,13 @@ from inferx.core.commands import (
     Dispatch,
     Drop,
     GrantLease,
+    Join,
     NodeCommand,
     Perform,
     RecallLease,
     Refuse,
     RefuseLease,
+    ReportLeases,
     ReportLoad,
     Restore,
     Resume,
@@ -34,6 +37,12 @@ from inferx.core.commands import (
     Suspend,
 )
 from inferx.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    FoundPod,
+    FunctionDefined,
+    FunctionRetired,
+    LeaderChanged,
     LeaseAsked,
     LeaseGranted,
     LeaseRecalled,
@@ -46,11 +55,20 @@ from inferx.core.events import (
     NodeLost,
     Performed,
     PodFailed,
+    PodFound,
+    PodGone,
+    PodReady,
+    PodStuck,
+    PodSuspended,
     RequestArrived,
     RequestCancelled,
     RequestFailed,
     RequestFinished,
+    RouterJoined,
     RouterLost,
+    SnapshotCopied,
+    SnapshotDropped,
+    SnapshotTaken,
 )
 from inferx.core.explain import Decision
 from inferx.core.lifecycle import PodState
@@ -61,6 +79,7 @@ from inferx.core.protocols import PolicyBundle
 from inferx.core.rng import stream
 from inferx.core.types import (
     ANY_NODE,
+    NO_FUNCTION,
     FunctionId,
     FunctionSpec,
     Links,
@@ -86,6 +105,21 @@ DURATION_NS: dict[type, int] = {
     Copy: 5 * NS_PER_S,
     Drop: NS_PER_S // 10,
 }
+FOUND = {"suspended": "suspended", "serving": "ready", "leaving": "stuck"}
+TOLD_AS = {AskLease: LeaseAsked, ReturnLease: LeaseReturned, ReportLoad: LoadReported}
+NODE_FACTS = (
+    PodReady
+    | PodSuspended
+    | PodGone
+    | PodFailed
+    | PodFound
+    | PodStuck
+    | SnapshotTaken
+    | SnapshotCopied
+    | SnapshotDropped
+    | CommandAccepted
+    | CommandRefused
+)
 STEPS_PER_INSTANT = 500
 """More steps at one instant than any honest burst takes: a timer spins."""
 
@@ -212,7 +246,11 @@ class World:
         on_disk: Sequence[int] = (),
         explain: bool = False,
     ) -> None:
-        self.bundle = bundle
+        self._pristine = copy.deepcopy(bundle)
+        self.bundles = [bundle]
+        """One for each leader: policies learn."""
+        self._strict, self._seed = strict, seed
+        self.epoch = 1
         self.nodes = tuple(nodes)
         self.decisions: list[Decision] = []
         self.log: list[str] = []
@@ -239,6 +277,10 @@ class World:
         self.node_deaf = [False] * len(nodes)
         """Restarted, and the scheduler has not taken its report in yet."""
         self.boots = [0] * len(nodes)
+        self.reports = [0] * len(nodes)
+        self.node_follows = [True] * len(nodes)
+        """Connected to the present leader; the others hear of no leader but an older one."""
+        self.router_follows = [True] * routers
         self.wire: list[Message] = []
         self.actions: list[Action] = []
         self.serving: dict[RequestId, tuple[int, PodId, int]] = {}
@@ -250,6 +292,7 @@ class World:
         """Pods of a node that was given up while it ran: their end is a kill, and counted."""
         self.dispatched: set[RequestId] = set()
         self.ended: dict[RequestId, str] = {}
+        self.retired: list[FunctionRetired] = []
         everything = range(len(self.functions))
         platforms = {n.platform for n in nodes}
         self.remote = {(p, f) for p in platforms for f in everything if remote}
@@ -320,27 +363,13 @@ class World:
                 case Refuse(request, reason):
                     assert request not in self.ended
                     self.ended[request] = reason
-                case AskLease():
-                    self._send(
-                        "scheduler",
-                        index,
-                        LeaseAsked(*msgspec.structs.astuple(command)),
-                        lossy=False,
-                    )
-                case ReturnLease():
-                    self._send(
-                        "scheduler",
-                        index,
-                        LeaseReturned(*msgspec.structs.astuple(command)),
-                        lossy=False,
-                    )
-                case ReportLoad():
-                    self._send(
-                        "scheduler",
-                        index,
-                        LoadReported(*msgspec.structs.astuple(command)),
-                        lossy=False,
-                    )
+                case ReportLeases():
+                    self.tell_scheduler(RouterJoined(*msgspec.structs.astuple(command)))
+                case AskLease() | ReturnLease() | ReportLoad() if self.router_follows[index]:
+                    event = TOLD_AS[type(command)](*msgspec.structs.astuple(command))
+                    self._send("scheduler", index, event, lossy=False)
+                case AskLease() | ReturnLease() | ReportLoad():
+                    pass  # Nobody is connected.
                 case _:
                     raise AssertionError(command)
 
@@ -350,8 +379,11 @@ class World:
         for command in self._step("node", index, self.agents[index], events):
             if isinstance(command, Perform):
                 self._perform(index, command)
-            else:
-                self._send("scheduler", index, command.fact, lossy=True)
+            elif isinstance(command, Join):
+                self._join(index, command.busy)
+            elif self.node_follows[index]:
+                lossy = not isinstance(command.fact, PodFound) and command.fact.sequence >= 0
+                self._send("scheduler", index, command.fact, lossy=lossy)
 
     # -- messages ---
     def deliver(self, message: Message, *, keep: bool = False) -> None:
@@ -462,21 +494,24 @@ class World:
             return (self.nodes[index].platform, f) in self.remote
         return f in self.disk[index]
 
-    def end(self, action: Action, error: str = "") -> None:
+    def end(self, action: Action, error: str = "", *, stays: bool = False) -> None:
+        """An action ends; what could not be stopped is there still, and with `stays` any pod."""
         self.actions.remove(action)
         command = action.perform.command
         if isinstance(command, Copy) and not self._has(
             action.node, command.source, command.function
         ):
             error = "no such snapshot"
-        self._apply(action.node, command, error)
+        stays = bool(error) and (stays or isinstance(command, Stop))
+        stays = stays and getattr(command, "pod", None) in self.bodies
+        self._apply(action.node, command, error, stays=stays)
         failed = error
         if not isinstance(command, Copy | Drop | Stop) and command.pod not in self.bodies:
             left = isinstance(command, Snapshot) and command.leave and not error
             failed = error or ("" if left else "no such pod")
-        self.tell_node(action.node, Performed(action.perform.action, (), failed))
+        self.tell_node(action.node, Performed(action.perform.action, (), failed, stays))
 
-    def _apply(self, index: int, command: NodeCommand, error: str) -> None:
+    def _apply(self, index: int, command: NodeCommand, error: str, *, stays: bool) -> None:
         if isinstance(command, Copy):
             if not error:
                 if command.target is Tier.NVME:
@@ -485,7 +520,8 @@ class World:
                     self.remote.add((self.nodes[index].platform, command.function))
             return
         if isinstance(command, Drop):
-            self.disk[index].discard(command.function)
+            if not error:
+                self.disk[index].discard(command.function)
             return
         body = self.bodies.get(command.pod)
         if body is None:
@@ -494,6 +530,9 @@ class World:
             if error:
                 self.killed.add(body.pod)
             self._abort(body)
+            if stays:
+                body.doing = "leaving"
+                return
             del self.bodies[body.pod]
             return
         match command:
@@ -516,12 +555,9 @@ class World:
         self._abort(body)
         self.killed.add(body.pod)
         del self.bodies[body.pod]
-        self._send(
-            "scheduler",
-            body.node,
-            PodFailed(NodeId(body.node), 1, -1, body.pod, "crashed"),
-            lossy=False,
-        )
+        if self.node_follows[body.node]:
+            fact = PodFailed(NodeId(body.node), self.epoch, -1, body.pod, "crashed")
+            self._send("scheduler", body.node, fact, lossy=False)
 
     def _forget_actions(self, index: int) -> None:
         self.actions = [a for a in self.actions if a.node != index]
@@ -559,20 +595,116 @@ class World:
         self.node_alive[index] = True
         self.node_deaf[index] = True
         self.boots[index] += 1
-        self.agents[index] = Agent(NodeId(index))
+        self.agents[index] = Agent(NodeId(index), epoch=self.agents[index]._epoch)
 
     def report(self, index: int) -> None:
         """The scheduler takes the restarted agent's report in; commands reach it from now on."""
-        self.wire = [m for m in self.wire if not (m.to == "node" and m.index == index)]
+        self._unhear("node", index)
         self.node_deaf[index] = False
-        pods = tuple(
-            (b.pod, b.function, b.doing == "suspended", b.gpus)
+        self.node_follows[index] = True
+        self._join(index, ())
+
+    def _join(self, index: int, busy: Sequence[FoundPod]) -> None:
+        worked_on = {found.pod for found in busy}
+        rest = tuple(
+            FoundPod(b.pod, b.function, b.gpus, FOUND.get(b.doing, "ready"))
             for b in sorted(self.bodies.values(), key=lambda b: b.pod)
-            if b.node == index
+            if b.node == index and b.pod not in worked_on
         )
-        self.orphans.update(pod for pod, *_ in pods if pod not in self.cluster.pods)
+        pods = (*busy, *rest)
+        known = set(self.cluster.pods)
         snapshots = tuple(FunctionId(f) for f in sorted(self.disk[index]))
-        self.tell_scheduler(NodeJoined(NodeId(index), self.boots[index], pods, snapshots))
+        platform = self.nodes[index].platform
+        remote = tuple(FunctionId(f) for p, f in sorted(self.remote) if p == platform)
+        self.reports[index] += 1
+        report = NodeJoined(NodeId(index), self.reports[index], pods, snapshots, remote)
+        self.tell_scheduler(report)
+        after = self.cluster.pods
+        self.orphans.update(
+            found.pod
+            for found in pods
+            if found.pod not in known
+            and (found.pod not in after or after[found.pod].state is PodState.TERMINATING)
+        )
+
+    # -- functions ---
+    def define(self, spec: FunctionSpec) -> None:
+        """A function comes to be, and all are told of it."""
+        event = FunctionDefined(FunctionId(len(self.functions)), spec)
+        self.tell_scheduler(event)
+        self.functions = (*self.functions, self.cluster.functions[-1])
+        for index in range(len(self.routers)):
+            self.tell_router(index, event)
+
+    def retire(self, f: int, successor: int = NO_FUNCTION) -> None:
+        """A function is no more, and all are told."""
+        self.retired.append(FunctionRetired(FunctionId(f), FunctionId(successor)))
+        for index in range(len(self.routers)):
+            self.tell_router(index, self.retired[-1])
+        self.tell_scheduler(self.retired[-1])
+
+    # -- leaders ---
+    def elect(self) -> None:
+        """The leader dies and another one takes over, to which nobody is connected yet."""
+        self.epoch += 1
+        self.bundles.append(copy.deepcopy(self._pristine))
+        alive = [RouterId(r) for r, lives in enumerate(self.router_alive) if lives]
+        self.scheduler = Scheduler(
+            self.nodes,
+            self.functions,
+            self.bundles[-1],
+            stream(self._seed, f"policy.scheduler/{self.epoch}"),
+            epoch=self.epoch,
+            routers=0,
+            awaited_nodes=[NodeId(n) for n in range(len(self.nodes))],
+            awaited_routers=alive,
+            strict=self._strict,
+            on_decision=self.decisions.append,
+        )
+        self.cluster = self.scheduler.cluster
+        self.deadlines.pop(("scheduler", 0), None)
+        self.tell_scheduler(*self.retired)
+        self.wire = [m for m in self.wire if m.to != "scheduler"]
+        self.router_follows = [False] * len(self.routers)
+        self.node_follows = [False] * len(self.nodes)
+
+    def _unhear(self, to: str, index: int) -> None:
+        """What an older leader, or the same one, has under way to somebody is lost."""
+        self.wire = [
+            m
+            for m in self.wire
+            if not (m.to == to and m.index == index) or isinstance(m.payload, RequestFailed)
+        ]
+
+    def connect_router(self, index: int) -> None:
+        """A router connects to the leader, for the first time or again."""
+        self._unhear("router", index)
+        # What it has under way to the leader it told on another connection.
+        self.wire = [
+            m
+            for m in self.wire
+            if not (
+                m.to == "scheduler"
+                and m.index == index
+                and isinstance(m.payload, LeaseAsked | LeaseReturned | LoadReported)
+            )
+        ]
+        self.router_follows[index] = True
+        self.tell_router(index, LeaderChanged(self.epoch))
+
+    def connect_node(self, index: int) -> None:
+        """An agent connects to the leader, for the first time or again."""
+        if self.node_deaf[index]:
+            self.report(index)
+            return
+        self._unhear("node", index)
+        self.wire = [
+            m
+            for m in self.wire
+            if not (m.to == "scheduler" and m.index == index and isinstance(m.payload, NODE_FACTS))
+        ]
+        self.node_follows[index] = True
+        self.tell_node(index, LeaderChanged(self.epoch))
 
     def drain(self, index: int) -> None:
         self.tell_scheduler(NodeDraining(NodeId(index), self.now_ns + 120 * NS_PER_S))
@@ -661,7 +793,7 @@ class World:
                 assert pod.id in c.pods[pod.blocks].waits_for
             assert bool(pod.claims) == (pod.state is PodState.INIT), "claims are held in INIT only"
             if pod.state is PodState.INIT:
-                assert pod.waits_for, f"pod {pod.id} waits for nobody"
+                assert pod.waits_for or pod.id in fleet._cleared, f"pod {pod.id} waits for nobody"
             if pod.state is PodState.DRAINING:
                 assert pod.leases, f"pod {pod.id} drains nothing"
         self.check_truth()
@@ -683,9 +815,20 @@ class World:
 
     def settle(self, limit_ns: int = 3_000 * NS_PER_S) -> None:
         """Let all that is under way come to its end, faultlessly."""
+        given_up = {
+            pod.node for pod in self.cluster.pods.values() if self.scheduler.fleet.gave_up(pod.id)
+        }
+        for index in range(len(self.routers)):
+            if not self.router_alive[index]:
+                self.tell_scheduler(RouterLost(RouterId(index)))
+            elif not self.router_follows[index]:
+                self.connect_router(index)
         for index in range(len(self.nodes)):
             if not self.node_alive[index]:
                 self.detect(index)
+            elif not self.node_follows[index] or index in given_up:
+                # Pods that could not be ended are tried again when their node joins anew.
+                self.connect_node(index)
             elif self.node_deaf[index]:
                 self.report(index)
             elif not self.cluster.node_alive[index]:
@@ -718,8 +861,10 @@ class World:
         c, fleet = self.cluster, self.scheduler.fleet
         assert not fleet.disks.arriving, f"disks wait for {fleet.disks.arriving}"
         resting = (PodState.READY, PodState.STANDBY)
+        gone = {event.function for event in self.retired}
         for pod in c.pods.values():
             assert pod.state in resting, f"stuck: {self.state()}"
+            assert pod.function not in gone, f"of a function that is no more: {self.state()}"
         believed = {
             (p.id, p.node, p.gpus if p.state is PodState.READY else ()) for p in c.pods.values()
         }
@@ -727,7 +872,7 @@ class World:
         assert believed == real, f"believed {believed - real}, really {real - believed}"
         for index, alive in enumerate(self.node_alive):
             if alive:
-                seen = {f for f in range(len(self.functions)) if c.nvme[index, f]}
+                seen = {f for f in range(len(c.functions)) if c.nvme[index, f]}
                 assert seen <= self.disk[index], f"INV-11: disk of node {index}"
         for request in range(self.next_request):
             assert RequestId(request) in self.ended or not all(self.router_alive), "INV-2"
@@ -747,8 +892,8 @@ def _seconds(ns: int) -> str:
     return f"{ns // NS_PER_S:4}.{ns % NS_PER_S // NS_PER_MS:03}"
 
 
-_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error"})
-_SILENT = frozenset({"epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
+_OPTIONAL = frozenset({"input_tokens", "output_tokens", "deadline_ns", "error", "stays"})
+_SILENT = frozenset({"remote", "epoch", "phases", "window_ns", "oldest_ns", "tenant", "priority"})
 
 
 def told(thing: object) -> str:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 __all__ = [
     "SERVER",
     "ask",
+    "can_connect_tcp",
     "cgroup_folders",
     "children",
     "command_of",
@@ -107,6 +108,11 @@ def containerd(folder: Path, *, criu: Path | None = None) -> Iterator[tuple[int,
 def can_connect(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as peer:
         return peer.connect_ex(str(path)) == 0
+
+
+def can_connect_tcp(port: int) -> bool:
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -14,6 +14,10 @@ Laws:
    leader is still refused.
 7. A pod that ends by itself is told once, as a failure that answers nothing; one that is being
    worked on is left to that command's answer.
+8. A leader that connects is told all that is here, in one message; what an older one had begun goes
+   on, is busy in that message, and is told when it is over.
+9. What could not be undone is told as it is: a pod that could not be ended is stuck, not gone; a
+   snapshot that could not be dropped is there.
 """
 
 from collections import deque
@@ -26,8 +30,10 @@ from inferx.core.commands import (
     Copy,
     Create,
     Drop,
+    Join,
     NodeCommand,
     Perform,
+    PodCommand,
     Report,
     Restore,
     Resume,
@@ -39,11 +45,15 @@ from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
     Fact,
+    FoundPod,
+    LeaderChanged,
     Performed,
     PodExited,
     PodFailed,
+    PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
     SnapshotCopied,
     SnapshotDropped,
@@ -90,6 +100,8 @@ class Agent:
                 self._ended(event, out)
             elif isinstance(event, PodExited):
                 self._exited(event, out)
+            elif isinstance(event, LeaderChanged):
+                self._connected(event.epoch, out)
             else:
                 self._ordered(event, out)
         rose = self._epoch > before
@@ -101,12 +113,7 @@ class Agent:
         if command.epoch < self._epoch:
             out.append(Report(CommandRefused(self._node, command.epoch, command.sequence)))
             return
-        if command.epoch > self._epoch:
-            self._epoch = command.epoch
-            # What an older leader ordered and has not begun is void.
-            void, self._waiting = self._waiting, deque()
-            for old in void:
-                self._tell(old, CommandRefused(self._node, old.epoch, old.sequence), out)
+        self._follow(command.epoch, out)
         told = self._facts.get(key)
         if told is not None:
             out.append(Report(told))
@@ -118,6 +125,28 @@ class Agent:
         self._waiting.append(command)
         self._advance(out)
 
+    def _follow(self, epoch: int, out: list[AgentCommand]) -> None:
+        if epoch <= self._epoch:
+            return
+        self._epoch = epoch
+        # What an older leader ordered and has not begun is void.
+        void, self._waiting = self._waiting, deque()
+        for old in void:
+            self._tell(old, CommandRefused(self._node, old.epoch, old.sequence), out)
+
+    def _connected(self, epoch: int, out: list[AgentCommand]) -> None:
+        self._epoch = max(self._epoch, epoch)
+        # What has not begun is not told, so it must not begin: it is ordered again where it counts.
+        for told in self._waiting:
+            del self._accepted[told.epoch, told.sequence]
+        self._waiting.clear()
+        busy = tuple(
+            FoundPod(told.pod, told.function, told.gpus, "moving" if _moves(told) else "busy")
+            for told in self._running.values()
+            if not isinstance(told, Copy | Drop)
+        )
+        out.append(Join(busy))
+
     def _ended(self, event: Performed, out: list[AgentCommand]) -> None:
         command = self._running.pop(event.action)
         if not isinstance(command, Copy | Drop):
@@ -125,10 +154,29 @@ class Agent:
             for gpu in self._exclusive(command):
                 del self._busy_gpus[gpu]
             left = isinstance(command, Snapshot) and command.leave
-            if event.error or left or isinstance(command, Stop):
+            ended = bool(event.error) or left or isinstance(command, Stop)
+            if ended and not _stays(command, event):
                 self._bury(command.pod)
-        self._tell(command, self._fact(command, event), out)
+        fact = self._fact(command, event)
+        if command.epoch == self._epoch:
+            self._tell(command, fact, out)
+        elif not isinstance(command, Copy | Drop):
+            # Whoever ordered it leads no more; its successor knows a busy pod.
+            out.append(Report(self._found(command.pod, fact)))
         self._advance(out)
+
+    def _found(self, pod: PodId, fact: Fact) -> PodFound | PodFailed:
+        match fact:
+            case PodReady():
+                return PodFound(self._node, pod, "ready")
+            case PodSuspended():
+                return PodFound(self._node, pod, "suspended")
+            case SnapshotTaken() if not fact.left:
+                return PodFound(self._node, pod, "ready")
+            case PodStuck():
+                return PodFound(self._node, pod, "stuck")
+            case _:
+                return PodFailed(self._node, self._epoch, UNASKED, pod, "left")
 
     def _exited(self, event: PodExited, out: list[AgentCommand]) -> None:
         pod = event.pod
@@ -181,9 +229,7 @@ class Agent:
             self._perform(command, out)
         self._waiting = held
 
-    def _exclusive(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop
-    ) -> tuple[int, ...]:
+    def _exclusive(self, command: PodCommand) -> tuple[int, ...]:
         return command.gpus if isinstance(command, Create | Restore | Resume) else ()
 
     def _perform(self, command: NodeCommand, out: list[AgentCommand]) -> None:
@@ -192,9 +238,7 @@ class Agent:
         self._running[action] = command
         out.append(Perform(action, command))
 
-    def _failed(
-        self, command: Create | Restore | Resume | Suspend | Snapshot | Stop, reason: str
-    ) -> Fact:
+    def _failed(self, command: PodCommand, reason: str) -> Fact:
         return PodFailed(self._node, command.epoch, command.sequence, command.pod, reason)
 
     def _fact(self, command: NodeCommand, event: Performed) -> Fact:
@@ -205,7 +249,11 @@ class Agent:
                     node, epoch, sequence, command.function, command.target, not event.error
                 )
             case Drop():
-                return SnapshotDropped(node, epoch, sequence, command.function, command.tier)
+                return SnapshotDropped(
+                    node, epoch, sequence, command.function, command.tier, not event.error
+                )
+            case _ if _stays(command, event):
+                return PodStuck(node, epoch, sequence, command.pod, event.error)
             case Stop():
                 return PodGone(node, epoch, sequence, command.pod)
             case _ if event.error:
@@ -224,3 +272,13 @@ class Agent:
                 )
             case _:
                 assert_never(command)
+
+
+def _stays(command: NodeCommand, event: Performed) -> bool:
+    """Tell whether a pod that was to end is there still."""
+    return bool(event.error) and (event.stays or isinstance(command, Stop))
+
+
+def _moves(command: PodCommand) -> bool:
+    """Tell whether a pod's GPU state is, or will be, in host memory while a command is at work."""
+    return isinstance(command, Resume | Suspend) or not command.gpus

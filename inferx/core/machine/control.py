@@ -42,9 +42,13 @@ class Control:
         self._room = room
         self._no_room: dict[FunctionId, int] = {}
         """Functions that found no room, and the count of room then."""
+        self.functions_changed()
+
+    def functions_changed(self) -> None:
+        """Look anew at which functions are promised pods."""
         self._min_replicas = [
             (FunctionId(f), spec.min_replica)
-            for f, spec in enumerate(cluster.functions)
+            for f, spec in enumerate(self._c.functions)
             if spec.min_replica
         ]
 
@@ -97,7 +101,7 @@ class Control:
     def _move(self, move: Promote | Demote) -> None:
         if isinstance(move, Demote):
             self._demote(move.function, move.node, move.tier)
-        elif self._c.node_schedulable[move.node]:
+        elif self._c.node_schedulable[move.node] and self._c.functions[move.function].max_replica:
             self._promote(move.function, move.node, move.to)
 
     def _promote(self, function: FunctionId, node: NodeId, to: Tier) -> None:

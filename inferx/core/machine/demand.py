@@ -9,8 +9,8 @@ Laws:
 from collections.abc import Iterator
 
 from inferx.core.cluster import Cluster
-from inferx.core.commands import GrantLease, SchedulerCommand
-from inferx.core.events import LeaseAsked, LoadReported
+from inferx.core.commands import GrantLease, RefuseLease, SchedulerCommand
+from inferx.core.events import HeldLease, LeaseAsked, LoadReported
 from inferx.core.lifecycle import PodState
 from inferx.core.pod import Lease, Pod
 from inferx.core.types import FunctionId, LeaseId, RouterId, Tier
@@ -26,18 +26,26 @@ class Demand:
         self, cluster: Cluster, *, routers: int, first_lease: int, out: list[SchedulerCommand]
     ) -> None:
         self._c = cluster
-        self._routers = routers
+        self._routers: dict[RouterId, None] = {RouterId(r): None for r in range(routers)}
         self._next_lease = first_lease
         self._out = out
         self._leases: dict[LeaseId, Lease] = {}
         self._lost: dict[RouterId, None] = {}
-        functions = range(len(cluster.functions))
-        self.lacks: list[dict[RouterId, int]] = [{} for _ in functions]
+        self.lacks: list[dict[RouterId, int]] = []
         """Slots that each router lacks, by function."""
-        self._serving: list[dict[RouterId, int]] = [{} for _ in functions]
-        self._asks: list[dict[RouterId, int]] = [{} for _ in functions]
-        self.oldest_ns: list[int] = [FOREVER_NS] * len(functions)
+        self._serving: list[dict[RouterId, int]] = []
+        self._asks: list[dict[RouterId, int]] = []
+        self.oldest_ns: list[int] = []
         """When the oldest request that lacked a slot at the latest ask arrived."""
+        self.functions_changed()
+
+    def functions_changed(self) -> None:
+        """Take in the functions that are new."""
+        for _ in range(len(self._c.functions) - len(self.lacks)):
+            self.lacks.append({})
+            self._serving.append({})
+            self._asks.append({})
+            self.oldest_ns.append(FOREVER_NS)
 
     # -- what routers say ---
     def asked(self, event: LeaseAsked) -> bool:
@@ -70,16 +78,52 @@ class Demand:
                 lacks[event.router] = queued
                 c.fn_queued[function] = sum(lacks.values())
 
+    def join(self, router: RouterId) -> None:
+        """Take in a router; what it asks for, it asks for anew."""
+        self._lost.pop(router, None)
+        self._routers[router] = None
+        self._forget(router)
+
+    def held_by(self, router: RouterId) -> dict[LeaseId, Lease]:
+        """Return the leases that a router was given."""
+        return {lease.id: lease for lease in self._leases.values() if lease.router == router}
+
+    def hold(self, router: RouterId, held: HeldLease, pod: Pod) -> bool:
+        """Enter a lease that an older leader gave; False if the pod has not so many slots left."""
+        slots = self._c.functions[pod.function].slots
+        mine = any(lease.router == router for lease in pod.leases.values())
+        if mine or pod.leased_slots + held.slots > slots:
+            return False
+        lease = Lease(held.lease, router, pod.id, held.slots)
+        self._leases[lease.id] = lease
+        pod.leases[lease.id] = lease
+        pod.leased_slots += lease.slots
+        pod.hold += 1
+        self._c.touch(pod)
+        return True
+
     def lose(self, router: RouterId) -> list[LeaseId]:
         """Forget what a router asked for; return the leases that it held."""
-        # Its last words may still come; ids are never reused.
+        # Its last words may still come.
         self._lost[router] = None
+        self._routers.pop(router, None)
+        self._forget(router)
+        return list(self.held_by(router))
+
+    def _forget(self, router: RouterId) -> None:
         for f in range(len(self._c.functions)):
             self.lacks[f].pop(router, None)
             self._serving[f].pop(router, None)
             self._asks[f].pop(router, None)
             self._sum(FunctionId(f))
-        return [lease.id for lease in self._leases.values() if lease.router == router]
+
+    def refuse(self, function: FunctionId, reason: str) -> None:
+        """Tell the routers that lack slots of a function that they will get none."""
+        for router in sorted(self.lacks[function]):
+            if self.lacks[function][router]:
+                self._out.append(RefuseLease(router, function, reason))
+        self.lacks[function].clear()
+        self._sum(function)
 
     def _sum(self, function: FunctionId) -> None:
         self._c.fn_queued[function] = sum(self.lacks[function].values())
@@ -108,7 +152,7 @@ class Demand:
             if lacks[router] <= 0:
                 return
             # Several gateways share a pod; one alone gets all of it.
-            share = max(1, slots // self._routers)
+            share = max(1, slots // max(1, len(self._routers)))
             granted = min(slots - pod.leased_slots, share)
             lease = Lease(LeaseId(self._next_lease), router, pod.id, granted)
             self._next_lease += 1

@@ -112,9 +112,9 @@ class Disks:
         platform = int(self._c.node_platform[command.node])
         self._uploading.pop((platform, command.function), None)
 
-    def dropped(self, command: Drop) -> None:
-        """A snapshot is off a node's disk."""
-        self.arrived(command.node, command.function, ok=False)
+    def dropped(self, command: Drop, *, ok: bool) -> None:
+        """A snapshot is off a node's disk; without `ok` it is there still, and charged."""
+        self.arrived(command.node, command.function, ok=not ok)
 
     def found(self, node: NodeId, snapshots: Sequence[FunctionId]) -> None:
         """Take a node's word for what is on its disk; what is on its way there stays charged."""

@@ -11,6 +11,7 @@ Laws:
 3. A restore starts only where the manifest matches: from the node's own disk, or from the shared
    store's copy for the node's platform (INV-11).
 4. A pod with leases is drained before it sinks (INV-4).
+5. A pod that could not be ended keeps its charges; its stop is tried again, so many times.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +23,7 @@ from inferx.core.commands import (
     Copy,
     Create,
     Drop,
+    PodCommand,
     RecallLease,
     Restore,
     Resume,
@@ -31,20 +33,24 @@ from inferx.core.commands import (
     Stop,
     Suspend,
 )
-from inferx.core.events import PhaseTiming
+from inferx.core.events import FoundPod, PhaseTiming
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.disks import Disks
 from inferx.core.machine.outbox import Outbox
 from inferx.core.machine.step import Record
 from inferx.core.pod import Pod
-from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
-from inferx.core.units import MILLI_PER_GPU
+from inferx.core.types import NO_FUNCTION, NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
+from inferx.core.units import NS_PER_S
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
 IDS_PER_EPOCH = 1 << 32
 COLDER_MUST_WIN_BY = 2
 """A start from a colder tier is chosen only where it is expected to be this many times faster."""
+STOP_AGAIN_NS = NS_PER_S
+"""A pod that could not be ended is stopped again after this long; the wait doubles each time."""
+STOP_LIMIT = 5
+"""After so many stops more its node is closed, and the pod left until its agent starts anew."""
 
 
 def first_id(epoch: int) -> int:
@@ -70,8 +76,12 @@ class Fleet:
         self._out = out
         self._on_left = on_left
         self._next_pod = first_id(epoch)
+        self._stops: dict[PodId, int] = {}
+        """Pods that could not be ended, and how often their stop was tried again."""
         self.outbox = Outbox(cluster, out, self.count)
         self.disks = Disks(cluster, self.outbox, epoch=epoch)
+        self._cleared: dict[PodId, None] = {}
+        """Pods that wait for nobody any more and are not launched yet."""
         self.records: list[Record] = []
         self.counters: dict[str, int] = {}
 
@@ -303,6 +313,7 @@ class Fleet:
 
     def gone(self, pod: Pod) -> None:
         """A pod has ended and all it held is free."""
+        self.forget_stops(pod.id)
         self._release(pod)
         self._c.enter(pod, PodState.GONE)
         self._c.remove(pod)
@@ -311,11 +322,7 @@ class Fleet:
 
     def failed(self, pod: Pod) -> None:
         """A pod broke, at any point of its life, and all it held is free."""
-        # What it was told and has not answered would start it again.
-        self.outbox.void(lambda told: not isinstance(told, Copy | Drop) and told.pod == pod.id)
-        if pod.state is PodState.SNAPSHOTTING:
-            self.disks.arrived(pod.node, pod.function, ok=False)
-        self._landed(pod, ok=False)
+        self._break_off(pod)
         for lease in pod.leases.values():
             self._out.append(RevokeLease(lease.router, lease.id, pod.id))
         for waited in pod.waits_for:
@@ -323,6 +330,59 @@ class Fleet:
         self._c.enter(pod, PodState.FAILED)
         self.gone(pod)
         self.count("pods_failed")
+
+    def _break_off(self, pod: Pod) -> None:
+        """Forget what was being done to a pod, and the bytes that it would have left on disk."""
+        # What it was told and has not answered would start it again.
+        self.outbox.void(lambda told: not isinstance(told, Copy | Drop) and told.pod == pod.id)
+        if pod.state is PodState.SNAPSHOTTING:
+            self.disks.arrived(pod.node, pod.function, ok=False)
+        self._landed(pod, ok=False)
+
+    # -- pods that could not be ended ---
+    def stuck(self, command: PodCommand) -> bool:
+        """Keep what a pod that is there still is charged, and order its end once more.
+
+        Returns:
+            False where that was tried too often: nothing more is sent.
+        """
+        pod, tries = self._c.pods.get(command.pod), self._stops.get(command.pod, 0)
+        if pod is not None and pod.state is not PodState.TERMINATING:
+            self._break_off(pod)
+            self._c.enter(pod, PodState.TERMINATING)
+        if tries == STOP_LIMIT:
+            return False
+        self._stops[command.pod] = tries + 1
+        where = (command.node, self._epoch, self.outbox.number())
+        again = Stop(*where, command.pod, command.function, command.gpus)
+        self.outbox.send(again, after_ns=STOP_AGAIN_NS << tries)
+        self.count("stops_again")
+        return True
+
+    def forget_stops(self, pod: PodId) -> None:
+        """Count a pod's failed stops from nothing: it has ended, or its agent is a new one."""
+        self._stops.pop(pod, None)
+
+    def gave_up(self, pod: PodId) -> bool:
+        """Tell whether a pod could not be ended and nothing more is done about it."""
+        return self._stops.get(pod) == STOP_LIMIT and not any(
+            isinstance(told, Stop) and told.pod == pod for told in self.outbox.unanswered()
+        )
+
+    def found(self, pod: Pod) -> None:
+        """Stop a pod once more that was given up and is there under a new agent, too."""
+        if self.gave_up(pod.id):
+            self._command(Stop, pod)
+        self.forget_stops(pod.id)
+
+    def withdraw(self, pod: Pod) -> None:
+        """Have a suspended pod whose resume waits for others lie there as before."""
+        for waited in pod.waits_for:
+            self._c.pods[waited].blocks = NO_POD
+        pod.waits_for.clear()
+        self._c.unclaim(pod)
+        self._c.move(pod, ())
+        self._c.enter(pod, PodState.STANDBY)
 
     def _landed(self, pod: Pod, *, ok: bool) -> None:
         if pod.keeps_local:
@@ -343,8 +403,19 @@ class Fleet:
         if waiting is not None:
             waiting.waits_for.pop(pod.id, None)
             if not waiting.waits_for and waiting.claims:
-                self._launch(waiting)
+                self._cleared[waiting.id] = None
+        self._launch_cleared()
         self._on_left(pod)
+
+    def _launch_cleared(self) -> None:
+        """Launch pods whose victims have left; an orphan may still sit in their place."""
+        for cleared in list(self._cleared):
+            pod = self._c.pods.get(cleared)
+            if pod is None or not pod.claims:
+                del self._cleared[cleared]
+            elif self._c.can_charge(pod):
+                del self._cleared[cleared]
+                self._launch(pod)
 
     # -- nodes ---
     def lose(self, node: NodeId) -> None:
@@ -354,6 +425,9 @@ class Fleet:
         c.set_schedulable(node, yes=False)
         c.node_alive[node] = False
         # Claims first: a pod that waits for victims of this node must not be launched on it.
+        for told in void:
+            if isinstance(told, Stop):
+                self.forget_stops(told.pod)
         here = sorted(
             (pod for pod in c.pods.values() if pod.node == node),
             key=lambda pod: (not pod.claims, pod.id),
@@ -380,38 +454,62 @@ class Fleet:
         waiting = [pod.id for pod in pods if pod.claims and pod.start is Tier.DRAM]
         return waiting + [pod.id for pod in pods if not pod.claims]
 
-    def end_orphan(
-        self,
-        node: NodeId,
-        pod: PodId,
-        function: FunctionId,
-        gpus: tuple[GpuId, ...],
-        *,
-        suspended: bool,
-    ) -> None:
-        """Stop a pod that a node runs and that this scheduler does not know.
+    # -- pods that this leader did not start ---
+    def adopt(self, node: NodeId, found: FoundPod) -> Pod | None:
+        """Take over a pod that an older leader started; None if it had to be stopped."""
+        pod = self._enter_found(node, found)
+        if pod is not None:
+            self._c.enter(pod, PodState.RESTORING)
+            pod.found = True
+            self.count("pods_adopted")
+        return pod
+
+    def settle(self, pod: Pod, *, suspended: bool) -> None:
+        """A pod that was taken over has come to rest."""
+        pod.found = False
+        if suspended:
+            self.suspended(pod)
+            return
+        c = self._c
+        pod.ready_ns = pod.idle_since_ns = c.now_ns
+        c.enter(pod, PodState.READY)
+        c.charge_host(pod, c.functions[pod.function].host_bytes)
+
+    def end_found(self, pod: Pod) -> None:
+        """Stop a pod that was taken over and could not be ended by whoever led before."""
+        pod.found = False
+        self._stop(pod)
+
+    def end_orphan(self, node: NodeId, found: FoundPod) -> None:
+        """Stop a pod that a node runs and that this scheduler has given up.
 
         What it holds is charged until it is gone: nothing else must start there before.
         """
-        c = self._c
+        self.forget_stops(found.pod)
         self.count("orphans")
-        spec = c.functions[function]
-        held = () if suspended else gpus
-        host = spec.host_bytes + (spec.device_bytes if suspended else 0)
-        room = c.node_host_charged[node] + host <= c.node_host_total[node] and all(
-            c.gpu_milli_charged[gpu] + spec.milli_gpu <= MILLI_PER_GPU
-            and c.gpu_hbm_charged[gpu] + spec.hbm_bytes <= c.gpu_hbm_total[gpu]
-            for gpu in held
-        )
-        if not room:
-            # More than the node has, by its own word: it is told to stop it, and not believed.
-            self.outbox.send(Stop(node, self._epoch, self.outbox.number(), pod, function, gpus))
-            return
-        orphan = c.add_pod(pod, function, held, node)
-        c.enter(orphan, PodState.CREATING)
-        c.charge_gpus(orphan)
-        c.charge_host(orphan, host)
-        self._stop(orphan)
+        orphan = self._enter_found(node, found)
+        if orphan is not None:
+            self._c.enter(orphan, PodState.CREATING)
+            self._stop(orphan)
+
+    def _enter_found(self, node: NodeId, found: FoundPod) -> Pod | None:
+        """Enter a pod with what it holds; tell its node to stop one that cannot be charged."""
+        c, function = self._c, found.function
+        if function != NO_FUNCTION:
+            spec = c.functions[function]
+            held = () if found.state == "suspended" else found.gpus
+            in_host = found.state in {"suspended", "moving"} or not found.gpus
+            host = spec.host_bytes + (spec.device_bytes if in_host else 0)
+            if c.has_room(node, held, spec, host):
+                pod = c.add_pod(found.pod, function, held, node)
+                c.charge_gpus(pod)
+                c.charge_host(pod, host)
+                return pod
+        # More than the node has, by its own word, or of no function: it is told to stop it, and
+        # not believed.
+        number = self.outbox.number()
+        self.outbox.send(Stop(node, self._epoch, number, found.pod, function, found.gpus))
+        return None
 
 
 START_NAME: dict[Tier, str] = {

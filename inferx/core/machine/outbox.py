@@ -15,6 +15,8 @@ RETRY_NS = 10 * NS_PER_S
 """A command unanswered for this long is sent again; the wait doubles each time."""
 RETRY_LIMIT = 8
 """After so many repetitions in a row without a sign of life the node is lost."""
+UNSENT = -1
+"""Tries of a command whose time to be sent has not come."""
 
 
 @dataclass(slots=True)
@@ -45,11 +47,15 @@ class Outbox:
         self._sequence += 1
         return self._sequence
 
-    def send(self, command: NodeCommand) -> None:
-        """Send a command, and again until it is answered."""
-        self._out.append(command)
-        self._pending[command.sequence] = _Pending(command)
-        heapq.heappush(self._retries, (self._c.now_ns + RETRY_NS, command.sequence))
+    def send(self, command: NodeCommand, *, after_ns: int = 0) -> None:
+        """Send a command, now or after a while, and again until it is answered."""
+        entry = self._pending[command.sequence] = _Pending(command)
+        if after_ns:
+            entry.tries = UNSENT
+        else:
+            self._out.append(command)
+        due_ns = self._c.now_ns + (after_ns or RETRY_NS)
+        heapq.heappush(self._retries, (due_ns, command.sequence))
 
     def unanswered(self) -> list[NodeCommand]:
         """Return the commands that wait for their fact, in the order of their numbers."""
@@ -92,7 +98,8 @@ class Outbox:
                 if entry.command.node not in lost:
                     lost.append(entry.command.node)
                 continue
-            self._count("commands_repeated")
+            if entry.tries:
+                self._count("commands_repeated")
             self._out.append(entry.command)
             heapq.heappush(self._retries, (now + (RETRY_NS << entry.tries), sequence))
         return lost

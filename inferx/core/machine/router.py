@@ -16,18 +16,25 @@ from collections import deque
 from collections.abc import Sequence
 from typing import assert_never
 
+from msgspec import structs
 from numpy.random import Generator
 
 from inferx.core.commands import (
     AskLease,
     Dispatch,
     Refuse,
+    ReportLeases,
     ReportLoad,
     ReturnLease,
     RouterCommand,
 )
 from inferx.core.errors import LocalProtocolError, PolicyError
 from inferx.core.events import (
+    FunctionDefined,
+    FunctionRetired,
+    HeldLease,
+    LeaderChanged,
+    LeaderLost,
     LeaseGranted,
     LeaseRecalled,
     LeaseRefused,
@@ -42,7 +49,15 @@ from inferx.core.machine.step import Step
 from inferx.core.machine.turns import Turns
 from inferx.core.machine.waiting import FunctionQueue, LeasedPod
 from inferx.core.protocols import Admit, PolicyBundle, Reject, Waiting
-from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RequestId, RouterId
+from inferx.core.types import (
+    NO_FUNCTION,
+    FunctionId,
+    FunctionSpec,
+    LeaseId,
+    PodId,
+    RequestId,
+    RouterId,
+)
 from inferx.core.units import FOREVER_NS, NS_PER_S
 from inferx.core.watched import WatchedQueueing, watched
 
@@ -53,6 +68,9 @@ REMEMBERED = 4_096
 ASK_AGAIN_NS = NS_PER_S
 ASK_AGAIN_LIMIT = 3
 """An unmet demand is repeated after 1, 2, 4, 8, 8, ... s; at once where it doubles."""
+
+REMOVED = "function removed"
+"""Why the requests of a function are refused that is no more."""
 
 _ADMIT = Admit()
 _REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
@@ -72,7 +90,9 @@ class Router:
         strict: bool = True,
     ) -> None:
         self._id = router
-        self._specs = tuple(functions)
+        self._specs = list(functions)
+        self._retired: dict[FunctionId, FunctionId] = {}
+        """Functions that are no more, and what came in their place."""
         self._f = [FunctionQueue() for _ in functions]
         self._pods: dict[PodId, LeasedPod] = {}
         self._over: dict[LeaseId, None] = {}
@@ -91,7 +111,7 @@ class Router:
         self._report_period_ns = report_period_ns
         self._report_due = False
         self._reported_ns = 0
-        self._dirty: list[int] = []
+        self._dirty: list[FunctionId] = []
         self._out: list[RouterCommand] = []
         self._quiet: Step[RouterCommand] = Step((), (), None)
         """The latest answer without commands: most steps give it again."""
@@ -178,27 +198,99 @@ class Router:
                 f = self._f[event.function]
                 self._count(f, event.function)
                 while f.queue:
-                    self._refuse(f, f.queue.popleft().request.request, event.reason)
+                    self._refuse(f.queue.popleft().request.request, event.reason)
                 f.asked = 0
             case RequestCancelled():
-                f = self._f[event.function]
+                function = self._current(event.function)
+                if function == NO_FUNCTION:
+                    return
+                f = self._f[function]
                 for entry in f.queue:
                     if entry.request.request == event.request:
-                        self._count(f, event.function)
+                        self._count(f, function)
                         f.queue.remove(entry)
                         self.cancelled += 1
                         if not f.queue:
                             f.asked = 0
                         break
+            case FunctionDefined():
+                self._defined(event.function, event.spec)
+            case FunctionRetired():
+                self._retire(event.function, event.successor)
+            case LeaderChanged():
+                self._resync()
+            case LeaderLost():
+                self._forget_leases()
             case RequestArrived() | RequestFinished():
                 raise LocalProtocolError("events of the hot path were taken before")
             case _:
                 assert_never(event)
 
+    # -- functions ---
+    def _defined(self, function: FunctionId, spec: FunctionSpec) -> None:
+        if function == len(self._specs):
+            self._specs.append(spec)
+            self._f.append(FunctionQueue())
+        elif 0 <= function < len(self._specs):
+            self._specs[function] = spec
+        else:
+            raise LocalProtocolError(
+                f"function {function} is defined, expected one up to {len(self._specs)}"
+            )
+
+    def _retire(self, function: FunctionId, successor: FunctionId) -> None:
+        """Let who waits go to the successor, in their order; without one they are refused."""
+        if function in self._retired:
+            return
+        f = self._f[function]
+        self._retired[function] = successor
+        self._count(f, function)
+        waiting, f.queue = f.queue, deque()
+        f.asked = 0
+        for one in waiting:
+            # It is let in anew, by the successor's rules; the time that it may wait runs on.
+            self.arrived -= 1
+            self._arrived(structs.replace(one.request, deadline_ns=one.deadline_ns))
+
+    def _current(self, function: FunctionId) -> FunctionId:
+        """Return the function that answers for another one now."""
+        while function in self._retired:
+            function = self._retired[function]
+        return function
+
+    # -- leaders ---
+    def _resync(self) -> None:
+        """Tell a scheduler that was connected to which leases are held, and what is lacked."""
+        held = tuple(
+            HeldLease(pod.lease, pod.id, pod.function, pod.inflight + pod.free_slots)
+            for pod in self._pods.values()
+            if pod.lease not in self._over
+        )
+        self._out.append(ReportLeases(self._id, held))
+        for function, f in enumerate(self._f):
+            if f.queue:
+                f.repeats = 0
+                self._ask(f, FunctionId(function))
+
+    def _forget_leases(self) -> None:
+        """Send nothing more to any pod: its slots may be others' by now."""
+        for pod in list(self._pods.values()):
+            self._close(pod)
+            self._end_lease(pod.lease)
+            if pod.inflight == 0:
+                del self._pods[pod.id]
+
     # -- requests ---
     def _arrived(self, event: RequestArrived) -> None:
         self.arrived += 1
         function = event.function
+        if self._retired:
+            function = self._current(function)
+            if function == NO_FUNCTION:
+                self._refuse(event.request, REMOVED)
+                return
+            if function != event.function:
+                event = structs.replace(event, function=function)
         f = self._f[function]
         queued = len(f.queue)
         try:
@@ -217,7 +309,7 @@ class Router:
             self._mark(f, function)
         f.arrivals += 1
         if type(verdict) is Reject:
-            self._refuse(f, event.request, verdict.reason)
+            self._refuse(event.request, verdict.reason)
             return
         pods = f.open_pods
         if pods and not queued:
@@ -234,7 +326,7 @@ class Router:
             return
         spec = self._specs[function]
         if queued >= spec.queue_len:
-            self._refuse(f, event.request, "queue full")
+            self._refuse(event.request, "queue full")
             return
         deadline = event.deadline_ns or now + spec.queue_timeout_ns
         if self._turns is not None:
@@ -275,7 +367,7 @@ class Router:
                 self._give_back(pod, failed=False)
             return
         queue = f.queue
-        if queue:
+        if queue and pod.free_slots >= 0:
             # The slot passes on: neither the pod's nor the function's count changes.
             turns = self._turns
             request = queue.popleft().request if turns is None else turns.take(queue)
@@ -297,29 +389,34 @@ class Router:
     def _forgive(self) -> None:
         self.policy_errors += 1
 
-    def _refuse(self, f: FunctionQueue, request: RequestId, reason: str) -> None:
+    def _refuse(self, request: RequestId, reason: str) -> None:
         self.refused += 1
         self._out.append(Refuse(request, reason))
 
     # -- leases ---
     def _granted(self, event: LeaseGranted) -> None:
-        if event.lease in self._over or event.pod in self._pods:
+        known = self._pods.get(event.pod)
+        if event.lease in self._over or (known is not None and known.lease not in self._over):
             return  # A repeated grant, or one that its recall or revocation overtook.
         f = self._f[event.function]
         pod = LeasedPod(event.pod, event.lease, event.function, event.slots)
+        if known is not None:
+            # Its lease was forgotten with its leader, and requests are on it still.
+            pod.inflight = known.inflight
+            pod.free_slots -= known.inflight
         self._pods[event.pod] = pod
         f.asked = max(0, f.asked - event.slots)
         f.repeats = 0
         self._count(f, event.function)
         queue = f.queue
-        while queue and pod.free_slots:
+        while queue and pod.free_slots > 0:
             pod.free_slots -= 1
             pod.inflight += 1
             f.inflight += 1
             turns = self._turns
             request = queue.popleft().request if turns is None else turns.take(queue)
             self._out.append(Dispatch(request.request, pod.id))
-        if pod.free_slots:
+        if pod.free_slots > 0:
             f.open_pods.append(pod)
         if not queue:
             f.asked = 0
@@ -331,7 +428,7 @@ class Router:
     def _close(self, pod: LeasedPod) -> None:
         if pod.open:
             pod.open = False
-            if pod.free_slots:
+            if pod.free_slots > 0:
                 self._f[pod.function].open_pods.remove(pod)
 
     def _end_lease(self, lease: LeaseId) -> None:
@@ -469,7 +566,7 @@ class Router:
                 while queue and queue[0].deadline_ns <= now:
                     late.append(queue.popleft())
             for one in late:
-                self._refuse(f, one.request.request, "queue timeout")
+                self._refuse(one.request.request, "queue timeout")
             if not queue:
                 f.asked = 0
         if queue:

@@ -16,23 +16,31 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
+import numpy as np
 from numpy.random import Generator
 
 from inferx.core.cluster import Cluster
-from inferx.core.commands import Copy, Drop, SchedulerCommand
+from inferx.core.commands import Copy, Drop, PodCommand, SchedulerCommand
+from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
+    FunctionDefined,
+    FunctionRetired,
     LeaseAsked,
     LeaseReturned,
     LoadReported,
+    NodeDescribed,
     NodeDraining,
     NodeJoined,
     NodeLost,
     PodFailed,
+    PodFound,
     PodGone,
     PodReady,
+    PodStuck,
     PodSuspended,
+    RouterJoined,
     RouterLost,
     SchedulerEvent,
     SnapshotCopied,
@@ -46,6 +54,7 @@ from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
 from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet, first_id
+from inferx.core.machine.joining import Joining
 from inferx.core.machine.placing import EVERY, Placing
 from inferx.core.machine.step import Step
 from inferx.core.pod import Pod
@@ -69,6 +78,9 @@ __all__ = ["Scheduler"]
 RETRY_WANTS = 8
 """After so many wants in a row still do not fit, the rest wait for the next change."""
 
+REMOVED = "function removed"
+"""Why nobody gets a pod of a function that is no more."""
+
 _HOLD, _TICK, _WANT = 0, 1, 2
 
 
@@ -84,6 +96,8 @@ class Scheduler:
         *,
         epoch: int = 1,
         routers: int = 1,
+        awaited_nodes: Sequence[NodeId] = (),
+        awaited_routers: Sequence[RouterId] = (),
         strict: bool = True,
         on_decision: DecisionSink | None = None,
         explain: bool = False,
@@ -96,17 +110,17 @@ class Scheduler:
             policies: The bundle; one object per run, for policies may learn.
             rng: The policies' random stream.
             epoch: The leader's epoch, carried by every command.
-            routers: How many gateways share the pods.
+            routers: How many gateways share the pods, those that join apart.
+            awaited_nodes: Nodes that an older leader knew: nothing is decided before they have
+                joined or are lost.
+            awaited_routers: Gateways of which the same holds.
             strict: Whether an impossible proposal raises; production counts it and defers.
             on_decision: Takes every decision as it is made.
             explain: Whether decisions carry their explanation.
         """
-        if policies.whole_gpus:
-            functions = [
-                msgspec.structs.replace(spec, milli_gpu=MILLI_PER_GPU, enforcement="exclusive")
-                for spec in functions
-            ]
-        self.cluster = cluster = Cluster(nodes, functions)
+        self._whole_gpus = policies.whole_gpus
+        specs = [self._as_sliced(spec) for spec in functions]
+        self.cluster = cluster = Cluster(nodes, specs)
         self._epoch = epoch
         self._out: list[SchedulerCommand] = []
         self._tell = Chronicle(cluster, on_decision, explain=explain)
@@ -137,7 +151,26 @@ class Scheduler:
         self._timer_count = 0
         self._ticking = False
         self._busy_ns = 0
-        self._boots: dict[NodeId, int] = {}
+        self._retired: dict[FunctionId, None] = {}
+        """Functions that are no more."""
+        self._later: list[NodeDraining | FunctionRetired] = []
+        """What must not be acted on before it is known who holds what."""
+        self._joining = Joining(
+            cluster,
+            self.fleet,
+            self._demand,
+            nodes=awaited_nodes,
+            routers=awaited_routers,
+            out=self._out,
+            on_found=self._at_rest,
+            on_missing=lambda pod: self._failed(pod, "not reported"),
+        )
+        self._gathering = self._joining.waits
+
+    def _as_sliced(self, spec: FunctionSpec) -> FunctionSpec:
+        if not self._whole_gpus:
+            return spec
+        return msgspec.structs.replace(spec, milli_gpu=MILLI_PER_GPU, enforcement="exclusive")
 
     @property
     def view(self) -> ClusterView:
@@ -160,16 +193,19 @@ class Scheduler:
                 self._arm(now_ns, _TICK, 0, 0)
         for node in self.fleet.outbox.repeat():
             self._lose(node, "never answered")
-        self._work()
+        if self._gathering and not self._joining.waits:
+            self._gathered()
         timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            _, _, kind, key, token = heapq.heappop(timers)
-            self._fire(kind, key, token)
+        if not self._gathering:
             self._work()
+            while timers and timers[0][0] <= now_ns:
+                _, _, kind, key, token = heapq.heappop(timers)
+                self._fire(kind, key, token)
+                self._work()
         commands, records = tuple(self._out), tuple(self.fleet.records)
         self._out.clear()
         self.fleet.records.clear()
-        deadline = timers[0][0] if timers else None
+        deadline = timers[0][0] if timers and not self._gathering else None
         repeat = self.fleet.outbox.deadline_ns()
         if repeat is not None and (deadline is None or repeat < deadline):
             deadline = repeat
@@ -180,19 +216,40 @@ class Scheduler:
             case LeaseAsked():
                 if self._demand.asked(event):
                     self._to_serve[event.function] = None
+                    if event.function in self._retired:
+                        self._demand.refuse(event.function, REMOVED)
             case LeaseReturned():
+                self._joining.returned(event.lease, event.pod)
                 self._returned(event.lease, failed=event.failed)
             case LoadReported():
                 self._demand.loaded(event)
+            case RouterJoined():
+                for lease in self._joining.router(event):
+                    self._returned(lease, failed=False)
             case RouterLost():
+                self._joining.lost_router(event.router)
                 self._lose_router(event.router)
+            case FunctionDefined():
+                self._defined(event.function, event.spec)
+            case NodeDescribed():
+                self._described(event)
             case NodeJoined():
-                self._joined(event)
+                if self._joining.node(event):
+                    self._room_came()
+            case PodFound():
+                pod = self.cluster.pods.get(event.pod)
+                if pod is not None:
+                    self._joining.settled(pod, event.state)
+            case NodeDraining() | FunctionRetired() if self._gathering:
+                self._later.append(event)
+            case FunctionRetired():
+                self._retire(event.function)
             case NodeDraining():
                 if self.cluster.node_schedulable[event.node]:
                     self._tell.decided("drain", NO_FUNCTION, node=event.node)
                     self.fleet.drain(event.node)
             case NodeLost():
+                self._joining.lost_node(event.node)
                 self._lose(event.node, "lost")
             case CommandAccepted():
                 self.fleet.outbox.accepted(event.sequence)
@@ -206,6 +263,7 @@ class Scheduler:
                 | PodSuspended()
                 | PodGone()
                 | PodFailed()
+                | PodStuck()
                 | SnapshotTaken()
                 | SnapshotCopied()
                 | SnapshotDropped()
@@ -220,6 +278,7 @@ class Scheduler:
         | PodSuspended
         | PodGone
         | PodFailed
+        | PodStuck
         | SnapshotTaken
         | SnapshotCopied
         | SnapshotDropped,
@@ -233,10 +292,14 @@ class Scheduler:
             self.fleet.disks.copied(command, ok=isinstance(fact, SnapshotCopied) and fact.ok)
             return
         if isinstance(command, Drop):
-            self.fleet.disks.dropped(command)
+            self.fleet.disks.dropped(command, ok=isinstance(fact, SnapshotDropped) and fact.ok)
             return
         pod = self.cluster.pods.get(command.pod)
+        if isinstance(fact, PodStuck):
+            self._stuck(command, pod, fact.reason)
+            return
         if pod is None:
+            self.fleet.forget_stops(command.pod)
             return  # An orphan's end.
         match fact:
             case PodReady():
@@ -244,10 +307,7 @@ class Scheduler:
                 self._became_ready(pod)
             case PodSuspended():
                 self.fleet.suspended(pod)
-                if self.cluster.node_schedulable[pod.node]:
-                    self._retain(pod, Tier.DRAM)
-                else:
-                    self.fleet.sink(pod, Tier.ABSENT)
+                self._at_rest(pod)
             case PodGone():
                 self.fleet.gone(pod)
             case SnapshotTaken():
@@ -314,9 +374,25 @@ class Scheduler:
         else:
             self._became_idle(pod)
 
+    def _at_rest(self, pod: Pod) -> None:
+        """Decide about a pod that is ready or suspended."""
+        if pod.leases:
+            return
+        if pod.state is PodState.READY:
+            self._became_idle(pod)
+        elif self._stays(pod):
+            self._retain(pod, Tier.DRAM)
+        else:
+            self.fleet.sink(pod, Tier.ABSENT)
+
+    def _stays(self, pod: Pod) -> bool:
+        return bool(self.cluster.node_schedulable[pod.node]) and pod.function not in self._retired
+
     def _became_idle(self, pod: Pod) -> None:
         """Offer a free pod to its function's requests; if none waits, decide how long it stays."""
-        if not self.cluster.node_schedulable[pod.node]:
+        if self._gathering:
+            return
+        if not self._stays(pod):
             self.fleet.sink(pod, Tier.ABSENT)
             self._to_serve[pod.function] = None
             return
@@ -387,37 +463,102 @@ class Scheduler:
         pod = self.cluster.pods.get(pod_id)
         if pod is None:
             return
-        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
-        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
-            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+        self._back_off(pod)
         self._tell.decided("lose", pod.function, pod=pod.id, node=pod.node, reason=reason)
         self.fleet.failed(pod)
         self._to_serve[pod.function] = None
 
-    # -- nodes ---
-    def _joined(self, event: NodeJoined) -> None:
-        c, node = self.cluster, event.node
-        if event.boot <= self._boots.get(node, -1):
+    def _back_off(self, pod: Pod) -> None:
+        """Wait before the next start of a function whose pod did not come up."""
+        starting = pod.state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
+        if starting and pod.gpus:  # Nobody's requests waited for one without GPUs.
+            self._arm(self.placing.start_failed(pod.function), _WANT, pod.function, 0)
+
+    def _stuck(self, command: PodCommand, pod: Pod | None, reason: str) -> None:
+        """Have a pod that could not be ended stopped again; give its node up if that is no use."""
+        function, node = command.function, command.node
+        if pod is not None:
+            self._back_off(pod)
+            self._withdraw(self.cluster.pods.get(pod.blocks))
+            self._to_serve[function] = None
+        self._tell.decided("stuck", function, pod=command.pod, node=node, reason=reason)
+        if self.fleet.stuck(command):
             return
-        known = c.node_alive[node]
-        self._boots[node] = event.boot
-        if known:
-            # Its agent started anew: what it does not report is gone. Snapshots first: a pod's
-            # end may launch another here.
-            self.fleet.disks.found(node, event.snapshots)
-            there = {pod for pod, _, _, _ in event.pods}
-            for pod in self.fleet.processes(node):
-                if pod not in there:
-                    self._failed(pod, "not reported")
+        for waiting in list(self.cluster.pods.values()):
+            if waiting.node == node and waiting.claims:
+                self._withdraw(waiting)
+        if self.cluster.node_schedulable[node]:
+            self.fleet.count("nodes_unhealthy")
+            self._take(NodeDraining(node, self.cluster.now_ns))
+
+    def _withdraw(self, waiting: Pod | None) -> None:
+        """Decide anew about a start that waits for a pod that cannot be ended."""
+        if waiting is None:
+            return
+        self._to_serve[waiting.function] = None
+        if waiting.start is Tier.DRAM:
+            self.fleet.withdraw(waiting)
+            self._at_rest(waiting)
         else:
-            # One that is being drained stays closed when its agent starts anew.
-            c.node_alive[node] = True
-            c.set_schedulable(node, yes=True)
-        self.fleet.disks.found(node, event.snapshots)
-        for pod, function, suspended, gpus in event.pods:
-            if pod not in c.pods:
-                self.fleet.end_orphan(node, pod, function, gpus, suspended=suspended)
-        self._room_came()
+            self._failed(waiting.id, "victim is stuck")
+
+    # -- functions ---
+    def _defined(self, function: FunctionId, spec: FunctionSpec) -> None:
+        c = self.cluster
+        if not 0 <= function <= len(c.functions):
+            expected = len(c.functions)
+            raise LocalProtocolError(f"function {function} is defined, expected up to {expected}")
+        if function == len(c.functions):
+            c.add_functions((self._as_sliced(spec),))
+        else:
+            c.redefine(function, self._as_sliced(spec))
+            self._to_serve[function] = None
+        self._functions_changed()
+
+    def _functions_changed(self) -> None:
+        self._demand.functions_changed()
+        self._control.functions_changed()
+        self.view.grown()
+
+    def _retire(self, function: FunctionId) -> None:
+        """Let a function's pods end as they fall idle; nobody gets another."""
+        c = self.cluster
+        if function in self._retired:
+            return
+        self._retired[function] = None
+        spec = c.functions[function]
+        gone = {"min_replica": 0, "max_replica": 0, "standby_per_node": 0}
+        c.redefine(function, msgspec.structs.replace(spec, **gone))
+        self._functions_changed()
+        self._tell.decided("retire", function)
+        self._demand.refuse(function, REMOVED)
+        self.placing.waiting.pop(function, None)
+        for pod in list(c.by_function[function].values()):
+            rests = pod.state in (PodState.READY, PodState.STANDBY)
+            if rests and pod.sink_to is Tier.HBM and pod.blocks < 0:
+                self.fleet.sink(pod, Tier.ABSENT)
+        self._drop_snapshots(function)
+
+    def _drop_snapshots(self, function: FunctionId) -> None:
+        for node in np.flatnonzero(self.cluster.nvme[:, function] & self.cluster.node_alive):
+            self.fleet.disks.drop(function, NodeId(int(node)))
+
+    # -- nodes ---
+    def _described(self, event: NodeDescribed) -> None:
+        c = self.cluster
+        if event.node != len(c.nodes):
+            raise LocalProtocolError(f"node {event.node} is new, expected {len(c.nodes)}")
+        c.add_nodes((event.spec,))
+        self.view.grown()
+
+    def _gathered(self) -> None:
+        """All that were awaited are here: begin to decide."""
+        self._gathering = False
+        for pod in self._joining.gathered():
+            self._at_rest(pod)
+        later, self._later = self._later, []
+        for event in later:
+            self._take(event)
 
     def _lose(self, node: NodeId, reason: str) -> None:
         if not self.cluster.node_alive[node]:
@@ -438,6 +579,9 @@ class Scheduler:
             self._ticking = False
             return
         self._arm(c.now_ns + p.control_period_ns, _TICK, 0, 0)
+        for function in self._retired:
+            # Those that were being read when it was retired, or were being written.
+            self._drop_snapshots(function)
         self._control.run()
 
     # -- timers ---

@@ -20,7 +20,7 @@ from inferx.spec.functions import load_functions
 from inferx.spec.reference import objects_of
 from inferx.spec.table import MAX_BYTES, Table
 
-__all__ = ["Deployed", "load_deployed"]
+__all__ = ["Deployed", "load_deployed", "read_launch"]
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ def load_deployed(path: Path) -> Mapping[FunctionId, Deployed]:
         if file.suffix == ".json":
             for table in objects_of(read_document(file)):
                 if table.text("objType" if "objType" in table else "type") == "function":
-                    launches[table.text("name")] = _launch(table)
+                    launches[table.text("name")] = read_launch(table)
     for name in specs:
         if name not in launches:
             raise DescriptionError(
@@ -57,7 +57,12 @@ def load_deployed(path: Path) -> Mapping[FunctionId, Deployed]:
     return MappingProxyType({one.id: one for one in deployed})
 
 
-def _launch(table: Table) -> Launch:
+def read_launch(table: Table) -> Launch:
+    """Return how the pods of a function object are started.
+
+    Raises:
+        DescriptionError: It has nothing to run, or its environment or mounts are none.
+    """
     holder = table.table("object") if "object" in table else table
     spec = holder.table("spec")
     image = spec.text("image", "-")

@@ -23,6 +23,7 @@ from inferx.core.commands import (
     Stop,
     Suspend,
 )
+from inferx.core.events import FoundPod
 from inferx.core.types import FunctionId, GpuId, PodId, Tier
 from inferx.exec.agent.freezing import Freezing
 from inferx.exec.agent.phases import Phases
@@ -182,21 +183,21 @@ class Executor:
             raise AgentError(f"{record.named} is no function of this node any more", phase="adopt")
         return replace(record, function=found[0])
 
-    def running(self) -> Sequence[tuple[PodId, FunctionId, bool, tuple[GpuId, ...]]]:
-        """Return all pods as a node tells them when it joins.
+    def running(self) -> Sequence[FoundPod]:
+        """Return all pods that have been started, as a node tells them when it joins.
 
         Their GPUs are told as they are numbered now: one that is gone is still counted as it was.
         """
         now = {gpu.uuid: gpu.index for gpu in self.pods.room.gpus()}
         return [
-            (
+            FoundPod(
                 PodId(one.record.pod),
                 FunctionId(one.record.function),
-                one.record.state == "standby",
                 tuple(
                     GpuId(now.get(part.gpu, then))
                     for part, then in zip(one.record.slices, one.record.gpus, strict=True)
                 ),
+                "suspended" if one.record.state == "standby" else "ready",
             )
             for one in self.pods.all()
         ]

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from inferx.core.commands import AgentCommand, AgentEvent, NodeCommand, Perform, Report
-from inferx.core.events import Fact, NodeJoined, Performed, PodExited
+from inferx.core.commands import AgentCommand, AgentEvent, Join, NodeCommand, Perform, Report
+from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Performed, PodExited
 from inferx.core.machine.agent import EPOCH, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
@@ -30,6 +30,8 @@ __all__ = ["AgentService"]
 
 WORKERS = 16
 """Actions at once: each mostly waits, for a process, a disk or a device."""
+REPORTS_PER_BOOT = 1 << 32
+"""Reports are numbered through all starts: each counts from its own number."""
 LOOK_S = 1.0
 """How often pods are looked after."""
 SLACK_BYTES = 1 << 30
@@ -53,7 +55,7 @@ class AgentService:
         self, executor: Executor, *, node: NodeId, state: Path, clock: Clock | None = None
     ) -> None:
         self.executor = executor
-        self._node = node
+        self.node = node
         self._state = state
         self._clock = clock or WallClock()
         machine = Agent(node, epoch=self._number(EPOCH))
@@ -61,6 +63,7 @@ class AgentService:
             f"agent/{node}", machine, self._clock, self
         )
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
+        self._reports = 0
         self._facts: deque[Fact] = deque(maxlen=FACTS_LIMIT)
         self._told = asyncio.Event()
         self._busy: set[PodId] = set()
@@ -73,6 +76,22 @@ class AgentService:
     def command(self, command: NodeCommand) -> None:
         """Take a command; its fact comes among `facts`."""
         self._driver.post(command)
+
+    def follow(self, epoch: int) -> AsyncIterator[Fact]:
+        """Tell a leader all that is here, then what happens; what another was not told is dropped.
+
+        That is contained in what is here, or told again when its command is repeated.
+        """
+        self._facts.clear()
+        self._driver.post(LeaderChanged(epoch))
+        return self.facts()
+
+    def address_of(self, pod: PodId) -> str:
+        """Return where a pod serves; "" where there is none, or it serves nowhere."""
+        try:
+            return self.executor.pods.get(pod).record.address
+        except AgentError:
+            return ""
 
     async def facts(self) -> AsyncIterator[Fact]:
         """Yield facts as they come; for one listener."""
@@ -90,14 +109,8 @@ class AgentService:
         recovered = await loop.run_in_executor(self._threads, self.executor.recover)
         boot = self._number("boot") + 1
         write_whole(self._state / "boot", str(boot).encode())
-        self._tell(
-            NodeJoined(
-                self._node,
-                boot,
-                tuple(self.executor.running()),
-                tuple(self.executor.on_disk()),
-            )
-        )
+        self._reports = boot * REPORTS_PER_BOOT
+        self._join(())
         ready(recovered)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -119,9 +132,20 @@ class AgentService:
         if isinstance(command, Report):
             self._tell(command.fact)
             return
+        if isinstance(command, Join):
+            self._join(command.busy)
+            return
         task = asyncio.get_running_loop().create_task(self._act(command))
         self._actions.add(task)
         task.add_done_callback(self._actions.discard)
+
+    def _join(self, busy: Sequence[FoundPod]) -> None:
+        """Tell all that is here."""
+        worked_on = {found.pod for found in busy}
+        rest = (found for found in self.executor.running() if found.pod not in worked_on)
+        on_disk = tuple(self.executor.on_disk())
+        self._tell(NodeJoined(self.node, self._reports, (*busy, *rest), on_disk))
+        self._reports += 1
 
     async def _act(self, perform: Perform) -> None:
         command, phases = perform.command, Phases()

@@ -4,12 +4,14 @@ Laws, which one conformance suite holds every implementation to:
 1. Every commit is atomic and has a revision of its own, greater than all before it.
 2. Reads are linearisable: what was committed before a read began is seen by it.
 3. A watch gives every commit that touches its prefix, once, in order, whole; or it says that the
-   place to go on from is too old, and the reader lists again.
-4. A prefix ends in `/`: tenant `t1` is never answered for with what belongs to `t10`.
-5. What is put under a lease is gone, as a commit like any other, when the lease has run out.
+   place to go on from is too old, and the reader lists again. Nothing is queued for a slow reader:
+   it is a place in the history, which the history may leave behind.
+4. A prefix ends in `/`, a key does not: tenant `t1` is never answered for with what is `t10`'s.
+5. What is put under a lease is gone, as one commit like any other, when the lease has run out.
+6. A commit's conditions are looked at first, then its leases, then all is changed or nothing.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NewType, Protocol
 
 import msgspec
@@ -29,6 +31,7 @@ __all__ = [
     "LeaseLostError",
     "Listing",
     "Put",
+    "RefusedError",
     "Store",
     "StoreError",
     "StoreLeaseId",
@@ -47,12 +50,16 @@ class StoreError(InferXError):
     """The store could not do what was asked."""
 
 
+class RefusedError(StoreError):
+    """What was asked is nothing that a store takes; see `limits`."""
+
+
 class UnavailableError(StoreError):
-    """The store cannot be reached, or has no leader; what was asked may or may not be done."""
+    """The store cannot be reached, has no leader or is closed: what was asked may yet be done."""
 
 
 class TooOldError(StoreError):
-    """The history to go on from is no longer kept: list again, and watch from there."""
+    """The history to go on from is not kept, or never was: list again, and watch from there."""
 
 
 class LeaseLostError(StoreError):
@@ -113,7 +120,7 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Bookmark(msgspec.Struct, frozen=True):
-    """Nothing has happened under a watched prefix up to a revision: it is safe to go on from."""
+    """All that touches a watched prefix up to a revision was given: it is safe to go on from."""
 
     revision: int
 
@@ -138,11 +145,12 @@ class Store(Protocol):
 
         Raises:
             LeaseLostError: Something was to be put under a lease that is no more.
+            RefusedError: A key twice in it, or more than `limits` allow.
         """
         ...
 
     async def grant(self, ttl_s: float) -> StoreLeaseId:
-        """Return a new lease that runs out `ttl_s` seconds after it was last kept alive."""
+        """Return a new lease, for `ttl_s` seconds, or little more, after it was last kept alive."""
         ...
 
     async def keep_alive(self, lease: StoreLeaseId) -> None:
@@ -157,13 +165,14 @@ class Store(Protocol):
         """End a lease and all that was put under it; one that is no more is no error."""
         ...
 
-    def watch(self, prefix: str, after: int) -> AsyncIterator[Committed | Bookmark]:
+    def watch(self, prefix: str, after: int) -> AsyncGenerator[Committed | Bookmark, None]:
         """Yield what is committed under a prefix after revision `after`, until closed.
 
-        Bookmarks come when it has been silent for a while, and one at the beginning.
+        The first is a bookmark of `after`: the watch stands. Others come when it has been silent
+        for a while. A watch that could not go on is begun again after the last revision it gave.
 
         Raises:
-            TooOldError: Commits after `after` are no longer kept.
+            TooOldError: Commits after `after` are no longer kept, or `after` has not been.
         """
         ...
 

@@ -67,7 +67,7 @@ def test_each_device_is_addressed_by_its_own_number(node: AgentNode) -> None:
             3: [mig_uuid(2)],
             4: [uuid(1)],
         }
-        assert [gpus for *_, gpus in agent.running()] == [(0,), (1,), (2,), (3,)]
+        assert [one.gpus for one in agent.running()] == [(0,), (1,), (2,), (3,)]
         with pytest.raises(AgentError, match="GPU 1: 33554432 bytes not promised"):
             agent.pods.create(pod(5), FUNCTION, gpu(1), Phases())
         with pytest.raises(AgentError, match="enforcement 'mig' cannot be checkpointed") as no:

@@ -46,6 +46,7 @@ from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
     Fact,
+    FoundPod,
     NodeJoined,
     PodFailed,
     PodGone,
@@ -59,7 +60,7 @@ from inferx.core.types import FunctionId, NodeId, Tier
 from inferx.exec.agent import service as service_module
 from inferx.exec.agent.control import serve
 from inferx.exec.agent.executor import Recovered
-from inferx.exec.agent.service import AgentService
+from inferx.exec.agent.service import REPORTS_PER_BOOT, AgentService
 from inferx.exec.agent.store.config import FolderConfig
 
 pytestmark = needs_node
@@ -229,13 +230,16 @@ def test_newest_epoch_outlives_the_service(node: AgentNode) -> None:
             await agent.answer(on(Suspend, 3, 2, epoch=5))
             stale = await agent.answer(on(Stop, 9, 1, epoch=4))
             assert isinstance(stale, CommandRefused)
-            assert agent.facts[0] == NodeJoined(NODE, 1, (), ())
+            assert agent.facts[0] == NodeJoined(NODE, REPORTS_PER_BOOT, (), ())
 
     async def second() -> None:
         async with running(node) as agent:
             assert agent.recovered.adopted == (1, 2)
-            there = ((pod(1), FUNCTION, False, gpu(0)), (pod(2), FUNCTION, True, ()))
-            await agent.fact(lambda fact: fact == NodeJoined(NODE, 2, there, ()))
+            there = (
+                FoundPod(pod(1), FUNCTION, gpu(0), "ready"),
+                FoundPod(pod(2), FUNCTION, (), "suspended"),
+            )
+            await agent.fact(lambda fact: fact == NodeJoined(NODE, 2 * REPORTS_PER_BOOT, there))
             stale = await agent.answer(on(Stop, 1, 1, epoch=4))
             assert isinstance(stale, CommandRefused)
             assert len(agent.service.executor.pods.all()) == 2

@@ -1,7 +1,6 @@
 """A restored torch worker answers sooner than one that starts: same tokens, by a wide margin."""
 
 import ctypes
-import statistics
 
 import pytest
 from plain_pods import PR_SET_CHILD_SUBREAPER, needs_criu, needs_root
@@ -9,7 +8,7 @@ from plain_pods import PR_SET_CHILD_SUBREAPER, needs_criu, needs_root
 from inferx.exec.agent.bench import Plan, opened, temporary_config
 
 MIB = 1 << 20
-ROUNDS = 3
+ROUNDS = 4
 AT_LEAST = 2.5
 
 
@@ -38,5 +37,6 @@ def test_a_restored_torch_worker_answers_2_5_times_sooner_than_a_cold_one(bench)
             steps = bench.restored("restore", function, manifest, digest)
             restored.append(steps[0].seconds)
             bench.node.store.delete(manifest.id)
-    ratio = statistics.median(cold) / statistics.median(restored)
+    # What else the machine does only ever adds: the least of each is the undisturbed one.
+    ratio = min(cold) / min(restored)
     assert ratio >= AT_LEAST, f"cold {cold}, restored {restored}"

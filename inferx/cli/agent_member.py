@@ -1,0 +1,66 @@
+"""Runs an agent that joins a cluster."""
+
+import asyncio
+from dataclasses import dataclass
+
+from inferx.cli.services import Ready
+from inferx.core.types import NodeId
+from inferx.exec.agent.config import AgentConfig
+from inferx.exec.agent.control import serve
+from inferx.exec.agent.deployments import Deployments
+from inferx.exec.agent.description import describe
+from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.membership import Membership
+from inferx.exec.agent.node import assemble
+from inferx.exec.agent.pods import Pods
+from inferx.exec.agent.service import AgentService
+from inferx.exec.agent.standing_in import stand_in
+from inferx.exec.clock import WallClock
+from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.opening import open_store
+
+__all__ = ["Member", "run_member"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """How a node takes part in a cluster."""
+
+    state: str
+    name: str
+    host_bytes: int
+    stand_in_workers: bool
+    listen: str
+    tls: TlsFiles | None
+
+
+async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
+    """Run the agent until cancelled."""
+    clock = WallClock()
+    node = await asyncio.to_thread(assemble, config)
+    try:
+        start = stand_in if member.stand_in_workers else None
+        functions = Deployments(config.state / "functions", start)
+        pods = Pods(node, functions)
+        service = AgentService(Executor(pods), node=NodeId(0), state=config.state, clock=clock)
+        store = await open_store(member.state, clock)
+        membership = Membership(
+            service,
+            functions,
+            describe(node, name=member.name, host_bytes=member.host_bytes),
+            store,
+            Objects(store),
+            listen=member.listen,
+            clock=clock,
+            credentials=None if member.tls is None else ServerTls(member.tls).grpc_credentials(),
+        )
+        control = await serve(service, config.socket)
+        try:
+            await membership.run(ready=ready)
+        finally:
+            await control.cleanup()
+            await store.close()
+            pods.close()
+    finally:
+        node.close()

@@ -1,0 +1,49 @@
+"""`inferx state`: the state service."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.exec.clock import WallClock
+from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.state.opening import open_store
+from inferx.exec.state.server import ADDRESS, served
+
+__all__ = ["state"]
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx state --store sqlite:state.db\n"
+    "  inferx state --store etcd://10.0.0.1:2379,10.0.0.2:2379",
+)
+@click.option("--store", required=True, help="Where state is kept: sqlite:PATH, etcd://HOST:PORT.")
+@service_options(ADDRESS)
+def state(
+    *,
+    store: str,
+    listen: str,
+    ready_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_authority: Path | None,
+    log_json: bool,
+) -> None:
+    """Keep the cluster's state, and serve it to the other services."""
+    tls = tls_files(tls_certificate, tls_key, tls_authority)
+    work = _run(store, listen, tls, Ready("state", ready_file))
+    run_service(work, log_json=log_json)
+
+
+async def _run(url: str, listen: str, tls: TlsFiles | None, ready: Ready) -> None:
+    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
+    store = await open_store(url, WallClock())
+    try:
+        async with served(store, listen, credentials=credentials) as serving:
+            host, _, _ = listen.rpartition(":")
+            ready(f"{host}:{serving.port}")
+            await asyncio.Event().wait()
+    finally:
+        await store.close()

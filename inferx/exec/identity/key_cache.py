@@ -1,0 +1,171 @@
+"""Every process's own copy of the API keys, kept by a watch on the store.
+
+Laws:
+1. A request never waits for the store: a key is looked up in memory.
+2. A key that was revoked opens nothing as soon as the watch tells, well within a second.
+3. A copy whose watch has been silent for longer than `STALE_S` opens nothing at all: it may have
+   missed a revocation. The store tells where it stands at least every third of that.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Final
+
+from inferx.exec.clock import Clock
+from inferx.exec.identity.keys import (
+    PREFIX,
+    KeyId,
+    KeyRecord,
+    id_at,
+    read_record,
+    verify,
+)
+from inferx.exec.identity.principal import Denied, Principal
+from inferx.exec.state.store import (
+    Committed,
+    Deleted,
+    Entry,
+    Store,
+    StoreError,
+    TooOldError,
+)
+
+__all__ = ["STALE_S", "KeyCache"]
+
+STALE_S: Final = 15.0
+"""An election of the store's leader takes a few seconds, a restart some more. A key that is revoked
+while a process is cut off from the store works there for as long as this."""
+RETRY_S: Final = 0.5
+"""Pause before the store is asked again."""
+
+_UNKNOWN: Final = Denied("unknown key")
+_MALFORMED: Final = Denied("malformed credentials")
+_MALFORMED_RECORD: Final = Denied("malformed record")
+_STALE: Final = Denied("keys unavailable")
+
+_log = logging.getLogger(__name__)
+
+
+def _before_it_runs() -> float:
+    """Later than all that is fresh."""
+    return math.inf
+
+
+class _Known:
+    """A key as the watch left it; a record that cannot be read is None."""
+
+    __slots__ = ("key", "principal", "record")
+
+    def __init__(self, key: str, record: KeyRecord | None) -> None:
+        self.key = key
+        self.record = record
+        self.principal = None if record is None else record.principal()
+
+
+class KeyCache:
+    """Answers for API keys while `run` runs.
+
+    Attributes:
+        malformed: Records that open nothing because they are not what they should be.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_fresh_until_s",
+        "_known",
+        "_listed",
+        "_loop_time",
+        "_stale_s",
+        "_store",
+        "malformed",
+    )
+
+    def __init__(self, store: Store, clock: Clock, *, stale_s: float = STALE_S) -> None:
+        self._store = store
+        self._clock = clock
+        self._stale_s = stale_s
+        self._known: dict[KeyId, _Known] = {}
+        self._fresh_until_s = 0.0
+        # Until it runs there is no loop to ask, and nothing is fresh.
+        self._loop_time: Callable[[], float] = _before_it_runs
+        self._listed = asyncio.Event()
+        self.malformed = 0
+
+    async def wait_listed(self) -> None:
+        """Wait until the keys are known for the first time."""
+        await self._listed.wait()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def look_up(self, token: str) -> Principal | Denied:
+        """Return who holds a key, or why it opens nothing."""
+        if self._loop_time() >= self._fresh_until_s:
+            return _STALE
+        key_id = id_at(token)
+        if key_id is None:
+            return _MALFORMED
+        known = self._known.get(key_id)
+        if known is None:
+            return _UNKNOWN
+        if known.record is None or known.principal is None:
+            return _MALFORMED_RECORD
+        return verify(known.record, token, self._clock.now_ns()) or known.principal
+
+    async def run(self) -> None:
+        """Follow the store until cancelled, and begin anew whenever it fails."""
+        self._loop_time = asyncio.get_running_loop().time
+        while True:
+            try:
+                async with asyncio.timeout(self._stale_s):
+                    listing = await self._store.list(PREFIX)
+                self._take_all(listing.entries)
+                self._heard()
+                self._listed.set()
+                await self._follow(listing.revision)
+                _log.warning("the watch on API keys ended; it is begun anew")
+            except TooOldError:
+                _log.info("API keys: the watch fell behind; they are listed again")
+            except StoreError as error:
+                _log.warning("API keys are not followed: %s", error)
+            except TimeoutError:
+                _log.warning("API keys: no news from the store for %.3g s", self._stale_s)
+            await asyncio.sleep(min(RETRY_S, self._stale_s / 4))
+
+    async def _follow(self, revision: int) -> None:
+        async with aclosing(self._store.watch(PREFIX, revision)) as news:
+            while True:
+                async with asyncio.timeout(self._stale_s):
+                    one = await anext(news, None)
+                if one is None:
+                    return
+                if isinstance(one, Committed):
+                    for change in one.changes:
+                        self._take(change)
+                self._heard()
+
+    def _heard(self) -> None:
+        self._fresh_until_s = self._loop_time() + self._stale_s
+
+    def _take_all(self, entries: tuple[Entry, ...]) -> None:
+        self._known = {}
+        self.malformed = 0
+        for entry in entries:
+            self._take(entry)
+
+    def _take(self, change: Entry | Deleted) -> None:
+        key_id = KeyId(change.key.rpartition("/")[2])
+        before = self._known.get(key_id)
+        if isinstance(change, Deleted):
+            if before is not None and before.key == change.key:
+                del self._known[key_id]
+                self.malformed -= before.record is None
+            return
+        known = _Known(change.key, read_record(change.key, change.value))
+        if known.record is None:
+            _log.error("%s is no record of an API key; it opens nothing", change.key)
+        self.malformed += (known.record is None) - (before is not None and before.record is None)
+        self._known[key_id] = known

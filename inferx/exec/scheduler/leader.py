@@ -1,0 +1,253 @@
+"""One term of a leading scheduler: the machine, what it is told, and who carries out its word.
+
+A term begins by gathering: the nodes and gateways that are registered are called, and tell what
+they run and hold. Whoever does not within `GATHER_S` is given up. Then the machine decides.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from inferx.core.commands import (
+    GrantLease,
+    NodeCommand,
+    RecallLease,
+    RefuseLease,
+    RevokeLease,
+    SchedulerCommand,
+)
+from inferx.core.events import (
+    NodeDescribed,
+    NodeJoined,
+    NodeLost,
+    PodFailed,
+    PodGone,
+    RouterJoined,
+    RouterLost,
+    SchedulerEvent,
+)
+from inferx.core.explain import Decision
+from inferx.core.machine.scheduler import Scheduler
+from inferx.core.machine.step import Record
+from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
+from inferx.exec.clock import Clock
+from inferx.exec.driver import Driver
+from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.journal import Journal, make, open_journal
+from inferx.exec.scheduler.election import Leadership
+from inferx.exec.scheduler.nodes import NodeLines
+from inferx.exec.scheduler.routers import RouterLines
+from inferx.exec.state.objects.bodies import NodeInfo
+from inferx.exec.state.objects.envelope import DataObject, encode
+from inferx.exec.state.objects.informer import Informer
+from inferx.exec.state.objects.mirror import Changed
+from inferx.exec.wire.codec import Codec
+from inferx.exec.wire.names import Peer
+
+__all__ = ["GATHER_S", "Term", "TermConfig"]
+
+GATHER_S = 2.0
+"""How long a new leader waits for those who are registered."""
+DECISIONS_KEPT = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TermConfig:
+    """What every term of a scheduler is run with.
+
+    Attributes:
+        policy: Name of the bundle, as the command line has it.
+        settings: Of the bundle.
+        seed: Of its random streams.
+        journals: Folder that journals are written to; None writes none.
+        credentials: Of the channels to nodes; None is in the clear.
+    """
+
+    policy: str = "default"
+    settings: Mapping[str, int | float | bool | str] = field(
+        default_factory=dict[str, int | float | bool | str]
+    )
+    seed: int = 1
+    journals: Path | None = None
+    credentials: grpc.ChannelCredentials | None = None
+
+
+class Term:
+    """Runs the scheduler machine for as long as this process leads.
+
+    Args:
+        config: What it is run with.
+        leadership: This term's.
+        informer: Copies of functions, policies, tenants, nodes and gateways, listed already.
+        clock: The time.
+    """
+
+    def __init__(
+        self, config: TermConfig, leadership: Leadership, informer: Informer, clock: Clock
+    ) -> None:
+        self._leadership = leadership
+        self._informer = informer
+        self._clock = clock
+        self.epoch = epoch = leadership.epoch
+        self.book = FunctionBook()
+        self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
+        self._addresses: dict[PodId, str] = {}
+        self._nodes: dict[str, tuple[NodeId, NodeSpec]] = {}
+        self._next_node = self._next_gpu = 0
+        gateways = sorted(one.name for one in informer.all("gateway"))
+        self._known = sorted(informer.all("node_info"), key=lambda one: one.name)
+        made_of = {
+            "policy": config.policy,
+            "settings": dict(config.settings),
+            "seed": config.seed,
+            "name": f"scheduler/{epoch}",
+            "epoch": epoch,
+            "awaited_nodes": len(self._known),
+            "awaited_routers": len(gateways),
+        }
+        machine = make("scheduler", made_of, on_decision=self.decisions.append, explain=True)
+        assert isinstance(machine, Scheduler)
+        self.machine = machine
+        self.journal: Journal | None = None
+        if config.journals is not None:
+            name = f"scheduler-{epoch}"
+            self.journal = open_journal(config.journals, name, "scheduler", made_of, machine)
+        self._driver: Driver[SchedulerEvent, SchedulerCommand] = Driver(
+            f"scheduler/{epoch}", self.journal or machine, clock, self
+        )
+        self._codec = Codec(self.book.names)
+        self._silent_nodes = {NodeId(node) for node in range(len(self._known))}
+        self._silent_routers = {RouterId(number) for number in range(len(gateways))}
+        self.nodes = NodeLines(
+            epoch=epoch,
+            codec=self._codec,
+            clock=clock,
+            post=self.post,
+            locate=self._locate,
+            deploy=self._function_object,
+            credentials=config.credentials,
+        )
+        self.routers = RouterLines(
+            epoch=epoch,
+            codec=self._codec,
+            clock=clock,
+            post=self.post,
+            address_of=lambda pod: self._addresses.get(pod, ""),
+            awaited={name: RouterId(number) for number, name in enumerate(gateways)},
+        )
+
+    async def run(self) -> None:
+        """Lead until cancelled, or deposed."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._leadership.hold(), name="leadership")
+                # All functions are known before the first node tells what it runs.
+                for kind in KINDS:
+                    for one in self._informer.all(kind):
+                        self._object_changed(Changed(None, one))
+                for node in self._known:
+                    self._node_changed(node)
+                tasks.create_task(self._follow_objects(), name="objects")
+                tasks.create_task(self._driver.run(), name="scheduler")
+                tasks.create_task(self._gather(), name="gathering")
+        finally:
+            self.routers.close()
+            await self.nodes.close()
+            if self.journal is not None:
+                self.journal.close()
+
+    def post(self, event: SchedulerEvent) -> None:
+        """Tell the machine something."""
+        if isinstance(event, NodeJoined | NodeLost):
+            self._silent_nodes.discard(event.node)
+        elif isinstance(event, RouterJoined | RouterLost):
+            self._silent_routers.discard(event.router)
+        elif isinstance(event, PodGone | PodFailed):
+            self._addresses.pop(event.pod, None)
+        self._driver.post(event)
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(GATHER_S)
+        for node in sorted(self._silent_nodes):
+            _log.warning("node %s did not answer in %.0f s", self._known[node].name, GATHER_S)
+            self.post(NodeLost(node))
+        for router in sorted(self._silent_routers):
+            _log.warning("gateway %d did not join in %.0f s", router, GATHER_S)
+            self.post(RouterLost(router))
+
+    # -- effects of the machine ---
+    async def persist(self, records: tuple[Record, ...]) -> None:
+        """Make records durable, or raise that this is no longer the leader."""
+        await self._leadership.persist(records)
+
+    def send(self, command: SchedulerCommand) -> None:
+        """Send a command on its way."""
+        if isinstance(command, GrantLease | RevokeLease | RecallLease | RefuseLease):
+            self.routers.send(command)
+        else:
+            self._send_to_node(command)
+
+    def _send_to_node(self, command: NodeCommand) -> None:
+        self.nodes.send(command)
+
+    # -- objects ---
+    async def _follow_objects(self) -> None:
+        async for changed in self._informer.changes():
+            self._object_changed(changed)
+
+    def _object_changed(self, changed: Changed) -> None:
+        kind = changed.key.type
+        if kind == "node_info":
+            if changed.new is not None:
+                self._node_changed(changed.new)
+        elif kind != "gateway":
+            for event in self.book.take(changed):
+                self._driver.post(event)
+
+    def _node_changed(self, node: DataObject) -> None:
+        """Describe a node that is new, or that is another one under an old name; and call it."""
+        info = msgspec.convert(node.object, NodeInfo)
+        address = f"{info.naIp or info.nodeIp}:{info.podMgrPort}"
+        spec = msgspec.convert(info.resources, NodeSpec)
+        known = self._nodes.get(node.name)
+        if known is not None and known[1] == spec:
+            self.nodes.move(known[0], address)
+            return
+        if known is not None:
+            self._driver.post(NodeLost(known[0]))
+            self.nodes.remove(known[0])
+        number = NodeId(self._next_node)
+        self._next_node += 1
+        peer = Peer(number, self._next_gpu, spec.gpus)
+        self._next_gpu += spec.gpus
+        self._nodes[node.name] = number, spec
+        self._driver.post(NodeDescribed(number, spec))
+        self.nodes.add(number, node.name, address, peer)
+
+    def _locate(self, pod: PodId, address: str) -> None:
+        self._addresses[pod] = address
+
+    def _function_object(self, function: FunctionId) -> bytes:
+        return encode(self.book.by_id(function).object)
+
+    # -- questions ---
+    def node(self, name: str) -> NodeId | None:
+        """Return a node's id in this term; None if none is called so."""
+        found = self._nodes.get(name)
+        return None if found is None else found[0]
+
+    def node_name(self, node: NodeId) -> str:
+        """Return what a node is called."""
+        return self.machine.cluster.nodes[node].name
+
+    def address_of(self, pod: PodId) -> str:
+        """Return where a pod serves; "" where it is not known."""
+        return self._addresses.get(pod, "")

@@ -1,0 +1,127 @@
+"""The scheduler's process: it stands for election, leads while it can, and stands again.
+
+Its server answers at all times: those who ask one that does not lead are told so, and look for the
+leader in the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import msgspec
+
+from inferx.core.events import NodeDraining
+from inferx.exec.clock import Clock, WallClock
+from inferx.exec.functions import KINDS
+from inferx.exec.scheduler.election import DeposedError, win
+from inferx.exec.scheduler.leader import Term, TermConfig
+from inferx.exec.scheduler.view import view_of
+from inferx.exec.state.objects.informer import Informer
+from inferx.exec.state.objects.mirror import Source
+from inferx.exec.state.objects.selector import Selection
+from inferx.exec.state.store import Store
+from inferx.exec.wire import wire_pb2 as pb
+from inferx.exec.wire.rpc import DRAIN, JOIN, KEEPALIVE, VIEW, handlers
+
+__all__ = ["SchedulerService"]
+
+_log = logging.getLogger(__name__)
+
+
+class SchedulerService:
+    """One scheduler.
+
+    Args:
+        config: What its terms are run with.
+        store: The cluster's state.
+        objects: The objects in it.
+        address: Where gateways reach it; port 0 is chosen by the system.
+        credentials: Of its server; None is in the clear.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        config: TermConfig,
+        store: Store,
+        objects: Source,
+        *,
+        address: str,
+        credentials: grpc.ServerCredentials | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._objects = objects
+        self._address = address
+        self._credentials = credentials
+        self._clock = clock or WallClock()
+        self.term: Term | None = None
+        """The present one; None while another scheduler leads, or none."""
+
+    async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until cancelled; `ready` takes the address."""
+        kinds = (*KINDS, "node_info", "gateway")
+        informer = Informer(self._objects, *(Selection(type=kind) for kind in kinds))
+        async with self._served() as address, asyncio.TaskGroup() as tasks:
+            tasks.create_task(informer.run(), name="objects")
+            await informer.synced()
+            ready(address)
+            while True:
+                await self._lead(informer, address)
+
+    async def _lead(self, informer: Informer, address: str) -> None:
+        leadership = await win(self._store, address)
+        _log.info("epoch %d: leading at %s", leadership.epoch, address)
+        self.term = Term(self._config, leadership, informer, self._clock)
+        try:
+            await self.term.run()
+        except* DeposedError as deposed:
+            for error in deposed.exceptions:
+                _log.warning("%s", error)
+        finally:
+            self.term = None
+            await leadership.resign()
+
+    @asynccontextmanager
+    async def _served(self) -> AsyncGenerator[str]:
+        server = grpc.aio.server(options=KEEPALIVE)
+        served = {JOIN: self._join, VIEW: self._view, DRAIN: self._drain}
+        server.add_generic_rpc_handlers((handlers("Scheduler", served),))
+        host, _, _ = self._address.rpartition(":")
+        if self._credentials is None:
+            port = server.add_insecure_port(self._address)
+        else:
+            port = server.add_secure_port(self._address, self._credentials)
+        await server.start()
+        try:
+            yield f"{host}:{port}"
+        finally:
+            await server.stop(grace=0)
+
+    async def _leading(self, context: Any) -> Term:
+        if self.term is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this scheduler does not lead")
+        assert self.term is not None
+        return self.term
+
+    async def _join(self, requests: Any, context: Any) -> None:
+        term = await self._leading(context)
+        await term.routers.join(requests, context)
+
+    async def _view(self, _: pb.ViewRequest, context: Any) -> pb.ViewReply:
+        term = await self._leading(context)
+        return pb.ViewReply(json=msgspec.json.encode(view_of(term)))
+
+    async def _drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainReply:
+        term = await self._leading(context)
+        node = term.node(request.node)
+        if node is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"node {request.node!r} is not known")
+        assert node is not None
+        term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
+        return pb.DrainReply()

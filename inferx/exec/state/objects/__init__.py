@@ -1,0 +1,1 @@
+"""The cluster's objects: tenants, namespaces, functions, policies, and what services register."""

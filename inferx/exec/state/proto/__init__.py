@@ -1,0 +1,1 @@
+"""The state service's messages."""

@@ -1,0 +1,269 @@
+"""Maps the kernel's structs to protobuf and back; nothing else knows both.
+
+A struct and its message have the same name and the same fields, but for who is at the stream's end,
+which goes without saying. The two sides of a router's stream name one message differently: what is
+a command to send (`AskLease`) is an event where it arrives (`LeaseAsked`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
+from google.protobuf.message import Message
+
+from inferx.core import commands, events
+from inferx.core.errors import InferXError
+from inferx.core.types import NO_FUNCTION, FunctionId, GpuId, NodeId, RouterId, Tier
+from inferx.exec.wire import wire_pb2 as pb
+from inferx.exec.wire.names import FunctionNames, Peer
+
+__all__ = ["FROM_NODE", "FROM_ROUTER", "TO_NODE", "TO_ROUTER", "Codec", "Direction", "WireError"]
+
+_Convert = Callable[[Any, FunctionNames, Peer], Any]
+
+
+class WireError(InferXError):
+    """A message that means nothing here: of no known kind, or about something that is not known."""
+
+
+class Direction:
+    """One direction of a stream: which structs go in, in which message, and which come out."""
+
+    def __init__(
+        self,
+        envelope: type[Message],
+        structs: Sequence[type[msgspec.Struct] | tuple[type[msgspec.Struct], type[msgspec.Struct]]],
+    ) -> None:
+        """Pair structs with the fields of an envelope.
+
+        Args:
+            envelope: The message with a oneof of all others.
+            structs: What is sent; a pair where it is called otherwise when it arrives.
+        """
+        self.envelope = envelope
+        descriptor: Any = envelope.DESCRIPTOR
+        of = descriptor.oneofs_by_name["message"].fields
+        slots = {field.message_type.name: field.name for field in of}
+        self.sent: dict[type[msgspec.Struct], tuple[str, _Fields]] = {}
+        self.received: dict[str, tuple[type[msgspec.Struct], _Fields]] = {}
+        for entry in structs:
+            out, into = entry if isinstance(entry, tuple) else (entry, entry)
+            slot = slots[out.__name__]
+            self.sent[out] = slot, _Fields(out)
+            self.received[slot] = into, _Fields(into)
+
+
+class Codec:
+    """Encodes and decodes for one process, which knows functions by its own ids."""
+
+    def __init__(self, functions: FunctionNames) -> None:
+        self._functions = functions
+
+    def name_of(self, function: FunctionId) -> str:
+        """Return what a function is called on the wire."""
+        return self._functions.name_of(function)
+
+    def encode(self, direction: Direction, struct: msgspec.Struct, peer: Peer) -> Any:
+        """Return the envelope of a struct that goes to `peer`."""
+        slot, fields = direction.sent[type(struct)]
+        envelope: Any = direction.envelope()
+        fields.write(struct, getattr(envelope, slot), self._functions, peer)
+        return envelope
+
+    def decode(self, direction: Direction, envelope: Any, peer: Peer) -> msgspec.Struct:
+        """Return the struct in an envelope that came from `peer`.
+
+        Raises:
+            WireError: It is none of the kernel's, or of a function or GPU that is not known.
+        """
+        slot = envelope.WhichOneof("message")
+        found = direction.received.get(slot)
+        if found is None:
+            raise WireError(f"a message of kind {slot}; expected one of {list(direction.received)}")
+        struct, fields = found
+        return fields.read(struct, getattr(envelope, slot), self._functions, peer)
+
+
+class _Fields:
+    """How the fields of one struct are converted, each by its type."""
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        hints = get_type_hints(struct)
+        self._plain: list[str] = []
+        self._out: dict[str, _Convert] = {}
+        self._into: dict[str, _Convert] = {}
+        self._nested: dict[str, tuple[type[msgspec.Struct], _Fields]] = {}
+        self._given: list[str] = []
+        for name in struct.__struct_fields__:
+            hint = hints[name]
+            nested = _struct_of(hint)
+            if hint in {NodeId, RouterId}:
+                self._given.append(name)
+            elif nested is not None:
+                self._nested[name] = nested, _Fields(nested)
+            elif hint in _CONVERT:
+                self._out[name], self._into[name] = _CONVERT[hint]
+                if struct in _OTHERWISE:
+                    self._into[name] = _OTHERWISE[struct].get(hint, self._into[name])
+            else:
+                self._plain.append(name)
+        self._repeated = {name for name in self._plain if hints[name] == tuple[int, ...]}
+
+    def write(self, struct: Any, message: Any, functions: FunctionNames, peer: Peer) -> None:
+        message.SetInParent()
+        for name in self._plain:
+            value = getattr(struct, name)
+            if name in self._repeated:
+                getattr(message, name).extend(value)
+            else:
+                setattr(message, name, value)
+        for name, convert in self._out.items():
+            value = convert(getattr(struct, name), functions, peer)
+            if isinstance(value, list):
+                getattr(message, name).extend(value)
+            else:
+                setattr(message, name, value)
+        for name, (_, fields) in self._nested.items():
+            for one in getattr(struct, name):
+                fields.write(one, getattr(message, name).add(), functions, peer)
+
+    def read(
+        self, struct: type[msgspec.Struct], message: Any, functions: FunctionNames, peer: Peer
+    ) -> msgspec.Struct:
+        values: dict[str, Any] = dict.fromkeys(self._given, peer.id)
+        for name in self._plain:
+            value = getattr(message, name)
+            values[name] = tuple(value) if name in self._repeated else value
+        for name, convert in self._into.items():
+            values[name] = convert(getattr(message, name), functions, peer)
+        for name, (kind, fields) in self._nested.items():
+            values[name] = tuple(
+                fields.read(kind, one, functions, peer) for one in getattr(message, name)
+            )
+        return struct(**values)
+
+
+# -- by type ---
+_NESTED: Final = frozenset({events.PhaseTiming, events.FoundPod, events.HeldLease})
+
+
+def _struct_of(hint: Any) -> type[msgspec.Struct] | None:
+    """Return the struct of which a field holds a tuple."""
+    inner = get_args(hint)
+    return inner[0] if inner and inner[0] in _NESTED else None
+
+
+def _name(function: Any, functions: FunctionNames, _: Peer) -> str:
+    return functions.name_of(function)
+
+
+def _known(name: Any, functions: FunctionNames, _: Peer) -> FunctionId:
+    found = functions.id_of(name)
+    if found == NO_FUNCTION:
+        raise WireError(f"function {name!r} is not known here")
+    return found
+
+
+def _all_known(names: Any, functions: FunctionNames, peer: Peer) -> tuple[FunctionId, ...]:
+    return tuple(_known(name, functions, peer) for name in names)
+
+
+def _maybe_known(name: Any, functions: FunctionNames, _: Peer) -> FunctionId:
+    return functions.id_of(name)
+
+
+def _names(these: Any, functions: FunctionNames, _: Peer) -> list[str]:
+    return [functions.name_of(function) for function in these]
+
+
+def _those_known(names: Any, functions: FunctionNames, _: Peer) -> tuple[FunctionId, ...]:
+    found = (functions.id_of(name) for name in names)
+    return tuple(function for function in found if function != NO_FUNCTION)
+
+
+def _numbers(gpus: Any, _: FunctionNames, peer: Peer) -> list[int]:
+    return [gpu - peer.first_gpu for gpu in gpus]
+
+
+def _gpus(numbers: Any, _: FunctionNames, peer: Peer) -> tuple[GpuId, ...]:
+    for number in numbers:
+        if not 0 <= number < peer.gpus:
+            raise WireError(f"GPU {number} of a node that has {peer.gpus}")
+    return tuple(GpuId(number + peer.first_gpu) for number in numbers)
+
+
+def _to_int(tier: Any, _: FunctionNames, __: Peer) -> int:
+    return int(tier)
+
+
+def _tier(number: Any, _: FunctionNames, __: Peer) -> Tier:
+    try:
+        return Tier(number)
+    except ValueError as error:
+        raise WireError(f"tier {number}; expected one of {[int(t) for t in Tier]}") from error
+
+
+_CONVERT: Final[Mapping[Any, tuple[_Convert, _Convert]]] = {
+    FunctionId: (_name, _known),
+    tuple[FunctionId, ...]: (_names, _those_known),
+    tuple[GpuId, ...]: (_numbers, _gpus),
+    Tier: (_to_int, _tier),
+}
+_OTHERWISE: Final[Mapping[type[msgspec.Struct], Mapping[Any, _Convert]]] = {
+    # A pod or lease of a function that is no more is still there, and must be ended.
+    events.FoundPod: {FunctionId: _maybe_known},
+    events.HeldLease: {FunctionId: _maybe_known},
+    # Its columns run in parallel.
+    events.LoadReported: {tuple[FunctionId, ...]: _all_known},
+}
+"""Where an unknown function is taken otherwise than by the rule."""
+
+TO_NODE: Final = Direction(
+    pb.ToNode,
+    (
+        commands.Create,
+        commands.Restore,
+        commands.Resume,
+        commands.Suspend,
+        commands.Snapshot,
+        commands.Stop,
+        commands.Copy,
+        commands.Drop,
+    ),
+)
+FROM_NODE: Final = Direction(
+    pb.FromNode,
+    (
+        events.PodReady,
+        events.PodSuspended,
+        events.PodGone,
+        events.PodFailed,
+        events.PodStuck,
+        events.SnapshotTaken,
+        events.SnapshotCopied,
+        events.SnapshotDropped,
+        events.CommandAccepted,
+        events.CommandRefused,
+        events.NodeJoined,
+        events.NodeDraining,
+        events.PodFound,
+    ),
+)
+TO_ROUTER: Final = Direction(
+    pb.ToRouter,
+    (
+        (commands.GrantLease, events.LeaseGranted),
+        (commands.RevokeLease, events.LeaseRevoked),
+        (commands.RecallLease, events.LeaseRecalled),
+        (commands.RefuseLease, events.LeaseRefused),
+    ),
+)
+FROM_ROUTER: Final = Direction(
+    pb.FromRouter,
+    (
+        (commands.ReportLeases, events.RouterJoined),
+        (commands.AskLease, events.LeaseAsked),
+        (commands.ReturnLease, events.LeaseReturned),
+        (commands.ReportLoad, events.LoadReported),
+    ),
+)

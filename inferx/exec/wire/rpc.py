@@ -1,0 +1,77 @@
+"""The services' methods as data, for clients and servers alike: no generated stubs."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import grpc
+import grpc.aio
+
+from inferx.exec.wire import wire_pb2 as pb
+
+__all__ = ["DRAIN", "FOLLOW", "JOIN", "KEEPALIVE", "VIEW", "Method", "handlers", "stream", "unary"]
+
+
+class Method(NamedTuple):
+    """One method: its path, what it takes and what it gives."""
+
+    service: str
+    name: str
+    takes: Any
+    gives: Any
+    streams: bool
+
+    @property
+    def path(self) -> str:
+        """Return its place among a server's methods."""
+        return f"/inferx.wire.v1.{self.service}/{self.name}"
+
+
+FOLLOW: Final = Method("NodeAgent", "Follow", pb.ToNode, pb.FromNode, streams=True)
+JOIN: Final = Method("Scheduler", "Join", pb.FromRouter, pb.ToRouter, streams=True)
+VIEW: Final = Method("Scheduler", "View", pb.ViewRequest, pb.ViewReply, streams=False)
+DRAIN: Final = Method("Scheduler", "Drain", pb.DrainRequest, pb.DrainReply, streams=False)
+
+KEEPALIVE: Final = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # A reconnection must not wait for the long pauses that gRPC grows by itself.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+"""Options of every channel and server."""
+
+
+def stream(channel: grpc.aio.Channel, method: Method) -> Any:
+    """Return the multi-callable of a method that streams both ways."""
+    return channel.stream_stream(
+        method.path,
+        request_serializer=method.takes.SerializeToString,
+        response_deserializer=method.gives.FromString,
+    )
+
+
+def unary(channel: grpc.aio.Channel, method: Method) -> Any:
+    """Return the multi-callable of a question with one answer."""
+    return channel.unary_unary(
+        method.path,
+        request_serializer=method.takes.SerializeToString,
+        response_deserializer=method.gives.FromString,
+    )
+
+
+def handlers(service: str, served: Mapping[Method, Any]) -> grpc.GenericRpcHandler:
+    """Return what a server needs to serve methods of one service."""
+    made: dict[str, Any] = {}
+    for method, serve in served.items():
+        assert method.service == service, f"{method.path} is no method of {service}"
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if method.streams
+            else grpc.unary_unary_rpc_method_handler
+        )
+        made[method.name] = make(
+            serve,
+            request_deserializer=method.takes.FromString,
+            response_serializer=method.gives.SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(f"inferx.wire.v1.{service}", made)

@@ -1,0 +1,266 @@
+"""A leader dies and another takes over: what ran runs on, and what is held stays held."""
+
+import pytest
+from kernel_world import NODES, World, function
+
+from inferx.core.commands import Create, GrantLease, ReportLeases, Restore, RevokeLease, Stop
+from inferx.core.errors import LocalProtocolError
+from inferx.core.events import (
+    FoundPod,
+    HeldLease,
+    LeaderChanged,
+    LeaderLost,
+    LeaseGranted,
+    NodeDescribed,
+    NodeJoined,
+    NodeLost,
+    PodFound,
+    RequestArrived,
+    RequestFinished,
+    RouterJoined,
+    RouterLost,
+)
+from inferx.core.lifecycle import PodState
+from inferx.core.machine.router import Router
+from inferx.core.machine.scheduler import Scheduler
+from inferx.core.rng import stream
+from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
+from inferx.core.units import NS_PER_S
+from inferx.load import load_bundle
+
+S = NS_PER_S
+
+
+def world(**more) -> World:
+    return World(load_bundle("plain"), nodes=NODES[:1], functions=(function("f"),), **more)
+
+
+def said(w: World, kind: type) -> int:
+    return sum(f"scheduler -> {kind.__name__} " in line for line in w.log)
+
+
+def connect(w: World) -> None:
+    for router in range(len(w.routers)):
+        w.connect_router(router)
+    for node in range(len(w.nodes)):
+        w.connect_node(node)
+
+
+def test_requests_in_service_and_warm_pods_outlive_their_leader() -> None:
+    w = world()
+    for _ in range(2):
+        w.arrive(0)
+    w.run(5 * S)
+    assert len(w.serving) == 2
+    starts = said(w, Create) + said(w, Restore)
+    w.elect()
+    connect(w)
+    w.run(3 * S)
+    w.arrive(0)
+    w.settle()
+    w.check_rest()
+    assert set(w.ended.values()) == {"finished"}
+    assert said(w, Create) + said(w, Restore) == starts
+    assert said(w, Stop) == 0
+
+
+def test_nothing_is_decided_before_all_who_are_awaited_are_here_or_given_up() -> None:
+    w = world(routers=2)
+    w.elect()
+    w.arrive(0)
+    w.connect_node(0)
+    w.connect_router(0)
+    w.run(5 * S)
+    assert said(w, Create) + said(w, Restore) == 0
+    w.tell_scheduler(RouterLost(RouterId(1)))
+    w.run(5 * S)
+    assert said(w, Create) + said(w, Restore) == 1
+
+
+def test_what_a_node_is_busy_with_is_charged_and_then_taken_over() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(S)
+    w.elect()
+    connect(w)
+    (pod,) = w.cluster.pods.values()
+    assert pod.found
+    assert pod.holds_gpu
+    w.settle()
+    w.check_rest()
+    # It was started for a request that waited through the change, and serves it.
+    assert set(w.ended.values()) == {"finished"}
+    assert len(w.cluster.pods) == 1
+
+
+def test_a_pod_that_was_being_suspended_is_taken_over_suspended() -> None:
+    w = world(on_disk=[0])
+    w.arrive(0)
+    w.run(20 * S)
+    (pod,) = w.cluster.pods.values()
+    w.scheduler.fleet.sink(pod, Tier.DRAM)
+    w.tell_scheduler()
+    w.run(S // 2)
+    w.elect()
+    connect(w)
+    w.run(10 * S)
+    (pod,) = w.cluster.pods.values()
+    assert pod.state is PodState.STANDBY
+    w.settle()
+    w.check_rest()
+
+
+def test_a_pod_of_a_node_that_was_given_up_is_stopped_when_it_comes_back() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(20 * S)
+    w.elect()
+    w.connect_router(0)
+    w.tell_scheduler(NodeLost(NodeId(0)))
+    w.connect_node(0)
+    w.settle()
+    w.check_rest()
+    assert said(w, Stop) == 1
+    assert w.scheduler.fleet.counters["orphans"] == 1
+
+
+# -- one message at a time ---
+def leader(epoch: int = 2, **awaited) -> Scheduler:
+    return Scheduler(
+        NODES[:1],
+        (function("f"),),
+        load_bundle("plain"),
+        stream(1, "x"),
+        epoch=epoch,
+        routers=0,
+        **awaited,
+    )
+
+
+def held(lease: int, pod: int, slots: int = 1) -> HeldLease:
+    return HeldLease(LeaseId(lease), PodId(pod), FunctionId(0), slots)
+
+
+def found(pod: int, state: str = "ready", f: int = 0) -> FoundPod:
+    return FoundPod(PodId(pod), FunctionId(f), (GpuId(0),), state)
+
+
+def test_a_lease_of_a_pod_that_nobody_reports_is_revoked() -> None:
+    s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0)])
+    assert s.step(0, (RouterJoined(RouterId(0), (held(4, 9),)),)).commands == ()
+    step = s.step(1, (NodeJoined(NodeId(0), 0),))
+    assert step.commands == (RevokeLease(RouterId(0), LeaseId(4), PodId(9)),)
+
+
+def test_leases_of_more_slots_than_a_pod_has_are_revoked() -> None:
+    s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0), RouterId(1)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    s.step(0, (RouterJoined(RouterId(0), (held(4, 9, slots=2),)),))
+    step = s.step(0, (RouterJoined(RouterId(1), (held(5, 9),)),))
+    assert RevokeLease(RouterId(1), LeaseId(5), PodId(9)) in step.commands
+    assert s.cluster.pods[PodId(9)].leased_slots == 2
+
+
+def test_a_lease_that_a_router_does_not_hold_is_taken_back() -> None:
+    s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    s.step(0, (RouterJoined(RouterId(0), (held(4, 9),)),))
+    assert s.cluster.pods[PodId(9)].leases
+    s.step(1, (RouterJoined(RouterId(0)),))
+    assert not s.cluster.pods[PodId(9)].leases
+    s.cluster.check()
+
+
+def test_a_pod_of_a_function_that_is_no_more_is_stopped_without_being_charged() -> None:
+    s = leader(awaited_nodes=[NodeId(0)])
+    step = s.step(0, (NodeJoined(NodeId(0), 0, (found(9, f=-1),)),))
+    assert [type(c) for c in step.commands] == [Stop]
+    assert not s.cluster.pods
+    s.cluster.check()
+
+
+def test_news_of_a_pod_that_is_known_otherwise_changes_nothing() -> None:
+    s = leader(awaited_nodes=[NodeId(0)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    s.step(0, (PodFound(NodeId(0), PodId(9), "suspended"), PodFound(NodeId(0), PodId(8), "ready")))
+    assert s.cluster.pods[PodId(9)].state is PodState.READY
+
+
+def test_a_node_that_nobody_described_joins_with_the_next_id() -> None:
+    s = leader(epoch=1)
+    s.step(0, (NodeDescribed(NodeId(1), NODES[2]),))
+    step = s.step(0, (NodeJoined(NodeId(1), 0),))
+    assert step.commands == ()
+    assert s.view.gpus.schedulable.tolist() == [False, False, True]
+    assert s.view.nodes.platform.tolist() == [0, 1]
+    with pytest.raises(LocalProtocolError, match="node 3 is new, expected 2"):
+        s.step(0, (NodeDescribed(NodeId(3), NODES[2]),))
+
+
+# -- routers ---
+def router() -> Router:
+    return Router(RouterId(0), (function("f"),), load_bundle("plain"), stream(1, "x"))
+
+
+def arrived(request: int) -> RequestArrived:
+    return RequestArrived(RequestId(request), FunctionId(0))
+
+
+def test_a_router_tells_a_new_leader_what_it_holds_and_what_it_lacks() -> None:
+    r = router()
+    r.step(0, (arrived(1), LeaseGranted(LeaseId(4), FunctionId(0), PodId(9), 1, cold=True)))
+    r.step(0, (arrived(2),))
+    report, ask = r.step(1, (LeaderChanged(2),)).commands
+    assert report == ReportLeases(RouterId(0), (held(4, 9),))
+    assert ask.slots == 1
+
+
+def test_a_router_that_has_lost_its_leader_sends_nothing_more_to_its_pods() -> None:
+    r = router()
+    r.step(0, (LeaseGranted(LeaseId(4), FunctionId(0), PodId(9), 2, cold=True), arrived(1)))
+    r.step(1, (LeaderLost(),))
+    (ask,) = r.step(2, (arrived(2),)).commands
+    assert ask.slots == 1
+    report, _ = r.step(3, (LeaderChanged(2),)).commands
+    assert report == ReportLeases(RouterId(0), ())
+    # The pod is leased to it anew while the old request is on it: its slot is not free.
+    dispatched = r.step(4, (LeaseGranted(LeaseId(7), FunctionId(0), PodId(9), 2, cold=False),))
+    assert [c.request for c in dispatched.commands] == [2]
+    assert r.step(5, (arrived(3),)).commands[0].slots == 1
+    done = r.step(6, (RequestFinished(RequestId(1), PodId(9)),))
+    assert [c.request for c in done.commands] == [3]
+    assert (r.waiting(), r.running()) == (0, 2)
+
+
+def test_an_idle_pod_is_forgotten_with_its_leader() -> None:
+    r = router()
+    r.step(0, (LeaseGranted(LeaseId(4), FunctionId(0), PodId(9), 2, cold=True),))
+    r.step(1, (LeaderLost(),))
+    r.step(2, (LeaseGranted(LeaseId(7), FunctionId(0), PodId(9), 1, cold=False),))
+    (report,) = r.step(3, (LeaderChanged(2),)).commands
+    assert report == ReportLeases(RouterId(0), (held(7, 9),))
+
+
+def test_fewer_slots_than_are_in_use_are_handed_out_only_as_they_come_free() -> None:
+    r = router()
+    r.step(0, (LeaseGranted(LeaseId(4), FunctionId(0), PodId(9), 2, cold=True),))
+    r.step(0, (arrived(1), arrived(2)))
+    r.step(1, (LeaderLost(),))
+    r.step(2, (LeaseGranted(LeaseId(7), FunctionId(0), PodId(9), 1, cold=False), arrived(3)))
+    assert r.step(3, (RequestFinished(RequestId(1), PodId(9)),)).commands == ()
+    done = r.step(4, (RequestFinished(RequestId(2), PodId(9)),))
+    assert [c.request for c in done.commands] == [3]
+
+
+def test_leases_are_granted_by_a_new_leader_to_a_router_that_joins_later() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(20 * S)
+    w.elect()
+    w.connect_node(0)
+    w.tell_scheduler(RouterLost(RouterId(0)))
+    w.connect_router(0)
+    w.arrive(0)
+    w.settle()
+    w.check_rest()
+    assert said(w, GrantLease) == 2
