@@ -184,12 +184,19 @@ class Executor:
         return replace(record, function=found[0])
 
     def running(self) -> Sequence[FoundPod]:
-        """Return all pods that have been started, as a node tells them when it joins."""
+        """Return all pods that have been started, as a node tells them when it joins.
+
+        Their GPUs are told as they are numbered now: one that is gone is still counted as it was.
+        """
+        now = {gpu.uuid: gpu.index for gpu in self.pods.room.gpus()}
         return [
             FoundPod(
                 PodId(one.record.pod),
                 FunctionId(one.record.function),
-                tuple(GpuId(gpu) for gpu in one.record.gpus),
+                tuple(
+                    GpuId(now.get(part.gpu, then))
+                    for part, then in zip(one.record.slices, one.record.gpus, strict=True)
+                ),
                 "suspended" if one.record.state == "standby" else "ready",
             )
             for one in self.pods.all()

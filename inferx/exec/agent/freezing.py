@@ -164,13 +164,17 @@ class Freezing:
                 live = node.snapshotter.restore(
                     spec, held.folder, keep_connections=keep_connections
                 )
-            built_on = tuple(gpu.uuid for gpu in manifest.platform.gpus)
-            device_bytes = manifest.sizes.device_bytes
-            one = Pod(replace(record, built_on=built_on, device_bytes=device_bytes), spec, live)
+            made = replace(
+                record,
+                built_on=tuple(gpu.uuid for gpu in manifest.platform.gpus),
+                built_among=manifest.platform.node_gpus,
+                device_bytes=manifest.sizes.device_bytes,
+            )
+            one = Pod(made, spec, live)
             if gpus or not deployed.spec.gpus:
                 onto = pods.onto_gpus(one, slices, phases)
                 pods.wake(one, phases)
-                one.record = replace(one.record, state="ready", built_on=onto)
+                one.record = replace(one.record, state="ready", built_on=onto, built_among=())
             else:
                 with phases.step("freeze"):
                     node.sandbox.freeze(spec.pod)
@@ -180,7 +184,8 @@ class Freezing:
 
     def _find(self, deployed: Deployed, slices: tuple[SliceShape, ...], snapshot: str) -> Manifest:
         digest = self._node.sandbox.image_digest(deployed.launch)
-        platform = self._platform(deployed, slices, digest)
+        onto = tuple(shape.gpu for shape in slices)
+        platform = self._platform(deployed, onto, digest)
         if snapshot:
             manifest = self._node.store.get(snapshot).manifest
         else:
@@ -196,6 +201,9 @@ class Freezing:
             # Its GPUs are chosen when it is resumed.
             platform = replace(platform, gpus=manifest.platform.gpus)
         require_fit(manifest, platform)
+        if slices and manifest.platform.gpus:
+            built_on = tuple(gpu.uuid for gpu in manifest.platform.gpus)
+            self.pods.moves(manifest.platform.node_gpus, built_on, onto)
         return manifest
 
     @contextmanager
@@ -218,11 +226,12 @@ class Freezing:
     ) -> Draft:
         slices = one.record.slices
         gpus = tuple(shape.gpu for shape in slices) or one.record.built_on
+        among = one.record.built_among
         return Draft(
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, slices, image_digest, gpus=gpus),
+            platform=self._platform(deployed, gpus, image_digest, among=among),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
@@ -232,19 +241,25 @@ class Freezing:
     def _platform(
         self,
         deployed: Deployed,
-        slices: tuple[SliceShape, ...],
+        gpus: Sequence[str],
         image_digest: str,
         *,
-        gpus: Sequence[str] = (),
+        among: tuple[GpuModel, ...] = (),
     ) -> Platform:
-        by_uuid = {gpu.uuid: gpu for gpu in self.pods.room.gpus()}
-        held = [by_uuid[uuid] for uuid in gpus or [shape.gpu for shape in slices]]
+        """Return what a snapshot made here requires; `among` if its GPU state is from elsewhere."""
+        whole = among or self.pods.whole_gpus()
+        known = {gpu.uuid: gpu for gpu in whole}
+        for gpu in self.pods.room.gpus():
+            known.setdefault(
+                gpu.uuid, GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile)
+            )
+        if gone := [uuid for uuid in gpus if uuid not in known]:
+            raise AgentError(f"GPU {gone[0]} is no longer on this node", phase="fit")
         return replace(
             self._node.platform,
             driver=self._node.platform.driver if deployed.spec.gpus else "",
-            gpus=tuple(
-                GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile) for gpu in held
-            ),
+            gpus=tuple(known[uuid] for uuid in gpus),
+            node_gpus=whole if gpus else (),
             image_digest=image_digest,
             command_digest=command_digest(deployed.launch),
         )

@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent import hooks
 from inferx.exec.agent.deployed import Deployed
+from inferx.exec.agent.gpus.gpu_moves import full_map
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
-from inferx.exec.agent.gpus.gpu_state import GpuState, full_map
-from inferx.exec.agent.gpus.share import check_checkpointable
+from inferx.exec.agent.gpus.gpu_state import GpuState
+from inferx.exec.agent.gpus.share import check_checkpointable, require_share
 from inferx.exec.agent.host_room import require_host_room
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -31,6 +32,7 @@ from inferx.exec.agent.pod_records import PodRecord, PodRecords
 from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
 from inferx.exec.agent.sandbox_kind import remember
 from inferx.exec.agent.store.durable import FileLock
+from inferx.exec.agent.store.manifest import GpuModel
 
 __all__ = ["HOOK_S", "Pod", "Pods"]
 
@@ -131,6 +133,8 @@ class Pods:
             with phases.step("reserve"):
                 if any(one.record.pod == pod for one in self.all()):
                     raise AgentError(f"pod {pod} runs already", survived=True)
+                if slices:
+                    require_share(self.node.shares[deployed.spec.enforcement])
                 undo.callback(self.records.remove, pod)
                 folder = self.records.folder(pod)
                 record = PodRecord(
@@ -197,7 +201,12 @@ class Pods:
                 built_on = self.onto_gpus(one, slices, phases)
                 self.wake(one, phases)
                 record = replace(
-                    one.record, state="ready", slices=slices, gpus=tuple(gpus), built_on=built_on
+                    one.record,
+                    state="ready",
+                    slices=slices,
+                    gpus=tuple(gpus),
+                    built_on=built_on,
+                    built_among=(),
                 )
                 self.keep(Pod(record, replace(one.spec, slices=slices), one.live))
             undo.pop_all()
@@ -274,12 +283,28 @@ class Pods:
         pids = self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
         onto = tuple(shape.gpu for shape in slices)
         if pids:
-            node = [gpu.uuid for gpu in self.room.gpus() if not gpu.parent]
-            built_on = one.record.built_on or onto
-            moves = full_map(node, built_on, onto)
+            moves = self.moves(one.record.built_among, one.record.built_on or onto, onto)
             moved = one.record.device_bytes
             self.gpu_state.to_gpus(pids, phases, gpu_map=moves, moved_bytes=moved)
         return onto
+
+    def moves(
+        self, among: Sequence[GpuModel], built_on: Sequence[str], onto: Sequence[str]
+    ) -> Mapping[str, str]:
+        """Return where GPU state that was made among these GPUs goes; empty where it was.
+
+        Raises:
+            AgentError: This node has no place for each of them.
+        """
+        here = self.whole_gpus()
+        models = [{gpu.uuid: gpu.model for gpu in gpus} for gpus in (among or here, here)]
+        return full_map(*models, built_on=built_on, onto=onto)
+
+    def whole_gpus(self) -> tuple[GpuModel, ...]:
+        """Return this node's GPUs, those that are cut included, as a manifest tells them."""
+        return tuple(
+            GpuModel(model=gpu.name, uuid=gpu.uuid) for gpu in self.room.gpus() if not gpu.parent
+        )
 
     def wake(self, one: Pod, phases: Phases) -> None:
         """Tell a pod to take back what it gave up, and wait until it can serve."""
