@@ -42,12 +42,14 @@ class AgentError(InferXError):
     Attributes:
         phase: The step that failed, from a small closed set, for it labels a metric.
         survived: Whether the pod that it befell is as it was before; else it is gone.
+        stays: Whether the pod is there still, of no use: it was to end, and could not be ended.
     """
 
     def __init__(self, message: str, *, phase: str = "", survived: bool = False) -> None:
         super().__init__(message)
         self.phase = phase
         self.survived = survived
+        self.stays = False
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
