@@ -1,6 +1,7 @@
 """Hypothesis profiles, and `--regen` for transcripts."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -30,3 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def regen(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--regen"))
+
+
+def pytest_runtest_setup() -> None:
+    """Have tests of processes know when they began."""
+    pods = sys.modules.get("plain_pods")
+    if pods is not None:
+        pods.began_ticks = pods.boot_ticks()

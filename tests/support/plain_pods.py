@@ -136,12 +136,21 @@ def wait_for(holds, within_s: float = 10.0, what: str = "") -> None:
         time.sleep(0.005)
 
 
+began_ticks = 0
+"""When the present test began, since boot: what earlier ones left may die during it."""
+
+
+def boot_ticks() -> int:
+    """The present instant as the kernel counts the starts of processes."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
 def zombies() -> list[int]:
-    """Ended processes that are still our children."""
+    """Ended processes that are still our children, and began with this test."""
     return [
         pid
         for pid in procfs.children(os.getpid())
-        if not procfs.started(pid) and procfs.started(pid, zombies=True)
+        if not procfs.started(pid) and procfs.started(pid, zombies=True) >= max(began_ticks, 1)
     ]
 
 
