@@ -18,6 +18,7 @@ from inferx.exec.gateway.api.keys import KeyRoutes
 from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
 from inferx.exec.gateway.api.objects import ObjectRoutes
+from inferx.exec.gateway.api.page import PageRoutes
 from inferx.exec.gateway.api.routing import Route
 from inferx.exec.gateway.api.views import ViewRoutes
 from inferx.exec.gateway.api.watching import Watches
@@ -61,6 +62,7 @@ class Api:
         self._leader = Leader(parts.leader, parts.credentials)
         self._watches = Watches(access, parts.objects)
         self.routes: list[Route] = [
+            *PageRoutes().routes(),
             *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
