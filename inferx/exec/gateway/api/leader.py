@@ -72,8 +72,11 @@ class Leader:
         if not address:
             raise Refused("no leader", "no scheduler leads")
         if self._channel is None or address != self._at:
-            await self.close()
-            self._channel, self._at = channel_to(address, self._credentials), address
+            old, self._channel = self._channel, channel_to(address, self._credentials)
+            self._at = address
+            if old is not None:
+                # Who still asks the one that led is answered, or told that it does not.
+                await old.close(grace=LEADER_S)
         try:
             return await unary(self._channel, method)(request, timeout=LEADER_S)
         except grpc.aio.AioRpcError as error:

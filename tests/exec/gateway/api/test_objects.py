@@ -1,11 +1,14 @@
 """The object API through the gateway's front: rights, revisions, bounds, and watches."""
 
+import asyncio
 import json
 import sqlite3
+import time
 from pathlib import Path
 
+import aiohttp
 import pytest
-from api_bed import Bed, function, run
+from api_bed import Bed, bed, function, run
 
 from inferx.exec.state.objects.selector import Selection
 
@@ -246,3 +249,26 @@ def test_health_is_told_to_all_and_readiness_says_what_is_missing():
         }
 
     run(work)
+
+
+def test_a_gateway_that_ends_does_not_wait_for_who_watches():
+    async def main() -> float:
+        async with aiohttp.ClientSession() as http, bed() as made:
+            headers = {"Authorization": f"Bearer {made.admin}"}
+            url = f"{made.url}/objects/function/?watch=1"
+            answer = await http.get(url, headers=headers)
+            assert json.loads(await answer.content.readline())["event"] == "bookmark"
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 5
+
+
+def test_what_cannot_be_recorded_is_not_done(tmp_path: Path):
+    async def work(made: Bed) -> None:
+        told = await made.ask("PUT", "/object/", made.admin, function("f"))
+        assert (told.status, told.code) == (503, "store_unavailable")
+        assert (await made.ask("GET", ONE, made.admin)).status == 404
+
+    # A folder is no database.
+    run(work, tmp_path)
