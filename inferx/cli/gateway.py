@@ -33,6 +33,7 @@ COLLECT_AFTER = 50_000
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
+@click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -42,6 +43,7 @@ def gateway(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    audit: str | None,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -65,6 +67,7 @@ def gateway(
         settings=chosen,
         seed=seed,
         journals=journal,
+        audit=audit,
         credentials=None if tls is None else channel_credentials(tls),
     )
     work = _run(state, config, Ready("gateway", ready_file))
