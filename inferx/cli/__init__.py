@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "state": ("inferx.cli.state:state", "Keep a cluster's state."),
     "scheduler": ("inferx.cli.scheduler:scheduler", "Decide what runs where in a cluster."),
     "gateway": ("inferx.cli.gateway:gateway", "Take a cluster's requests in."),
+    "replay-journal": (
+        "inferx.cli.replay_journal:replay_journal",
+        "Hold a live run's decisions to its journal.",
+    ),
     "agent": ("inferx.cli.agent:agent", "Run a GPU node's agent; tell what a node can do."),
     "snapshot": ("inferx.cli.snapshot:snapshot", "Make, restore and look after snapshots."),
     "worker": ("inferx.cli.worker:worker", "Serve a model of declared size, to try things out."),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inferx.cli.agent_bench import bench
+from inferx.cli.agent_end import end
 from inferx.cli.agent_member import Member, run_member
 from inferx.cli.services import Ready, run_service, service_options, tls_files
 from inferx.core.types import NodeId
@@ -55,7 +56,6 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--name", help="What the node is called in it.  [default: the host's name]")
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
-@click.option("--pods-end-with-it", is_flag=True, help="End all pods when the agent ends.")
 @service_options("127.0.0.1:1233")
 @click.pass_context
 def agent(
@@ -68,7 +68,6 @@ def agent(
     name: str | None,
     host: int | None,
     stand_in_workers: bool,
-    pods_end_with_it: bool,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -90,7 +89,6 @@ def agent(
             name=name or socket_module.gethostname(),
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
-            pods_end_with_it=pods_end_with_it,
             listen=listen,
             tls=tls_files(tls_certificate, tls_key, tls_authority),
         )
@@ -163,3 +161,4 @@ def probe(*, config: Path | None, as_json: bool) -> None:
 
 
 agent.add_command(bench)
+agent.add_command(end)

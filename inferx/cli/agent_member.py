@@ -1,11 +1,10 @@
 """Runs an agent that joins a cluster."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 
 from inferx.cli.services import Ready
-from inferx.core.types import NodeId, PodId
+from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.control import serve
 from inferx.exec.agent.deployments import Deployments
@@ -14,7 +13,6 @@ from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.membership import Membership
 from inferx.exec.agent.node import assemble
 from inferx.exec.agent.pods import Pods
-from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
@@ -23,8 +21,6 @@ from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
 __all__ = ["Member", "run_member"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +31,6 @@ class Member:
     name: str
     host_bytes: int
     stand_in_workers: bool
-    pods_end_with_it: bool
     listen: str
     tls: TlsFiles | None
 
@@ -66,18 +61,6 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
         finally:
             await control.cleanup()
             await store.close()
-            if member.pods_end_with_it:
-                await asyncio.to_thread(_end_all, pods)
             pods.close()
     finally:
         node.close()
-
-
-def _end_all(pods: Pods) -> None:
-    """End every pod; what cannot be ended is told, and does not keep the others."""
-    for one in pods.all():
-        try:
-            pods.stop(PodId(one.record.pod))
-        except AgentError as error:
-            _log.warning("%s", error)
-    pods.node.network.recover(frozenset())

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,16 +110,36 @@ def _check_gpus(text: str) -> None:
 
 async def _run(wanted: _Wanted, folder: Path) -> None:
     children: list[Child] = []
+    configs = [_node_config(wanted, folder, number) for number in range(wanted.agents)]
     try:
-        await _start(wanted, folder, children)
-    except BaseException:
-        for child in reversed(children):
-            await child.end()
-        raise
-    await supervised(children, lambda: None)
+        try:
+            await _start(wanted, folder, configs, children)
+        except BaseException:
+            for child in reversed(children):
+                await child.end()
+            raise
+        await supervised(children)
+    finally:
+        # Pods outlive their agents, also one that was just about to find them again.
+        for config in configs:
+            await _end_pods(config)
 
 
-async def _start(wanted: _Wanted, folder: Path, children: list[Child]) -> None:
+async def _end_pods(config: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "inferx", "agent", "end", "--config", str(config)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    if process.returncode:
+        click.echo(f"{config.stem}: {said.decode(errors='replace').strip()}", err=True)
+
+
+async def _start(
+    wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
+) -> None:
     async def started(name: str, *arguments: str) -> str:
         command = (sys.executable, "-m", "inferx", *arguments)
         child = Child(name, command, folder)
@@ -135,16 +156,15 @@ async def _start(wanted: _Wanted, folder: Path, children: list[Child]) -> None:
     scheduler = await started(
         "scheduler", "scheduler", "--state", state, "--listen", f"{HOST}:0", *policy, *journal
     )
-    for number in range(wanted.agents):
-        name = f"node-{number}"
-        config = _node_config(wanted, folder, number)
+    for config in configs:
+        name = config.stem
         stand_in = (
             ("--stand-in-workers", "--host", STAND_IN_HOST) if wanted.stand_in_workers else ()
         )
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", "--pods-end-with-it", *stand_in),
+            *("--listen", f"{HOST}:0", *stand_in),
         )
     gateway = await started(
         "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal

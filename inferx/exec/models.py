@@ -1,9 +1,10 @@
 """What the engine of a function calls its model: the name that OpenAI's clients send."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from inferx.exec.state.objects.envelope import DataObject
+from inferx.spec.document import is_list, is_table
 
 __all__ = ["served_model"]
 
@@ -33,9 +34,9 @@ def _value(words: Sequence[str], option: str) -> str:
     return ""
 
 
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _table(value: object) -> Mapping[str, object]:
+    return value if is_table(value) else {}
 
 
 def _list(value: object) -> Sequence[object]:
-    return value if isinstance(value, list | tuple) else ()
+    return value if is_list(value) else ()

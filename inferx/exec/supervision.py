@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Child:
 
     Args:
         name: What it is called.
-        command: Program and arguments; `--ready-file` is added.
+        command: Program and arguments, `--listen` among them; `--ready-file` is added.
         folder: Where its ready file and its log are.
         env: Its environment; None is ours.
     """
@@ -96,6 +96,8 @@ class Child:
         finally:
             ended.cancel()
         told: Mapping[str, Any] = json.loads(self._ready.read_bytes())
+        # Started again it is where the others look for it.
+        self._command = _at(self._command, str(told["address"]))
         return told
 
     async def keep(self) -> None:
@@ -149,13 +151,19 @@ class Child:
         return lines[-1].removeprefix("inferx: ") if lines else "without a word"
 
 
-async def supervised(children: Sequence[Child], ready: Callable[[], Any]) -> None:
+async def supervised(children: Sequence[Child]) -> None:
     """Keep children that were started, until cancelled; then end them, the last one first."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for child in children:
                 tasks.create_task(child.keep(), name=child.name)
-            ready()
     finally:
         for child in reversed(children):
             await child.end()
+
+
+def _at(command: Sequence[str], address: str) -> tuple[str, ...]:
+    """Return a command with its `--listen` at an address."""
+    at = list(command)
+    at[at.index("--listen") + 1] = address
+    return tuple(at)

@@ -6,6 +6,7 @@ from inferx.core.commands import (
     Copy,
     Create,
     Drop,
+    NodeCommand,
     Perform,
     Report,
     Restore,
@@ -17,6 +18,8 @@ from inferx.core.commands import (
 from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
+    Fact,
+    LeaderChanged,
     Performed,
     PhaseTiming,
     PodExited,
@@ -215,3 +218,36 @@ def test_a_failed_pod_that_could_not_be_ended_is_stuck_and_can_be_stopped_again(
     assert facts(tell(agent, Performed(1, (), "broken"))) == [PodStuck(0, 1, 6, 7, "broken")]
     # Its process may end after all, by itself.
     assert facts(tell(agent, PodExited(7, "exited"))) == [PodFailed(0, 1, -1, 7, "exited")]
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "told"),
+    [
+        (Snapshot(0, 1, 1, 7, 0, (0,), leave=False), "", PodFound(0, 7, "ready")),
+        (Snapshot(0, 1, 1, 7, 0, (0,), leave=True), "", PodFailed(0, 2, -1, 7, "left")),
+        (Suspend(0, 1, 1, 7, 0, (0,)), "", PodFound(0, 7, "suspended")),
+        (Resume(0, 1, 1, 7, 0, (0,)), "device", PodFailed(0, 2, -1, 7, "left")),
+        (Stop(0, 1, 1, 7, 0, (0,)), "", PodFailed(0, 2, -1, 7, "left")),
+    ],
+)
+def test_a_newer_leader_is_told_what_came_of_what_an_older_one_began(
+    command: NodeCommand, error: str, told: Fact
+) -> None:
+    agent = Agent(NODE)
+    tell(agent, command)
+    (join,) = tell(agent, LeaderChanged(2))
+    assert [found.pod for found in join.busy] == [7]
+    assert facts(tell(agent, Performed(0, (), error))) == [told]
+
+
+def test_what_has_not_begun_when_a_leader_connects_never_does() -> None:
+    agent = Agent(NODE)
+    tell(agent, create(1, 1), create(2, 2), Drop(0, 1, 3, 0, Tier.NVME))
+    (join,) = tell(agent, LeaderChanged(1))
+    assert [found.pod for found in join.busy] == [1]
+    # The end of a deletion means nothing to somebody else.
+    tell(agent, LeaderChanged(2))
+    assert facts(tell(agent, Performed(1))) == []
+    assert performs(tell(agent, Performed(0))) == []
+    # Ordered again, by the same leader or another, it is another order.
+    assert [c.pod for _, c in performs(tell(agent, create(2, 2, epoch=2)))] == [2]

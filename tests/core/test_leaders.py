@@ -1,5 +1,6 @@
 """A leader dies and another takes over: what ran runs on, and what is held stays held."""
 
+import msgspec
 import pytest
 from kernel_world import NODES, World, function
 
@@ -7,14 +8,19 @@ from inferx.core.commands import Create, GrantLease, ReportLeases, Restore, Revo
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
     FoundPod,
+    FunctionDefined,
     HeldLease,
     LeaderChanged,
     LeaderLost,
+    LeaseAsked,
     LeaseGranted,
+    LeaseReturned,
     NodeDescribed,
     NodeJoined,
     NodeLost,
     PodFound,
+    PodGone,
+    PodSuspended,
     RequestArrived,
     RequestFinished,
     RouterJoined,
@@ -264,3 +270,97 @@ def test_leases_are_granted_by_a_new_leader_to_a_router_that_joins_later() -> No
     w.settle()
     w.check_rest()
     assert said(w, GrantLease) == 2
+
+
+@pytest.mark.parametrize("policy", ["default", "boot-window", "newsvendor", "scale-to-zero"])
+def test_a_policy_is_asked_nothing_while_there_is_no_node(policy: str) -> None:
+    s = Scheduler((), (), load_bundle(policy), stream(1, "x"), routers=0, strict=True)
+    s.step(0, (RouterJoined(RouterId(0)),))
+    s.step(S, (FunctionDefined(FunctionId(0), function("f")),))
+    ask = LeaseAsked(RouterId(0), FunctionId(0), 1, 0, 0, 1)
+    assert s.step(2 * S, (ask,)).commands == ()
+    s.step(60 * S, ())
+    s.step(61 * S, (NodeDescribed(NodeId(0), NODES[0]), NodeJoined(NodeId(0), 0)))
+    s.step(62 * S, (msgspec.structs.replace(ask, sequence=2),))
+    assert s.cluster.pods
+
+
+def test_a_lease_that_comes_back_while_others_are_awaited_frees_its_pod_later() -> None:
+    s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0), RouterId(1)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    s.step(0, (RouterJoined(RouterId(0), (held(4, 9),)),))
+    s.step(1, (LeaseReturned(RouterId(0), LeaseId(4), PodId(9), failed=False),))
+    assert not s.cluster.pods[PodId(9)].leases
+    s.step(2, (RouterLost(RouterId(1)), LeaseAsked(RouterId(0), FunctionId(0), 1, 0, 0, 1)))
+    assert s.cluster.pods[PodId(9)].leases
+
+
+def test_a_busy_pod_has_come_to_rest_when_its_node_reports_again() -> None:
+    s = leader(awaited_nodes=[NodeId(0)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9, "moving"),)),))
+    assert s.cluster.pods[PodId(9)].found
+    s.step(1, (NodeJoined(NodeId(0), 1, (found(9, "suspended"),)),))
+    assert s.cluster.pods[PodId(9)].state is PodState.STANDBY
+    s.cluster.check()
+
+
+def test_a_pod_that_a_node_has_no_memory_for_is_stopped_and_not_charged() -> None:
+    big = function("f", host_bytes=NODES[0].host_bytes + 1)
+    s = Scheduler(
+        NODES[:1],
+        (big,),
+        load_bundle("plain"),
+        stream(1, "x"),
+        epoch=2,
+        routers=0,
+        awaited_nodes=[NodeId(0)],
+    )
+    step = s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    assert [type(c) for c in step.commands] == [Stop]
+    assert not s.cluster.pods
+
+
+def crowded() -> World:
+    """A world where a want waits for its victim to leave, and an orphan lies in its place."""
+    half = function("half", milli_gpu=500)
+    whole = function("whole", milli_gpu=1000, hbm_bytes=70 << 30)
+    w = World(
+        load_bundle("plain"),
+        nodes=(msgspec.structs.replace(NODES[0], gpus=1),),
+        functions=(half, whole),
+        on_disk=[0, 1],
+    )
+    w.arrive(0)
+    w.run(20 * S)
+    w.arrive(1)
+    w.run(S // 4)
+    (victim,) = (pod for pod in w.cluster.pods.values() if pod.blocks >= 0)
+    w.reports[0] += 1
+    there = (found(victim.id, "busy"), FoundPod(PodId(77), FunctionId(0), (GpuId(0),), "ready"))
+    w.tell_scheduler(NodeJoined(NodeId(0), w.reports[0] + 1, there))
+    assert w.cluster.pods[PodId(77)].state is PodState.TERMINATING
+    return w
+
+
+def test_a_place_that_an_orphan_holds_is_waited_for() -> None:
+    w = crowded()
+    starts = said(w, Restore)
+    victim = next(pod for pod in w.cluster.pods.values() if pod.blocks >= 0)
+    stop = next(c for c in w.scheduler.fleet.outbox.unanswered() if c.pod == victim.id)
+    w.tell_scheduler(PodSuspended(NodeId(0), 1, stop.sequence, victim.id))
+    w.check()
+    assert said(w, Restore) == starts
+    orphan = next(c for c in w.scheduler.fleet.outbox.unanswered() if c.pod == 77)
+    w.tell_scheduler(PodGone(NodeId(0), 1, orphan.sequence, PodId(77)))
+    assert said(w, Restore) == starts + 1
+    w.check()
+
+
+def test_who_waits_for_an_orphan_is_forgotten_with_its_node() -> None:
+    w = crowded()
+    victim = next(pod for pod in w.cluster.pods.values() if pod.blocks >= 0)
+    stop = next(c for c in w.scheduler.fleet.outbox.unanswered() if c.pod == victim.id)
+    w.tell_scheduler(PodSuspended(NodeId(0), 1, stop.sequence, victim.id))
+    w.tell_scheduler(NodeLost(NodeId(0)))
+    w.check()
+    assert not w.cluster.pods

@@ -315,3 +315,14 @@ def test_a_snapshot_that_could_not_be_dropped_is_charged_and_a_source_again() ->
     w.run(S, w.check)
     assert not w.cluster.nvme[0, 0]
     assert w.cluster.node_nvme_free[0] > free
+
+
+def test_a_node_that_is_drained_already_is_not_given_up_twice() -> None:
+    w = world(holding(1))
+    w.arrive(0)
+    until(w, Stop)
+    w.drain(0)
+    fail_stops(w, STOP_LIMIT + 1)
+    w.run(S, w.check)
+    assert "nodes_unhealthy" not in w.scheduler.fleet.counters
+    assert all(charged(w))

@@ -5,7 +5,7 @@ answer stands in its place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from numpy.random import Generator
 
@@ -28,6 +28,8 @@ from inferx.core.watched import watched
 __all__ = ["Asking"]
 
 _T = TypeVar("_T")
+_NO_NODE: Final = Defer("no node")
+"""Policies are asked about clusters that have GPUs."""
 _NOWHERE: Place | Defer = Defer("policy error")
 _NOBODY: Evict | Defer = Defer("policy error")
 
@@ -67,6 +69,8 @@ class Asking:
 
     def place(self, want: Want) -> Place | Defer:
         """Return GPUs that have room for the wanted pod, or none."""
+        if not self._c.gpu_count:
+            return _NO_NODE
         return self._ask(_NOWHERE, self._placed, want)
 
     def _placed(self, want: Want) -> Place | Defer:
@@ -84,6 +88,8 @@ class Asking:
 
     def evict(self, want: Want) -> Evict | Defer:
         """Return who leaves for the wanted pod, or nobody."""
+        if not self._c.gpu_count:
+            return _NO_NODE
         return self._ask(_NOBODY, self._evicted, want)
 
     def _evicted(self, want: Want) -> Evict | Defer:

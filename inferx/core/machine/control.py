@@ -53,7 +53,9 @@ class Control:
         ]
 
     def run(self) -> None:
-        """Do one period's work."""
+        """Do one period's work; without nodes or functions there is none."""
+        if not (self._c.nodes and self._c.functions):
+            return
         for function, replicas in self._min_replicas:
             self._grow(function, replicas)
         targets = self._ask.targets()

@@ -84,6 +84,7 @@ class Line:
         self._said = asyncio.Event()
         self._over = ""
         """Why this end gives the line up."""
+        self._given_up = asyncio.Event()
         self._sent_ns: dict[int, int] = {}
         """When each beat was sent that the peer has not told to have heard."""
         self._number = 0
@@ -95,15 +96,15 @@ class Line:
     def say(self, message: Any) -> None:
         """Queue a message; a line that does not keep up breaks instead."""
         if len(self._queue) >= QUEUE_LIMIT:
-            self._over = f"{QUEUE_LIMIT} messages wait to be sent: the other side is stuck"
+            self.hang_up(f"{QUEUE_LIMIT} messages wait to be sent: the other side is stuck")
         else:
             self._queue.append(message)
-        self._said.set()
+            self._said.set()
 
     def hang_up(self, why: str) -> None:
         """Give the line up."""
         self._over = why
-        self._said.set()
+        self._given_up.set()
 
     async def run(self, hear: Callable[[Any], None]) -> None:
         """Send and listen until cancelled, or the line breaks.
@@ -114,7 +115,7 @@ class Line:
         Raises:
             LineError: It broke.
         """
-        work = (self._listen(hear), self._talk(), self._beat())
+        work = (self._listen(hear), self._talk(), self._beat(), self._give_up())
         tasks = [asyncio.ensure_future(one) for one in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -150,10 +151,13 @@ class Line:
         while True:
             await self._said.wait()
             self._said.clear()
-            if self._over:
-                raise LineError(self._over)
             while self._queue:
                 await self._stream.write(self._queue.popleft())
+
+    async def _give_up(self) -> None:
+        # Apart from talking, which waits for the other side.
+        await self._given_up.wait()
+        raise LineError(self._over)
 
     async def _beat(self) -> None:
         while True:

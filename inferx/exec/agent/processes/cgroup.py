@@ -271,6 +271,12 @@ class Cgroups:
                     f"pod {pod}: cannot remove its cgroup {folder}: it is in use", phase="cgroup"
                 )
 
+    def drop_parent(self) -> None:
+        """Remove the parent of all pods, if none is left."""
+        for base in self._hierarchies():
+            with contextlib.suppress(OSError):
+                base.rmdir()
+
     def _freeze(self, pod: str, within_s: float) -> bool:
         def ask() -> bool:
             # Version 1 gives up on a process that was busy, and has to be asked again.

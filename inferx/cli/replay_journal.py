@@ -1,0 +1,70 @@
+"""`inferx replay-journal`: whether machines decide again as they did, byte for byte."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from inferx.core.journal import Divergence
+from inferx.exec.journal import replayed
+from inferx.load import load_bundle
+
+__all__ = ["replay_journal"]
+
+SUFFIX = ".journal"
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  inferx replay-journal cluster/journals\n"
+    "  inferx replay-journal scheduler-1.journal --json",
+)
+@click.argument("journals", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a journal.")
+def replay_journal(*, journals: Sequence[Path], as_json: bool) -> None:
+    """Replay journals, or folders of them, and tell the first step that comes out otherwise.
+
+    Exits 0 only if every journal replays to its end.
+    """
+    same = True
+    for path in journals:
+        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        if not files:
+            raise click.UsageError(f"{path}: no {SUFFIX} in it")
+        for file in files:
+            kind, steps, truncated, divergence = replayed(file, load_bundle)
+            same = same and divergence is None
+            told: dict[str, Any] = {
+                "journal": str(file),
+                "machine": kind,
+                "steps": steps,
+                "truncated": truncated,
+                "divergence": None if divergence is None else _told(divergence),
+            }
+            click.echo(json.dumps(told) if as_json else _line(told))
+    if not same:
+        sys.exit(1)
+
+
+def _told(divergence: Divergence) -> dict[str, Any]:
+    return {
+        "entry": divergence.entry,
+        "now_ns": divergence.now_ns,
+        "events": msgspec.to_builtins(divergence.events),
+        "expected": msgspec.to_builtins(divergence.expected),
+        "got": msgspec.to_builtins(divergence.got),
+        "error": divergence.error,
+    }
+
+
+def _line(told: dict[str, Any]) -> str:
+    cut = ", the last one cut off" if told["truncated"] else ""
+    head = f"{told['journal']}: {told['machine']}, {told['steps']} steps{cut}"
+    found = told["divergence"]
+    if found is None:
+        return f"{head}: each as it was"
+    return f"{head}: step {found['entry']} differs: {found['error'] or found['got']}"

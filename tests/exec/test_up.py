@@ -1,0 +1,122 @@
+"""`inferx up`: a newcomer's first five minutes, and what happens when parts of it die."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import openai
+import pytest
+from agent_node import needs_node
+from cluster_up import Up, function, up
+
+pytestmark = needs_node
+
+BACK_S = 20.0
+"""For a service that was killed: it is started again, elected where it leads, and joined."""
+
+
+def left_of(cluster: Up) -> list[str]:
+    """Return what there is on this machine of a cluster that has ended."""
+    found = []
+    for config in cluster.folder.glob("node-*.toml"):
+        name = config.read_text().partition('name = "')[2].partition('"')[0]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")]
+        found += [str(path) for path in Path("/sys/class/net").glob(f"{name}*")]
+        found += [str(path) for path in Path("/run/netns").glob(f"{name}-*")]
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            try:
+                command = (path / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(cluster.folder) in command:
+                found.append(f"process {path.name}: {command}")
+    return found
+
+
+def until_gone(cluster: Up, within_s: float = 10.0) -> None:
+    """Wait until nothing is left: a namespace's links go in the kernel's own time."""
+    deadline = time.monotonic() + within_s
+    while left := left_of(cluster):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def test_a_newcomer_calls_models_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    models = [f"m{number}" for number in range(6)]
+    with up(tmp_path, "--journal") as cluster:
+        asyncio.run(cluster.apply(*map(function, models)))
+        client = openai.OpenAI(
+            base_url=f"{cluster.gateway}/v1", api_key=cluster.key, max_retries=0, timeout=90
+        )
+        deadline = time.monotonic() + 10
+        while {one.id for one in client.models.list()} != set(models):
+            assert time.monotonic() < deadline
+        for _ in range(2):
+            for model in models:
+                stream = client.chat.completions.create(
+                    model=model,
+                    messages=[{"role": "user", "content": "hi"}],
+                    max_tokens=3,
+                    stream=True,
+                )
+                pieces = [piece for piece in stream if piece.choices]
+                assert {piece.model for piece in pieces} == {model}
+                assert pieces[-1].choices[0].finish_reason == "length"
+        with pytest.raises(openai.NotFoundError):
+            client.completions.create(model="none", prompt="hi")
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="ix_wrong").completions.create(model="m0", prompt="hi")
+        logs = "".join(path.read_text() for path in cluster.folder.glob("*.log"))
+        assert cluster.key not in logs
+    until_gone(cluster)
+    replayed = subprocess.run(
+        (sys.executable, "-m", "inferx", "replay-journal", "--json", cluster.folder / "journals"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [json.loads(line) for line in replayed.stdout.splitlines()]
+    assert sorted(one["machine"] for one in told) == ["router", "scheduler"]
+    assert all(one["divergence"] is None for one in told)
+
+
+def test_many_who_ask_for_one_function_at_once_wake_it_once(tmp_path: Path) -> None:
+    asked = 60
+    with up(tmp_path) as cluster:
+        asyncio.run(cluster.apply(function("one")))
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(cluster.ask("one", tokens=1)[0])
+
+        cluster.until_answers("one", 30)
+        threads = [threading.Thread(target=ask) for _ in range(asked)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [200] * asked
+        pods = list((cluster.folder / "node-0" / "pods").glob("*"))
+        assert len(pods) == 1
+    until_gone(cluster)
+
+
+@pytest.mark.parametrize("killed", ["scheduler", "gateway", "node-0", "state"])
+def test_a_service_that_is_killed_comes_back_and_warm_pods_stay(
+    tmp_path: Path, killed: str
+) -> None:
+    with up(tmp_path) as cluster:
+        asyncio.run(cluster.apply(function("one")))
+        cluster.until_answers("one", 30)
+        before = sorted(path.name for path in (cluster.folder / "node-0" / "pods").glob("*"))
+        cluster.kill(killed)
+        cluster.until_ready(killed, BACK_S)
+        cluster.until_answers("one", BACK_S)
+        after = sorted(path.name for path in (cluster.folder / "node-0" / "pods").glob("*"))
+        assert after == before
+    until_gone(cluster)
