@@ -1,13 +1,12 @@
 """The cluster, as the gateway's object API and views have it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 from inferx.client.connection import Connection
-from inferx.client.errors import UnreachableError
 from inferx.client.names import Name, Place
+from inferx.client.watching import Change, follow
 
 __all__ = ["AccessLevel", "Cluster", "Object", "Outcome"]
 
@@ -62,15 +61,10 @@ class Cluster:
         query = {"cascade": "1"} if cascade else {}
         self._http.json("DELETE", _path("object", *name), query=query)
 
-    def watch(self, kind: str, place: Place, labels: str = "") -> Iterator[Mapping[str, Any]]:
+    def watch(self, kind: str, place: Place, labels: str = "") -> Iterator[Change]:
         """Return what changes, as it does, beginning with all that there is."""
-        query = {"watch": "1"} | ({"labels": labels} if labels else {})
         path = _path("objects", kind, *filter(None, place))
-        for line in self._http.lines(path, query):
-            # Events of a stream or lines of JSON: a sign of life is an empty line or a comment.
-            text = line.removeprefix("data:").strip()
-            if text.startswith("{"):
-                yield _event(text, path)
+        return follow(self._http, path, {"labels": labels} if labels else {})
 
     # -- the cluster as it is now ---
     def nodes(self) -> tuple[Mapping[str, Any], ...]:
@@ -108,11 +102,3 @@ class Cluster:
 
 def _path(*parts: str) -> str:
     return "/" + "".join(f"{quote(part, safe='')}/" for part in parts)
-
-
-def _event(text: str, path: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UnreachableError(f"{path}: a line of the watch is no JSON") from error
-    return cast("Mapping[str, Any]", found)

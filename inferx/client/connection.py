@@ -16,7 +16,7 @@ __all__ = ["Connection"]
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 """Without a byte of an answer; a cascade of deletions takes longest."""
-QUIET_S: Final = 90.0
+QUIET_S: Final = 60.0
 """Without a line of a watch, which has a sign of life more often than that."""
 BODY_LIMIT: Final = 256 << 20
 """Bytes of an answer: beyond it a list is asked for in parts."""

@@ -1,16 +1,14 @@
 """`inferx get`, `list`, `watch`, `wait`: what there is, and how it fares."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
 from inferx.cli.client.command import SETTINGS, Asking, Form, asking, form_option
-from inferx.cli.client.printing import object_name, print_objects, print_value
-from inferx.client.cluster import Object
+from inferx.cli.client.printing import print_objects, print_value
 from inferx.client.names import function_of, name_of, place_of, type_of
 from inferx.client.waiting import Goal, wait_for
+from inferx.client.watching import Change
 
 __all__ = ["get", "list_", "wait", "watch"]
 
@@ -69,12 +67,14 @@ def watch(*, type_: str, words: tuple[str, ...], labels: str, form: Form, ask: A
     place = place_of(kind, words, tenant=ask.tenant)
     with ask.cluster() as cluster:
         for change in cluster.watch(kind, place, labels):
-            click.echo(json.dumps(change) if form == "json" else _line(change))
+            click.echo(_json(change) if form == "json" else f"{change.event:6}  {change.name}")
 
 
-def _line(change: Mapping[str, Any]) -> str:
-    one: Object = change["object"]
-    return f"{change['type']} {object_name(one)} revision {one.get('revision', '-')}"
+def _json(change: Change) -> str:
+    told: dict[str, object] = {"event": change.event}
+    if change.object is None:
+        return json.dumps(told | {"key": change.name._asdict()})
+    return json.dumps(told | {"object": change.object})
 
 
 @click.command(
