@@ -1,0 +1,69 @@
+"""What a cluster does, by command line: waiting, watching, and looking at all of it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+
+
+def ask(cluster, tenant, name):
+    """Ask a function for a completion."""
+    request = urllib.request.Request(
+        f"{cluster.gateway}/funccall/{tenant}/chat/{name}/v1/completions",
+        json.dumps({"model": name, "prompt": "hi", "max_tokens": 4}).encode(),
+        {"Authorization": f"Bearer {cluster.key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=90) as answer:
+        return answer.status
+
+
+def test_a_function_is_waited_for_through_its_life(cluster, call, good, stated):
+    good("apply", "-f", stated.write("f"))
+    name = f"{stated.tenant}/chat/f"
+    status, _, err = call("wait", name, "--timeout", "0")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "not ready after 0 s: it has no pod" in err
+    asking = threading.Thread(target=ask, args=(cluster, stated.tenant, "f"))
+    asking.start()
+    assert good("wait", "--for", "ready", name, "--timeout", "60") == f"function/{name} is ready\n"
+    asking.join()
+    good("wait", "--for", "idle", name, "--timeout", "30")
+    assert name in good("top")
+    assert "node-0" in good("top", "--once")
+    good("delete", "fn", name)
+    good("wait", "--for", "gone", name, "--timeout", "60")
+
+
+def test_a_watch_tells_what_there_is_and_what_changes_until_ctrl_c(cluster, good, stated):
+    file = stated.write("f")
+    good("apply", "-f", file)
+    words = (sys.executable, "-m", "inferx", "watch", "functions", stated.tenant)
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        try:
+            name = f"function/{stated.tenant}/chat/f"
+            assert watching.stdout.readline().split() == ["put", name]
+            stated.write("f", commands=["--model", "other"])
+            good("apply", "-f", file)
+            assert watching.stdout.readline().split() == ["put", name]
+            good("delete", "fn", f"{stated.tenant}/chat/f")
+            assert watching.stdout.readline().split() == ["delete", name]
+        finally:
+            watching.send_signal(signal.SIGINT)
+        assert watching.stderr.read() == "inferx: interrupted\n"
+        assert watching.wait(10) == 130
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_tenant_s_own_sees_its_functions_and_no_nodes(call, good, stated, monkeypatch):
+    good("apply", "-f", stated.write("f"))
+    _, key, _ = call("keys", "create", "own", "--tenant", stated.tenant, "--level", "read")
+    monkeypatch.setenv("INFERX_API_KEY", key.strip())
+    page = good("top")
+    assert f"{stated.tenant}/chat/f" in page
+    assert "node-0" not in page
