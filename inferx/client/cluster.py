@@ -84,6 +84,10 @@ class Cluster:
         """Return pods: all, a tenant's, a namespace's or a function's."""
         return tuple(self._http.json("GET", _path("pods", *place)))
 
+    def view(self) -> Mapping[str, Any]:
+        """Return all that the key may see, at one moment."""
+        return cast("Mapping[str, Any]", self._http.json("GET", "/view/"))
+
     # -- keys ---
     def issue_key(self, request: Mapping[str, object]) -> Mapping[str, Any]:
         """Make an API key. The answer is the only one that ever has it."""
@@ -96,8 +100,7 @@ class Cluster:
 
     def revoke_key(self, key: str, tenant: str, namespace: str) -> None:
         """Make a key good for nothing, for ever."""
-        body = {"id": key, "tenant": tenant, "namespace": namespace}
-        self._http.json("DELETE", "/apikey/", body)
+        self._http.json("DELETE", _path("apikey", tenant, namespace, key))
 
 
 def _path(*parts: str) -> str:

@@ -48,7 +48,10 @@ def _seen(cluster: Cluster, function: Name, goal: Goal) -> str | None:
         pods = cluster.pods(*place)
         ready = any(pod["state"] == "ready" for pod in pods)
         return None if ready else _pods(pods) or "it has no pod"
-    fares = cluster.function(function)
+    try:
+        fares = cluster.function(function)
+    except GoneError:
+        return "the scheduler has not heard of it yet"
     busy = {key: fares[key] for key in ("queued", "inflight") if fares[key]}
     return ", ".join(f"{count} {key}" for key, count in busy.items()) or None
 
