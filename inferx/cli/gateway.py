@@ -28,6 +28,7 @@ __all__ = ["gateway"]
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
+@click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -37,6 +38,7 @@ def gateway(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    audit: str | None,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -60,6 +62,7 @@ def gateway(
         settings=chosen,
         seed=seed,
         journals=journal,
+        audit=audit,
         credentials=None if tls is None else channel_credentials(tls),
     )
     run_service(_run(state, config, Ready("gateway", ready_file)), log_json=log_json)

@@ -87,8 +87,8 @@ class RequestHead:
         return self._map
 
 
-def forwarded(head: RequestHead, target: bytes, address: str) -> bytes:
-    """Return the head of a request as it goes to a pod."""
+def forwarded(head: RequestHead, target: bytes, address: str, *, with_key: bool = False) -> bytes:
+    """Return the head of a request as it goes to a pod, or with the caller's key to the API."""
     lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, target, address.encode())]
     addresses, host, traced = head.peer.encode(), b"", False
     for name, value in _beyond_the_hop(head.headers):
@@ -97,7 +97,7 @@ def forwarded(head: RequestHead, target: bytes, address: str) -> bytes:
                 addresses = value + b", " + head.peer.encode()
             case b"host":
                 host = value
-            case low if low not in _OURS:
+            case low if low not in _OURS or (with_key and low == b"authorization"):
                 traced = traced or low == b"traceparent"
                 lines.append(b"%b: %b" % (name, value))
             case _:

@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from inferx.exec.gateway.refusals import Refused
 
-__all__ = ["FUNCCALL", "FunctionCall", "ModelCall", "Models", "parse"]
+__all__ = ["FUNCCALL", "ApiCall", "FunctionCall", "ModelCall", "Models", "nothing_here", "parse"]
 
 FUNCCALL: Final = b"/funccall/"
 _BY_MODEL: Final = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"))
@@ -31,11 +31,17 @@ class Models(NamedTuple):
     """A question for what may be called."""
 
 
-def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models:
+class ApiCall(NamedTuple):
+    """Anything else: the API's to answer, where there is one."""
+
+    target: bytes
+
+
+def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models | ApiCall:
     """Return what a request's line asks for.
 
     Raises:
-        Refused: Nothing that is served here.
+        Refused: It calls a model or a function, and not as these are called.
     """
     path, mark, query = target.partition(b"?")
     if path.startswith(FUNCCALL):
@@ -59,7 +65,12 @@ def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models:
         if method != b"POST":
             raise Refused("method not allowed", f"{_shown(path)}: expected POST")
         return ModelCall(target)
-    raise Refused("not found", f"{_shown(path)}: nothing is served here")
+    return ApiCall(target)
+
+
+def nothing_here(target: bytes) -> Refused:
+    """Return the answer to a path that nobody serves."""
+    return Refused("not found", f"{_shown(target.partition(b'?')[0])}: nothing is served here")
 
 
 def _plain(rest: bytes) -> bytes:

@@ -20,7 +20,7 @@ from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName, Route
 from inferx.exec.gateway.exchange import Exchange
 from inferx.exec.gateway.heads import RequestHead, forwarded
 from inferx.exec.gateway.limits import HttpLimits
-from inferx.exec.gateway.paths import FunctionCall, ModelCall, Models, parse
+from inferx.exec.gateway.paths import ApiCall, FunctionCall, ModelCall, Models, nothing_here, parse
 from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
 from inferx.exec.gateway.refusals import Refused
@@ -87,6 +87,8 @@ class Proxy:
         self._limits = limits
         self._sweep = sweep
         self._fault = fault
+        self.api = ""
+        """Where what is no inference is answered; nowhere, if empty."""
 
     async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         """Answer one request."""
@@ -105,6 +107,9 @@ class Proxy:
         match asked:
             case Models():
                 client.whole(200, _listed(await self._catalogue.visible(head)))
+                return
+            case ApiCall():
+                await self._at_api(client, head, body)
                 return
             case FunctionCall():
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
@@ -127,6 +132,19 @@ class Proxy:
             tokens = await self._at_some_pod(request)
         finally:
             leave.ended(tokens)
+
+    async def _at_api(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+        if not self.api:
+            raise nothing_here(head.target)
+        try:
+            line = self._pods.fresh(self.api) or await self._pods.connect(self.api)
+        except OSError as error:
+            raise Refused("draining", "the API does not answer") from error
+        await Exchange(client, body, line, waited_s=0.0).run(
+            forwarded(head, head.target, self.api, with_key=True),
+            chunked=head.length is None,
+            head_only=head.method == b"HEAD",
+        )
 
     async def _at_some_pod(self, request: "_Request") -> int:
         for left in reversed(range(self._limits.connect_tries)):

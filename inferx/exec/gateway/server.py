@@ -54,8 +54,13 @@ class Gateway:
         """Clients that are connected."""
         return len(self._clients)
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, *, api: str = "") -> int:
         """Begin to serve; return the port, which the system chooses for 0.
+
+        Args:
+            host: Address to listen on.
+            port: The same.
+            api: Where requests go that are no inference.
 
         Raises:
             ListenError: The address cannot be had.
@@ -66,6 +71,7 @@ class Gateway:
         except (OSError, OverflowError) as error:
             text = error.strerror if isinstance(error, OSError) else str(error)
             raise ListenError(f"cannot listen on {host}:{port}: {text}") from error
+        self._proxy.api = api
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
         return int(listener.getsockname()[1])

@@ -16,17 +16,21 @@ import msgspec
 
 from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
 from inferx.core.events import RouterEvent
+from inferx.core.machine.router import Router
 from inferx.core.machine.step import Record
 from inferx.core.types import PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.gateway.api.application import Api, ApiParts
 from inferx.exec.gateway.catalogue import ModelCatalogue
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.door import Door
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.scheduler_line import SchedulerLine
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.identity.audit import Audit
+from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
@@ -62,6 +66,7 @@ class GatewayConfig:
         limits: Of its HTTP.
         journals: Folder that its journal is written to; None writes none.
         credentials: Of the channel to schedulers; None is in the clear.
+        audit: URL of the audit log's database; None keeps no log.
     """
 
     load: LoadBundle
@@ -76,6 +81,7 @@ class GatewayConfig:
     limits: HttpLimits = field(default_factory=HttpLimits)
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
+    audit: str | None = None
 
 
 class GatewayService:
@@ -107,6 +113,8 @@ class GatewayService:
             "router": 0,
         }
         machine = make("router", made_of, config.load)
+        assert isinstance(machine, Router)
+        self._router = machine
         self._journal: Journal | None = None
         if config.journals is not None:
             name = f"router-{config.name}-{clock.now_ns()}"
@@ -127,11 +135,30 @@ class GatewayService:
             self._driver.post, clock, function=self._target, address=self._addresses.get
         )
         self._keys = KeyCache(store, clock)
-        door = Door(Authenticator(self._keys), Limiter(), clock)
+        self._audit = None if config.audit is None else Audit(AuditTable(config.audit), clock)
+        authenticator = Authenticator(self._keys)
+        door = Door(authenticator, Limiter(), clock, self._audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
         self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
         kinds = (*KINDS, LEADER.type)
         self._informer = Informer(objects, *(Selection(type=kind) for kind in kinds))
+        self._api = Api(
+            ApiParts(
+                store=store,
+                objects=objects,
+                authenticator=authenticator,
+                clock=clock,
+                leader=lambda: self._leader if self._leads.is_set() else "",
+                credentials=config.credentials,
+                stands={
+                    "keys": lambda: self._keys.is_fresh,
+                    "objects": lambda: self._informer.is_current,
+                    "scheduler": lambda: self._line.stands,
+                },
+                router=self._numbers,
+                audit=self._audit,
+            )
+        )
 
     async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until cancelled; `ready` takes the address."""
@@ -146,17 +173,21 @@ class GatewayService:
                         ("keys", self._keys.run()),
                         ("router", self._driver.run()),
                         ("scheduler", self._line.run()),
+                        *(() if self._audit is None else (("audit", self._audit.run()),)),
                     )
                 ]
                 await self._informer.synced()
                 await self._keys.wait_listed()
-                port = await self.http.listen(config.host, config.port)
+                api = await self._api.listen()
+                port = await self.http.listen(config.host, config.port, api=api)
                 address = f"{config.host}:{port}"
                 ready(address)
                 try:
                     await registered(self._store, self._objects, self._info(address))
                 finally:
+                    self._api.end_watches()
                     await self.http.drain()
+                    await self._api.close()
                     for task in background:
                         task.cancel()
         finally:
@@ -175,6 +206,19 @@ class GatewayService:
             if isinstance(command, ReturnLease):
                 self._addresses.pop(command.pod, None)
             self._line.send(command)
+
+    def _numbers(self) -> Mapping[str, object]:
+        router = self._router
+        counted = ("arrived", "finished", "refused", "failed", "cancelled", "policy_errors")
+        return {
+            "leader": self._leader,
+            "connected": self._line.stands,
+            "connections": self.http.connections,
+            "waiting": router.waiting(),
+            "running": router.running(),
+            **{name: getattr(router, name) for name in counted},
+            "functions": len(self.book.all()),
+        }
 
     # -- functions, and who leads ---
     async def _follow_objects(self) -> None:

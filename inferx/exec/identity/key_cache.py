@@ -98,6 +98,11 @@ class KeyCache:
         """Wait until the keys are known for the first time."""
         await self._listed.wait()
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether keys can be looked up: the watch has told lately."""
+        return self._loop_time() < self._fresh_until_s
+
     def __len__(self) -> int:
         return len(self._known)
 

@@ -1,0 +1,95 @@
+"""The API as one application on a loopback port.
+
+The gateway's front sends here what it does not serve itself, so that nothing of the API is in the
+way of a request for inference.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import grpc
+from aiohttp import web
+
+from inferx.exec.clock import Clock
+from inferx.exec.gateway.api.access import Access
+from inferx.exec.gateway.api.errors import answer_errors
+from inferx.exec.gateway.api.health import HealthRoutes
+from inferx.exec.gateway.api.keys import KeyRoutes
+from inferx.exec.gateway.api.leader import Leader
+from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
+from inferx.exec.gateway.api.objects import ObjectRoutes
+from inferx.exec.gateway.api.routing import Route
+from inferx.exec.gateway.api.views import ViewRoutes
+from inferx.exec.gateway.api.watching import Watches
+from inferx.exec.identity.audit import Audit
+from inferx.exec.identity.authenticator import Authenticator
+from inferx.exec.identity.key_desk import KeyDesk
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.store import Store
+
+__all__ = ["Api", "ApiParts"]
+
+HOST = "127.0.0.1"
+
+
+class ApiParts(NamedTuple):
+    """What the API is made of; all of it is the gateway's.
+
+    Attributes:
+        leader: Gives the leader's address; empty while nobody leads.
+        credentials: Of the channel to it.
+        stands: What must stand for the gateway to serve, by name.
+        router: The router's numbers.
+    """
+
+    store: Store
+    objects: Objects
+    authenticator: Authenticator
+    clock: Clock
+    leader: Callable[[], str]
+    credentials: grpc.ChannelCredentials | None
+    stands: Mapping[str, Callable[[], bool]]
+    router: Callable[[], Mapping[str, object]]
+    audit: Audit | None = None
+
+
+class Api:
+    """One gateway's."""
+
+    def __init__(self, parts: ApiParts) -> None:
+        access = Access(parts.authenticator, parts.audit)
+        self._leader = Leader(parts.leader, parts.credentials)
+        self._watches = Watches(access, parts.objects)
+        self.routes: list[Route] = [
+            *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
+            *ObjectRoutes(access, parts.objects, self._watches).routes(),
+            *ViewRoutes(access, self._leader).routes(),
+            *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
+        ]
+        self._runner: web.AppRunner | None = None
+
+    async def listen(self) -> str:
+        """Begin to serve; return where."""
+        application = web.Application(middlewares=[answer_errors], client_max_size=BODY_BYTES)
+        for route in self.routes:
+            for path in {route.path, route.path.rstrip("/") or "/"}:
+                application.router.add_route(route.method, path, route.serve)
+        self._runner = web.AppRunner(
+            application, handle_signals=False, access_log=None, shutdown_timeout=STOP_S
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, HOST, 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        return f"{host}:{port}"
+
+    def end_watches(self) -> None:
+        """End what would not end by itself."""
+        self._watches.end()
+
+    async def close(self) -> None:
+        """Serve no more."""
+        self.end_watches()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._leader.close()

@@ -1,0 +1,138 @@
+"""A gateway over a store of its own, called over HTTP by people with and without keys."""
+
+import asyncio
+import io
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+from cluster_objects import namespace, tenant
+
+from inferx.exec.clock import WallClock
+from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.key_desk import KeyRequest, new_record
+from inferx.exec.identity.keys import Secret, make_secret, store_key, write_record
+from inferx.exec.state.memory import MemoryStore
+from inferx.exec.state.objects.actor import ADMIN
+from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.store import ABSENT, Expect, Put
+from inferx.load import load_bundle
+
+__all__ = ["Answer", "Bed", "bed", "function", "run"]
+
+DEADLINE_S = 30.0
+
+
+def function(name: str, place: str = "t1/n", **labels: str) -> dict[str, Any]:
+    """Return a function as its author writes it."""
+    tenant_name, _, namespace_name = place.partition("/")
+    spec = {
+        "image": "vllm/vllm-openai:v0.9.0",
+        "commands": ["--model", name],
+        "resources": {"CPU": 1000, "Mem": 2000, "GPU": {"Type": "Any", "Count": 1, "vRam": 20_000}},
+        "endpoint": {"port": 8000, "schema": "Http", "probe": "/health"},
+    }
+    return {
+        "type": "function",
+        "tenant": tenant_name,
+        "namespace": namespace_name,
+        "name": name,
+        "labels": labels,
+        "object": {"spec": spec},
+    }
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    told: Any
+    headers: Mapping[str, str]
+
+    @property
+    def code(self) -> str:
+        """Of the error."""
+        return str(self.told["error"]["code"])
+
+
+class Bed:
+    """A gateway, and the means to call it."""
+
+    def __init__(self, url: str, store: MemoryStore, http: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.store = store
+        self.http = http
+        self.objects = Objects(store)
+        self.admin = ""
+
+    async def key(
+        self, level: Any, tenant_name: str, namespace_name: str = "*", **more: Any
+    ) -> Secret:
+        """Put a key into the store, and wait until the gateway knows it."""
+        request = KeyRequest(
+            tenant=tenant_name, namespace=namespace_name, level=level, label="", **more
+        )
+        secret = make_secret()
+        record = new_record(request, secret, issuer="test", now_ns=0)
+        where = store_key(record)
+        await self.store.commit([Expect(where, ABSENT)], [Put(where, write_record(record))])
+        while (await self.ask("GET", "/v1/models", secret.token)).status == 401:
+            if more.get("expires_ns"):
+                break
+            await asyncio.sleep(0.01)
+        return secret
+
+    async def ask(
+        self, method: str, path: str, key: str = "", body: Any = None, **options: Any
+    ) -> Answer:
+        """Ask through the gateway's front."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        raw = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        url = f"{self.url}{path}"
+        async with self.http.request(
+            method, url, headers=headers, data=raw and io.BytesIO(raw), **options
+        ) as answer:
+            text = await answer.read()
+            told = msgspec.json.decode(text) if text else None
+            return Answer(answer.status, told, answer.headers)
+
+
+@asynccontextmanager
+async def bed(audit: Path | None = None) -> AsyncIterator[Bed]:
+    """Run a gateway without a scheduler; two tenants whose names begin alike are there."""
+    clock = WallClock()
+    store = MemoryStore(clock)
+    objects = Objects(store, rng=random.Random(1))
+    for name in ("t1", "t10"):
+        await objects.create(tenant(name, max_funccount=100, max_replica=4), who=ADMIN)
+        await objects.create(namespace(name, "n"), who=ADMIN)
+    config = GatewayConfig(
+        load=load_bundle,
+        name="bed",
+        port=0,
+        audit=None if audit is None else f"sqlite:///{audit}",
+    )
+    service = GatewayService(config, store, objects, clock)
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as http:
+        running = tasks.create_task(service.run(ready=address.set_result))
+        made = Bed(f"http://{await address}", store, http)
+        made.admin = (await made.key("full", "*")).token
+        try:
+            yield made
+        finally:
+            running.cancel()
+
+
+def run(work: Callable[[Bed], Awaitable[None]], audit: Path | None = None) -> None:
+    """Do some work in a bed."""
+
+    async def main() -> None:
+        async with asyncio.timeout(DEADLINE_S), bed(audit) as made:
+            await work(made)
+
+    asyncio.run(main())
