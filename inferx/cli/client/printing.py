@@ -7,17 +7,25 @@ from typing import Any, Final
 
 import click
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from inferx.cli.client.command import Form
 from inferx.client.names import Name
 
-__all__ = ["age", "object_name", "print_objects", "print_rows", "print_value", "table"]
+__all__ = [
+    "age",
+    "object_name",
+    "print_objects",
+    "print_page",
+    "print_rows",
+    "print_value",
+    "table",
+]
 
 _Facts = Mapping[str, Any]
 _WIDE: Final = 10_000
-"""Columns of a pipe: whoever reads it cuts lines as they like."""
+"""Columns of a page: a terminal wraps lines, and whoever reads a pipe cuts them as they like."""
 _OBJECT: Final = ("type", "tenant", "namespace", "name", "revision")
 _LABELS_SHOWN: Final = 60
 
@@ -39,7 +47,7 @@ def print_objects(objects: Sequence[_Facts], form: Form) -> None:
     """Print objects."""
     if form == "table":
         columns = ("type", "tenant", "namespace", "name", "labels", "revision")
-        _print(table(columns, (_object_cells(one) for one in objects), right=("revision",)))
+        print_page(table(columns, (_object_cells(one) for one in objects), right=("revision",)))
     else:
         print_rows(objects, form, columns=(), called=lambda one: str(object_name(one)))
 
@@ -69,7 +77,7 @@ def print_rows(
                 cells(row) if cells else [_cell(row.get(column)) for column in columns]
                 for row in rows
             )
-            _print(table(columns, shown, right=right))
+            print_page(table(columns, shown, right=right))
         case "name":
             for row in rows:
                 click.echo(called(row))
@@ -118,8 +126,8 @@ def _cell(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _print(made: Table) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)
-    console.print(made)
+def print_page(*parts: RenderableType) -> None:
+    """Print tables as wide as they are: a name that is cut short is no name."""
+    console = Console(highlight=False, width=_WIDE)
+    for part in parts:
+        console.print(part)

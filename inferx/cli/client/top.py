@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferx.cli.client.command import SETTINGS, Asking, asking
-from inferx.cli.client.printing import table
+from inferx.cli.client.printing import print_page, table
 from inferx.client.cluster import Cluster
 from inferx.client.errors import RefusedError
 from inferx.client.names import Place
@@ -40,15 +40,15 @@ def top(*, interval_s: float, once: bool, ask: Asking) -> None:
     console = Console(highlight=False)
     with ask.cluster() as cluster:
         if once or not console.is_terminal:
-            console.print(_page(cluster))
+            print_page(*_page(cluster))
             return
-        with Live(_page(cluster), console=console, screen=True, auto_refresh=False) as live:
+        with Live(Group(*_page(cluster)), console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(interval_s)
-                live.update(_page(cluster), refresh=True)
+                live.update(Group(*_page(cluster)), refresh=True)
 
 
-def _page(cluster: Cluster) -> Group:
+def _page(cluster: Cluster) -> list[Text | Table]:
     parts: list[Text | Table] = []
     try:
         parts.append(_nodes(cluster.nodes()))
@@ -56,7 +56,7 @@ def _page(cluster: Cluster) -> Group:
         # Whoever has a tenant's key sees its functions; where they run is not theirs to see.
         if error.status != 403:
             raise
-    return Group(*parts, Text(), _functions(cluster.functions(Place())))
+    return [*parts, Text(), _functions(cluster.functions(Place()))]
 
 
 def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Table:

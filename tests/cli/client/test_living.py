@@ -1,6 +1,8 @@
 """What a cluster does, by command line: waiting, watching, and looking at all of it."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -55,8 +57,43 @@ def test_a_watch_tells_what_there_is_and_what_changes_until_ctrl_c(cluster, good
             assert watching.stdout.readline().split() == ["delete", name]
         finally:
             watching.send_signal(signal.SIGINT)
-        assert watching.stderr.read() == "inferx: interrupted\n"
+        assert watching.stderr.read().strip() == "inferx: interrupted"
         assert watching.wait(10) == 130
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_terminal_shows_the_cluster_until_ctrl_c():
+    terminal, end = pty.openpty()
+    words = (sys.executable, "-m", "inferx", "top", "-n", "0.2")
+    with subprocess.Popen(
+        words, stdin=end, stdout=end, stderr=subprocess.PIPE, env=os.environ | {"TERM": "xterm"}
+    ) as watching:
+        os.close(end)
+        shown = b""
+        # The second look at it is drawn over the first.
+        while shown.count(b"node-0") < 2:
+            shown += os.read(terminal, 65_536)
+        watching.send_signal(signal.SIGINT)
+        assert watching.stderr.read().strip() == b"inferx: interrupted"
+        assert watching.wait(10) == 130
+    # It leaves the terminal's other screen, and shows the cursor again.
+    rest = os.read(terminal, 65_536)
+    assert b"\x1b[?1049l" in rest
+    assert b"\x1b[?25h" in rest
+    os.close(terminal)
+
+
+def test_decisions_say_why(cluster, good, stated):
+    good("apply", "-f", stated.write("f"))
+    name = f"{stated.tenant}/chat/f"
+    assert ask(cluster, stated.tenant, "f") == 200
+    told = good("explain", "function", name)
+    assert f"{name}@" in told
+    pod = told.partition("  pod ")[2].partition(":")[0]
+    about = good("explain", "pod", pod)
+    assert about.startswith(f"pod {pod}: ready on node-0, GPU ")
+    assert "placed on node-0, cold" in about
+    assert " GPUs could take it" in about
 
 
 @pytest.mark.usefixtures("cluster")
