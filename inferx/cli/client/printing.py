@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import click
 import yaml
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from inferx.cli.client.command import Form
 from inferx.client.names import Name
@@ -96,7 +98,11 @@ def table(
         )
     for row in rows:
         # What others named is text, not markup.
-        made.add_row(*(cell.replace("[", r"\[") for cell in row))
+        made.add_row(*map(Text, row))
+    # Where there is no room for all columns, names are the last to be cut.
+    made.columns[0].min_width = max(
+        (cell_len(str(one)) for one in made.columns[0].cells), default=0
+    )
     return made
 
 

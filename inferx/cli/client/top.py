@@ -19,7 +19,7 @@ from inferx.core.units import GIB
 
 __all__ = ["top"]
 
-BAR: Final = 20
+BAR: Final = 10
 """Characters of a full bar."""
 _COUNTS: Final = ("queued", "inflight", "ready", "starting", "standby")
 
@@ -51,12 +51,12 @@ def top(*, interval_s: float, once: bool, ask: Asking) -> None:
 def _page(cluster: Cluster) -> list[Text | Table]:
     parts: list[Text | Table] = []
     try:
-        parts.append(_nodes(cluster.nodes()))
+        parts += [_nodes(cluster.nodes()), Text()]
     except RefusedError as error:
         # Whoever has a tenant's key sees its functions; where they run is not theirs to see.
         if error.status != 403:
             raise
-    return [*parts, Text(), _functions(cluster.functions(Place()))]
+    return [*parts, _functions(cluster.functions(Place()))]
 
 
 def _nodes(nodes: Iterable[Mapping[str, Any]]) -> Table:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_a_terminal_shows_the_cluster_until_ctrl_c():
         shown = b""
         # The second look at it is drawn over the first.
         while shown.count(b"node-0") < 2:
+            assert select.select([terminal], [], [], 20)[0], shown
             shown += os.read(terminal, 65_536)
         watching.send_signal(signal.SIGINT)
         assert watching.stderr.read().strip() == b"inferx: interrupted"
@@ -101,6 +103,7 @@ def test_a_tenant_s_own_sees_its_functions_and_no_nodes(call, good, stated, monk
     good("apply", "-f", stated.write("f"))
     _, key, _ = call("keys", "create", "own", "--tenant", stated.tenant, "--level", "read")
     monkeypatch.setenv("INFERX_API_KEY", key.strip())
+    good("wait", "--for", "idle", f"{stated.tenant}/chat/f", "--timeout", "30")
     page = good("top")
     assert f"{stated.tenant}/chat/f" in page
     assert "node-0" not in page
