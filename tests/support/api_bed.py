@@ -3,7 +3,7 @@
 import asyncio
 import io
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +102,7 @@ class Bed:
 
 
 @asynccontextmanager
-async def bed(audit: Path | None = None) -> AsyncIterator[Bed]:
+async def bed(audit: Path | None = None) -> AsyncGenerator[Bed]:
     """Run a gateway without a scheduler; two tenants whose names begin alike are there."""
     clock = WallClock()
     store = MemoryStore(clock)

@@ -95,6 +95,27 @@ class Up:
                     return int(path.name)
         raise AssertionError(f"no {name}")
 
+    @contextmanager
+    def another(self, service: str, *options: str) -> Iterator[None]:
+        """Run another service of a kind beside the cluster's own."""
+        ready = self.folder / f"another-{service}.ready"
+        command = (
+            *(sys.executable, "-m", "inferx", service, "--state", self.state),
+            *("--listen", "127.0.0.1:0", "--ready-file", str(ready), *options),
+        )
+        with (self.folder / f"another-{service}.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + READY_S
+            while not ready.exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
     def kill(self, name: str) -> None:
         """Kill a child, as the kernel's out-of-memory killer would."""
         os.kill(self.pid(name), signal.SIGKILL)

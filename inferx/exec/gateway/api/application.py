@@ -10,6 +10,7 @@ from typing import NamedTuple
 import grpc
 from aiohttp import web
 
+from inferx import __version__
 from inferx.exec.clock import Clock
 from inferx.exec.gateway.api.access import Access
 from inferx.exec.gateway.api.errors import answer_errors
@@ -18,7 +19,9 @@ from inferx.exec.gateway.api.keys import KeyRoutes
 from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
 from inferx.exec.gateway.api.objects import ObjectRoutes
-from inferx.exec.gateway.api.routing import Route
+from inferx.exec.gateway.api.openapi import description
+from inferx.exec.gateway.api.page import PageRoutes
+from inferx.exec.gateway.api.routing import Route, json_answer
 from inferx.exec.gateway.api.views import ViewRoutes
 from inferx.exec.gateway.api.watching import Watches
 from inferx.exec.identity.audit import Audit
@@ -61,11 +64,19 @@ class Api:
         self._leader = Leader(parts.leader, parts.credentials)
         self._watches = Watches(access, parts.objects)
         self.routes: list[Route] = [
+            *PageRoutes().routes(),
             *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
         ]
+        told = description(self.routes, __version__)
+
+        async def describe(_: web.Request) -> web.Response:
+            return json_answer(told)
+
+        says = "This description."
+        self.routes.append(Route("GET", "/openapi.json", describe, says, is_open=True))
         self._runner: web.AppRunner | None = None
 
     async def listen(self) -> str:
