@@ -17,7 +17,7 @@ from inferx.client.names import Name
 
 __all__ = ["Change", "follow"]
 
-TRIES: Final = 10
+TRIES: Final = 30
 PAUSE_S: Final = 1.0
 _PASSING: Final = frozenset(("busy", "draining", "store_unavailable", "too_many_connections"))
 """Refusals of now, and not of the next try."""

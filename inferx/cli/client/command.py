@@ -12,8 +12,9 @@ from inferx.client.cluster import Cluster
 from inferx.client.connection import Connection
 from inferx.client.contexts import Context, chosen
 from inferx.client.errors import GoneError, WaitError
+from inferx.client.names import TYPES
 
-__all__ = ["SETTINGS", "Asking", "Form", "asking", "form_option"]
+__all__ = ["SETTINGS", "Asking", "Form", "asking", "form_option", "type_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Form = Literal["table", "json", "yaml", "name"]
@@ -63,6 +64,15 @@ def asking(command: F) -> F:
     for option in reversed(options):
         asks = option(asks)
     return cast("F", asks)
+
+
+def type_argument(command: F) -> F:
+    """Add the type of object that a command is about, which shells can complete."""
+    return click.argument(
+        "type_",
+        metavar="TYPE",
+        shell_complete=lambda _, __, begun: [one for one in TYPES if one.startswith(begun)],
+    )(command)
 
 
 def form_option(*forms: Form) -> Callable[[F], F]:

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from inferx.cli.client.command import SETTINGS, Asking, Form, asking, form_option
+from inferx.cli.client.command import SETTINGS, Asking, Form, asking, form_option, type_argument
 from inferx.cli.client.printing import print_objects, print_value
 from inferx.client.names import function_of, name_of, place_of, type_of
 from inferx.client.waiting import Goal, wait_for
@@ -20,7 +20,7 @@ _DAY_S = 86_400
     context_settings=SETTINGS,
     epilog="\b\nExamples:\n  inferx get function acme/chat/llama\n  inferx get tenant acme -o yaml",
 )
-@click.argument("type_", metavar="TYPE")
+@type_argument
 @click.argument("words", nargs=-1, required=True, metavar="[TENANT/][NAMESPACE/]NAME")
 @form_option("yaml", "json", "table", "name")
 @asking
@@ -41,7 +41,7 @@ def get(*, type_: str, words: tuple[str, ...], form: Form, ask: Asking) -> None:
     epilog="\b\nExamples:\n  inferx list functions\n"
     "  inferx list functions acme/chat -l team=search\n  inferx list tenants -o name",
 )
-@click.argument("type_", metavar="TYPE")
+@type_argument
 @click.argument("words", nargs=-1, metavar="[TENANT[/NAMESPACE]]")
 @_LABELS
 @form_option()
@@ -56,7 +56,7 @@ def list_(*, type_: str, words: tuple[str, ...], labels: str, form: Form, ask: A
 
 
 @click.command(context_settings=SETTINGS)
-@click.argument("type_", metavar="TYPE")
+@type_argument
 @click.argument("words", nargs=-1, metavar="[TENANT[/NAMESPACE]]")
 @_LABELS
 @form_option("table", "json")

@@ -2,7 +2,7 @@
 
 import click
 
-from inferx.cli.client.command import SETTINGS, Asking, asking
+from inferx.cli.client.command import SETTINGS, Asking, asking, type_argument
 from inferx.client.applying import apply_all
 from inferx.client.errors import ClientError
 from inferx.client.files import Stated, read_objects
@@ -76,7 +76,7 @@ def _check_revisions(objects: tuple[Stated, ...]) -> None:
     epilog="\b\nExamples:\n  inferx delete function acme/chat/llama\n"
     "  inferx delete namespace acme/chat --cascade",
 )
-@click.argument("type_", metavar="TYPE")
+@type_argument
 @click.argument("words", nargs=-1, required=True, metavar="[TENANT/][NAMESPACE/]NAME")
 @click.option("--cascade", is_flag=True, help="With all that is in it.")
 @asking

@@ -70,6 +70,14 @@ def test_there_is_no_option_for_a_key(call):
         assert (status, "No such option" in err) == (2, True)
 
 
+def test_a_shell_that_asks_is_told_commands_and_types(good, monkeypatch):
+    for words, told in (("inferx contex", "context"), ("inferx get funcp", "funcpolicy")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        monkeypatch.setenv("_INFERX_COMPLETE", "bash_complete")
+        assert good() == f"plain,{told}\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_are_told_how_to_complete(good, shell):
     assert "_INFERX_COMPLETE" in good("completion", shell)

@@ -73,6 +73,25 @@ def test_a_watch_tells_what_there_is_and_what_changes_until_ctrl_c(cluster, good
         assert watching.wait(10) == 130
 
 
+def test_a_watch_outlives_a_gateway_and_tells_nothing_twice(cluster, good, stated):
+    file = stated.write("f")
+    good("apply", "-f", file)
+    words = (sys.executable, "-m", "inferx", "watch", "functions", stated.tenant, "-o", "json")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            first = json.loads(watching.stdout.readline())
+            cluster.kill("gateway")
+            cluster.until_ready("gateway", 30)
+            stated.write("f", commands=["--model", "other"])
+            good("apply", "-f", file)
+            second = json.loads(watching.stdout.readline())
+        finally:
+            watching.send_signal(signal.SIGINT)
+    assert (first["event"], second["event"]) == ("put", "put")
+    assert first["object"]["object"]["spec"]["commands"] == ["--model", "f"]
+    assert second["object"]["object"]["spec"]["commands"] == ["--model", "other"]
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_terminal_shows_the_cluster_until_ctrl_c():
     terminal, end = pty.openpty()
