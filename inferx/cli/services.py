@@ -92,8 +92,18 @@ class _JsonLines(logging.Formatter):
         return json.dumps(told, default=str)
 
 
-def run_service(work: Coroutine[Any, Any, None], *, log_json: bool) -> None:
+def run_service(
+    work: Coroutine[Any, Any, None],
+    *,
+    log_json: bool,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run a service until SIGINT or SIGTERM, or until it fails.
+
+    Args:
+        work: The service.
+        log_json: Whether its log is lines of JSON.
+        loop: Makes the event loop; None makes asyncio's own.
 
     Raises:
         InferXError: It failed; the first of its parts that did.
@@ -103,7 +113,8 @@ def run_service(work: Coroutine[Any, Any, None], *, log_json: bool) -> None:
         _JsonLines() if log_json else logging.Formatter("%(asctime)s %(name)s %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    asyncio.run(_until_told(work))
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_until_told(work))
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:
@@ -113,14 +124,16 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
     try:
         with suppress(asyncio.CancelledError):
             await task
-    except BaseExceptionGroup as group:
+    except Exception as error:
         # The parts of a service fail together; what the first says is why.
-        first = _first(cast("BaseExceptionGroup[BaseException]", group))
+        first = _first(error)
         if isinstance(first, InferXError):
             raise first from None
         raise
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+def _first(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        error = group.exceptions[0]
+    return error

@@ -151,7 +151,8 @@ def restore(
 def _some(freezing: Freezing, function: FunctionId) -> tuple[GpuId, ...]:
     """Return the first GPUs, as many as the function has slices."""
     count = freezing.pods.function(function).spec.gpus
-    return tuple(GpuId(gpu.index) for gpu in freezing.pods.room.gpus()[:count])
+    usable = [gpu for gpu in freezing.pods.room.gpus() if not gpu.mig_enabled]
+    return tuple(GpuId(gpu.index) for gpu in usable[:count])
 
 
 def _show(facts: Mapping[str, Any], phases: Phases, *, as_json: bool) -> None:

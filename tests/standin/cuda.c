@@ -56,6 +56,8 @@ static struct context { /* One per visible device; CUcontext points to it. */
 } contexts[MAX_GPUS];
 static int context_count;
 
+static struct node seen; /* The node as the process was checkpointed on it. */
+
 static struct allocation {
   CUdeviceptr pointer;
   uint64_t bytes, offset;
@@ -263,6 +265,7 @@ static void drop_host_copies(void) {
 }
 
 static CUresult do_checkpoint(void) {
+  if (!node_read(&seen)) return OPERATING_SYSTEM;
   for (int i = 0; i < context_count; i++) {
     if (contexts[i].fd >= 0 && contexts[i].gpu.parent >= 0) return OUT_OF_MEMORY; /* MIG */
   }
@@ -303,16 +306,17 @@ static struct gpu *by_uuid(struct node *node, const unsigned char *bytes) {
   return NULL;
 }
 
-/* Pairs name each GPU of the node once as old and once as new, of the same chip. */
+/* Pairs name each GPU that the driver showed at the checkpoint once as old, whatever the process saw
+ * of them, and as many of this node as new, of the same chips. */
 static int pairs_hold(struct node *node) {
   uint32_t whole = 0;
   uint64_t olds = 0, news = 0;
-  for (int row = 0; row < node->count; row++) whole += node->gpus[row].parent < 0;
+  for (int row = 0; row < seen.count; row++) whole += seen.gpus[row].parent < 0;
   if (mailbox.pair_count != whole) return 0;
   for (uint32_t i = 0; i < whole; i++) {
-    struct gpu *from = by_uuid(node, mailbox.pairs[i].old), *to = by_uuid(node, mailbox.pairs[i].new);
+    struct gpu *from = by_uuid(&seen, mailbox.pairs[i].old), *to = by_uuid(node, mailbox.pairs[i].new);
     if (!from || !to || strcmp(from->name, to->name)) return 0;
-    olds |= 1ULL << (from - node->gpus);
+    olds |= 1ULL << (from - seen.gpus);
     news |= 1ULL << (to - node->gpus);
   }
   return __builtin_popcountll(olds) == (int)whole && __builtin_popcountll(news) == (int)whole;
@@ -330,6 +334,11 @@ static CUresult do_restore(void) {
         break;
       }
     }
+  }
+  for (int i = 0; i < context_count; i++) { /* Without pairs: where it was, if that is here. */
+    int here = 0;
+    for (int row = 0; row < node.count; row++) here |= !strcmp(node.gpus[row].uuid, contexts[i].gpu.uuid);
+    if (contexts[i].references && !here) return INVALID_VALUE;
   }
   CUresult result = OK;
   for (int i = 0; i < context_count && result == OK; i++) {

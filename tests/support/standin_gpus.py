@@ -115,6 +115,19 @@ class Node:
         found = f"{libraries()}:{path}" if path else str(libraries())
         return cls(folder, {"STANDIN_GPUS": str(folder), "LD_LIBRARY_PATH": found})
 
+    def become_another(
+        self, *, gpus: int = 2, memory: int = 1024 * MB, name: str = NAME
+    ) -> list[str]:
+        """Be another machine at the same place: other GPUs, nothing on them; return their UUIDs."""
+        uuids = [f"GPU-feedf00d-0000-4000-8000-{index:012x}" for index in range(gpus)]
+        file = self.folder / "gpus"
+        head = file.read_text().partition("\n")[0]
+        rows = [f"gpu {one} {memory} 0 {name}" for one in uuids]
+        fresh = file.with_name(".gpus")
+        fresh.write_text("\n".join([head, *rows]) + "\n")
+        fresh.rename(file)
+        return uuids
+
     def inject(self, operation: str, *, pid: int = 0, delay_ms: int = 0, error: int = 0) -> Path:
         """Let an operation (of one process) wait or fail, until the returned file is removed."""
         file = self.folder / "inject" / (f"{operation}.{pid}" if pid else operation)

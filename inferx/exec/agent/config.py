@@ -9,6 +9,7 @@ import msgspec
 from inferx.core.errors import DescriptionError
 from inferx.core.units import GIB
 from inferx.exec.agent.gpus.memory_guard import Action
+from inferx.exec.agent.gpus.share import MPS_PIPES
 from inferx.exec.agent.store.config import FolderConfig
 from inferx.exec.agent.store.tier import TierName
 from inferx.spec.document import read_document, shown
@@ -49,6 +50,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         checkpoints: Whether GPU state is checkpointed where the driver can.
         cdi: Folders of Container Device Interface files: how containers get GPUs. Later ones win.
         gpus: Sizes of GPUs that are declared, in bytes; empty asks NVML.
+        hook: Library of the share `hook`; None is none.
+        mps_pipes: Folder of the MPS daemon's pipes.
         tiers: Where snapshots lie.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
     """
@@ -67,6 +70,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: bool = True
     cdi: tuple[Path, ...] = _CDI
     gpus: tuple[int, ...] = ()
+    hook: Path | None = None
+    mps_pipes: Path = MPS_PIPES
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
 
@@ -106,6 +111,8 @@ def read_config(path: Path) -> AgentConfig:
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
         cdi=_cdi(gpu),
         gpus=_declared(gpu),
+        hook=_path(gpu, "hook") if "hook" in gpu else None,
+        mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
         tiers=_tiers(store, state),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
     )

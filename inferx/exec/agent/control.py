@@ -55,6 +55,9 @@ def status_of(service: AgentService) -> Mapping[str, Any]:
     return {
         "gpus": msgspec.to_builtins(pods.room.gpus()),
         "pods": told,
+        "throttled": dict(service.throttled),
+        "throttles": service.throttles,
+        "stuck": [record.pod for record in pods.stuck()],
         "capabilities": msgspec.to_builtins(node.capabilities),
         "errors": list(service.last_errors),
     }
@@ -83,8 +86,12 @@ async def serve(service: AgentService, socket: Path) -> web.AppRunner:
     async def facts(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await answer.prepare(request)
-        async for fact in service.facts():
-            await answer.write(json.dumps(msgspec.to_builtins(fact)).encode() + b"\n")
+        try:
+            async for fact in service.facts():
+                await answer.write(json.dumps(msgspec.to_builtins(fact)).encode() + b"\n")
+        except AgentError:
+            # It did not keep up: it ends here, and begins anew with another request.
+            pass
         return answer
 
     app.add_routes(

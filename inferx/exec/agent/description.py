@@ -46,7 +46,8 @@ def describe(
         links: How fast its links are.
         usd_per_hour: What it costs.
     """
-    gpus = sorted(node.inventory.gpus(), key=lambda gpu: gpu.index)
+    # One that is cut is none of them: its MIG devices are.
+    gpus = [gpu for gpu in node.inventory.gpus() if not gpu.mig_enabled]
     models = sorted({f"{gpu.name} {gpu.mig_profile}".strip() for gpu in gpus}) or ["none"]
     kind = "+".join(models)
     # A snapshot of a node with another processor, driver or GPU does not fit: see `require_fit`.

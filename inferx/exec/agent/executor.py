@@ -31,7 +31,7 @@ from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError, Live
-from inferx.exec.agent.store import TierName
+from inferx.exec.agent.store import SnapshotStore, TierName
 
 __all__ = ["Executor", "Recovered"]
 
@@ -47,12 +47,14 @@ class Recovered:
     Attributes:
         adopted: Pods that go on, suspended ones included.
         killed: Pods that were in the middle of something.
+        stuck: Pods that were to be killed and are there still.
         leftovers: Half-written and half-deleted snapshots that were removed.
         unreadable: Snapshots that are there and cannot be used, a line for each.
     """
 
     adopted: tuple[int, ...]
     killed: tuple[int, ...]
+    stuck: tuple[int, ...]
     leftovers: int
     unreadable: tuple[str, ...]
 
@@ -68,7 +70,8 @@ class Executor:
         """Do what a command says.
 
         Raises:
-            AgentError: It could not be done; then the pod is gone, as the scheduler expects.
+            AgentError: It could not be done; then the pod is gone, as the scheduler expects, or is
+                there still because it could not be ended (`stays`).
         """
         try:
             self._perform(command, phases)
@@ -77,7 +80,9 @@ class Executor:
                 # The scheduler takes a failure for the pod's end, whatever could be saved of it.
                 try:
                     self.pods.stop(command.pod)
+                    error.stays = False
                 except AgentError as failed:
+                    error.stays = True
                     error.add_note(f"and it could not be ended: {failed}")
             raise
 
@@ -87,7 +92,14 @@ class Executor:
             case Create():
                 pods.create(command.pod, command.function, command.gpus, phases)
             case Restore():
-                freezing.restore(command.pod, command.function, command.gpus, phases)
+                freezing.restore(
+                    command.pod,
+                    command.function,
+                    command.gpus,
+                    phases,
+                    coldest=_TIER[command.source],
+                    keep=command.keep,
+                )
             case Resume():
                 pods.resume(command.pod, command.gpus, phases)
             case Suspend():
@@ -123,7 +135,17 @@ class Executor:
         name = self.pods.function(function).launch.function
         for found in store.everything():
             if found.manifest.function == name and tier in found.tiers:
-                store.evict(found.manifest.id, tier, last_copy=True)
+                self._evict(store, found.manifest.id, tier)
+
+    @staticmethod
+    def _evict(store: SnapshotStore, snapshot: str, tier: TierName) -> None:
+        try:
+            store.evict(snapshot, tier, last_copy=True)
+        except AgentError as error:
+            if tier in store.where(snapshot):
+                raise
+            # It is no snapshot any more; what is left of its files goes at the next start.
+            _log.warning("%s", error)
 
     # -- after a restart ---
     def recover(self) -> Recovered:
@@ -141,10 +163,14 @@ class Executor:
             if there is not None and self._adopt(record, there):
                 adopted.append(record.pod)
             else:
+                # What it holds is nobody else's before it has ended.
+                pods.begin(record)
+                pods.room.adopt(record.pod, record.slices)
                 killed.append(record.pod)
-        for pod in (*killed, *empty):
+        for pod in empty:
             pods.stop(PodId(pod))
-        names = frozenset(pods.records.name(pod) for pod in adopted)
+        stuck = [pod for pod in killed if not self._ended(pod)]
+        names = frozenset(pods.records.name(pod) for pod in (*adopted, *stuck))
         for name in node.sandbox.traces():
             if name not in names:
                 node.sandbox.stop(name)
@@ -152,10 +178,20 @@ class Executor:
         tiers = node.store.recover().values()
         return Recovered(
             tuple(adopted),
-            tuple(killed),
+            tuple(pod for pod in killed if pod not in stuck),
+            tuple(stuck),
             sum(tier.removed for tier in tiers),
             tuple(line for tier in tiers for line in tier.unreadable),
         )
+
+    def _ended(self, pod: int) -> bool:
+        """End a pod that is not to go on; tell whether it could be."""
+        try:
+            self.pods.stop(PodId(pod))
+        except AgentError as error:
+            _log.warning("pod %s cannot be ended: %s", pod, error)
+            return False
+        return True
 
     def _adopt(self, record: PodRecord, live: Live) -> bool:
         if record.state in {"creating", "restoring", "resuming", "stopping"}:
@@ -167,7 +203,10 @@ class Executor:
                 record = replace(record, state=record.before, before="")
             one = Pod(record, self.pods.spec_of(record), live)
             if cut_short:
-                self.pods.settle(one)
+                self.pods.moving.settle(one)
+            elif record.state == "ready":
+                # It may have been throttled.
+                self.pods.node.sandbox.thaw(one.spec.pod)
             self.pods.room.adopt(record.pod, record.slices)
             self.pods.keep(one)
         except AgentError as error:
@@ -184,15 +223,24 @@ class Executor:
         return replace(record, function=found[0])
 
     def running(self) -> Sequence[FoundPod]:
-        """Return all pods that have been started, as a node tells them when it joins."""
+        """Return all pods that have been started, as a node tells them when it joins.
+
+        Their GPUs are told as they are numbered now: one that is gone is still counted as it was.
+        """
+        now = {gpu.uuid: gpu.index for gpu in self.pods.room.gpus()}
+        told = {"standby": "suspended", "stopping": "stuck"}
+        records = [*(one.record for one in self.pods.all()), *self.pods.stuck()]
         return [
             FoundPod(
-                PodId(one.record.pod),
-                FunctionId(one.record.function),
-                tuple(GpuId(gpu) for gpu in one.record.gpus),
-                "suspended" if one.record.state == "standby" else "ready",
+                PodId(record.pod),
+                FunctionId(record.function),
+                tuple(
+                    GpuId(now.get(part.gpu, then))
+                    for part, then in zip(record.slices, record.gpus, strict=True)
+                ),
+                told.get(record.state, "ready"),
             )
-            for one in self.pods.all()
+            for record in records
         ]
 
     def on_disk(self) -> Sequence[FunctionId]:

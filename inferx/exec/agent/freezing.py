@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.host_room import require_room_to_start
+from inferx.exec.agent.fetching import newest_within, reading
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, untouched
 from inferx.exec.agent.pods import Pods
@@ -24,6 +24,7 @@ from inferx.exec.agent.ports import AgentError, Launch, SliceShape
 from inferx.exec.agent.store import (
     Draft,
     FolderTier,
+    Found,
     GpuModel,
     Held,
     Manifest,
@@ -75,7 +76,7 @@ class Freezing:
             one.require("ready", "standby")
             deployed = pods.function(FunctionId(one.record.function))
             with phases.step("share"):
-                pods.check_share(one)
+                pods.moving.check_share(one)
                 if keep_connections and one.record.network:
                     # Its namespace goes with the pod; what is restored has another.
                     text = f"{name}: connections can be kept on the host's network only"
@@ -84,14 +85,14 @@ class Freezing:
             # Asked while there is something to ask: a pod that leaves is gone after its dump.
             image_digest = sandbox.digest_of(name)
         with pods.changing(one, "snapshotting"):
-            pids = pods.quiet(one, phases) if was_ready else []
-            held = pods.device_bytes(pids) if was_ready else one.record.device_bytes
+            pids = pods.moving.quiet(one, phases) if was_ready else []
+            held = pods.moving.device_bytes(pids) if was_ready else one.record.device_bytes
             with phases.step("room"):
                 # What is suspended is in its host memory already.
                 staging = tier.begin(sandbox.memory_bytes(name) + (held if was_ready else 0))
             with staging:
                 if was_ready:
-                    pods.to_host(one, pids, held, phases)
+                    pods.moving.to_host(one, pids, held, phases)
                 else:
                     with phases.step("thaw"):
                         sandbox.thaw(name)
@@ -112,14 +113,25 @@ class Freezing:
                 record = replace(one.record, device_bytes=held)
                 self._go_on(Pod(record, one.spec, one.live), phases)
         if leave:
-            pods.stop(pod)
+            self._end_written(pod, manifest, tier)
         return manifest
+
+    def _end_written(self, pod: PodId, manifest: Manifest, tier: FolderTier) -> None:
+        """End a pod that was written; without its end there is no snapshot that was asked for."""
+        try:
+            self.pods.stop(pod)
+        except AgentError as error:
+            try:
+                tier.delete(manifest.id)
+            except AgentError as failed:
+                error.add_note(f"and its snapshot is there: {failed}")
+            raise
 
     def _go_on(self, one: Pod, phases: Phases) -> None:
         """Have a pod be again what it was before it was written."""
         if one.record.state == "ready":
-            self.pods.onto_gpus(one, one.record.slices, phases)
-            self.pods.wake(one, phases)
+            self.pods.moving.onto_gpus(one, one.record.slices, phases)
+            self.pods.moving.wake(one, phases)
         else:
             with phases.step("freeze"):
                 self._node.sandbox.freeze(one.spec.pod)
@@ -133,22 +145,43 @@ class Freezing:
         phases: Phases,
         *,
         snapshot: str = "",
+        coldest: TierName | None = None,
+        keep: bool = False,
         keep_connections: bool = False,
     ) -> Pod:
         """Bring a pod back from a function's newest snapshot, or from a certain one.
 
         Without GPUs it ends suspended.
+
+        Args:
+            pod: The pod to be.
+            function: Its function.
+            gpus: Its GPUs.
+            phases: Takes the steps' times.
+            snapshot: Which snapshot; empty is the newest.
+            coldest: Tier to read from, or a warmer one; None is any.
+            keep: Whether a copy of what is only in the shared store stays on the node's disk.
+            keep_connections: Go on with connections that the dump has kept.
+
+        Raises:
+            AgentError: It could not be; nothing is left of it.
         """
         pods, node = self.pods, self._node
         deployed = pods.function(function)
         slices = pods.slices(deployed, gpus)
+        name = pods.records.name(pod)
         with phases.step("fit"):
-            manifest = self._find(deployed, slices, snapshot)
+            found = self._find(deployed, slices, snapshot, coldest)
+        manifest = found.manifest
         with phases.step("host-memory"):
-            require_room_to_start(deployed.launch, manifest.sizes.host_bytes)
-        _, held = node.store.hold(manifest.id, pods.records.name(pod), now_ns=time.time_ns())
+            launch, size_bytes = deployed.launch, manifest.sizes.host_bytes
+            promise = pods.host_room.for_restore(name, launch, size_bytes)
+        now_ns = time.time_ns()
         with (
-            held,
+            promise,
+            reading(
+                node.store, found, name, phases, now_ns=now_ns, coldest=coldest, keep=keep
+            ) as held,
             self._verified(held, phases),
             pods.entering(
                 pod,
@@ -164,13 +197,19 @@ class Freezing:
                 live = node.snapshotter.restore(
                     spec, held.folder, keep_connections=keep_connections
                 )
-            built_on = tuple(gpu.uuid for gpu in manifest.platform.gpus)
-            device_bytes = manifest.sizes.device_bytes
-            one = Pod(replace(record, built_on=built_on, device_bytes=device_bytes), spec, live)
+            # All of it is in the pod's cgroup now.
+            promise.release()
+            made = replace(
+                record,
+                built_on=tuple(gpu.uuid for gpu in manifest.platform.gpus),
+                built_among=manifest.platform.node_gpus,
+                device_bytes=manifest.sizes.device_bytes,
+            )
+            one = Pod(made, spec, live)
             if gpus or not deployed.spec.gpus:
-                onto = pods.onto_gpus(one, slices, phases)
-                pods.wake(one, phases)
-                one.record = replace(one.record, state="ready", built_on=onto)
+                onto = pods.moving.onto_gpus(one, slices, phases)
+                pods.moving.wake(one, phases)
+                one.record = replace(one.record, state="ready", built_on=onto, built_among=())
             else:
                 with phases.step("freeze"):
                     node.sandbox.freeze(spec.pod)
@@ -178,16 +217,21 @@ class Freezing:
             pods.keep(one)
         return one
 
-    def _find(self, deployed: Deployed, slices: tuple[SliceShape, ...], snapshot: str) -> Manifest:
-        digest = self._node.sandbox.image_digest(deployed.launch)
-        platform = self._platform(deployed, slices, digest)
+    def _find(
+        self,
+        deployed: Deployed,
+        slices: tuple[SliceShape, ...],
+        snapshot: str,
+        coldest: TierName | None,
+    ) -> Found:
+        store, digest = self._node.store, self._node.sandbox.image_digest(deployed.launch)
+        onto = tuple(shape.gpu for shape in slices)
+        platform = self._platform(deployed, onto, digest)
         if snapshot:
-            manifest = self._node.store.get(snapshot).manifest
+            found = store.get(snapshot)
         else:
-            found = self._node.store.newest(deployed.launch.function)
-            if found is None:
-                raise AgentError(f"no snapshot of {deployed.launch.function} on this node")
-            manifest = found.manifest
+            found = newest_within(store, deployed.launch.function, coldest)
+        manifest = found.manifest
         writer, reader = manifest.snapshotter, self._node.snapshotter.name
         if writer != reader:
             text = f"snapshot {manifest.id} was written by {writer}; this node reads {reader}'s"
@@ -196,7 +240,10 @@ class Freezing:
             # Its GPUs are chosen when it is resumed.
             platform = replace(platform, gpus=manifest.platform.gpus)
         require_fit(manifest, platform)
-        return manifest
+        if slices and manifest.platform.gpus:
+            built_on = tuple(gpu.uuid for gpu in manifest.platform.gpus)
+            self.pods.moving.moves(manifest.platform.node_gpus, built_on, onto)
+        return found
 
     @contextmanager
     def _verified(self, held: Held, phases: Phases) -> Generator[None]:
@@ -218,11 +265,12 @@ class Freezing:
     ) -> Draft:
         slices = one.record.slices
         gpus = tuple(shape.gpu for shape in slices) or one.record.built_on
+        among = one.record.built_among
         return Draft(
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, slices, image_digest, gpus=gpus),
+            platform=self._platform(deployed, gpus, image_digest, among=among),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
@@ -232,19 +280,25 @@ class Freezing:
     def _platform(
         self,
         deployed: Deployed,
-        slices: tuple[SliceShape, ...],
+        gpus: Sequence[str],
         image_digest: str,
         *,
-        gpus: Sequence[str] = (),
+        among: tuple[GpuModel, ...] = (),
     ) -> Platform:
-        by_uuid = {gpu.uuid: gpu for gpu in self.pods.room.gpus()}
-        held = [by_uuid[uuid] for uuid in gpus or [shape.gpu for shape in slices]]
+        """Return what a snapshot made here requires; `among` if its GPU state is from elsewhere."""
+        whole = among or self.pods.moving.whole_gpus()
+        known = {gpu.uuid: gpu for gpu in whole}
+        for gpu in self.pods.room.gpus():
+            known.setdefault(
+                gpu.uuid, GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile)
+            )
+        if gone := [uuid for uuid in gpus if uuid not in known]:
+            raise AgentError(f"GPU {gone[0]} is no longer on this node", phase="fit")
         return replace(
             self._node.platform,
             driver=self._node.platform.driver if deployed.spec.gpus else "",
-            gpus=tuple(
-                GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile) for gpu in held
-            ),
+            gpus=tuple(known[uuid] for uuid in gpus),
+            node_gpus=whole if gpus else (),
             image_digest=image_digest,
             command_digest=command_digest(deployed.launch),
         )

@@ -1,9 +1,13 @@
 """What the agent says to a pod over HTTP: is it well, be quiet, wake up.
 
-Plain HTTP/1.1 to the pod's own address; a pod is asked nothing else.
+Plain HTTP/1.1 to the pod's own address; a pod is asked nothing else. A call's time is its own from
+connecting to the last byte: a pod that answers a byte at a time is cut off as well.
 """
 
+import contextlib
 import http.client
+import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -71,11 +75,26 @@ def _status(
     headers = {"Connection": "close"}
     if body is not None:
         headers["Content-Type"] = "application/json"
+    # A socket's timeout is for each read; its end cuts all of them off.
+    expired = threading.Event()
+    late = threading.Timer(timeout_s, _cut, (connection, expired))
+    late.daemon = True
     try:
+        connection.connect()
+        late.start()
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
         # What it says beside the status is of no use, and a pod may say it for ever.
         answer.read(_ANSWER_BYTES)
+        if expired.is_set():
+            raise TimeoutError(f"no whole answer within {timeout_s:g} s")
         return answer.status
     finally:
+        late.cancel()
         connection.close()
+
+
+def _cut(connection: http.client.HTTPConnection, expired: threading.Event) -> None:
+    expired.set()
+    with contextlib.suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)

@@ -1,14 +1,24 @@
-"""Whether host memory has room: for a pod's GPU state before it is moved there, for a restored pod.
+"""Host memory that is about to be taken: for a pod's GPU state, for a pod that is restored.
 
-The driver moves it into the process's own memory: it is charged to the pod's cgroup, and where that
-or the host is too small, the kernel would kill the pod in the middle.
+The driver moves GPU state into the process's own memory: it is charged to the pod's cgroup, and
+where that or the host is too small, the kernel would kill the pod in the middle.
+
+Laws:
+1. Who is about to take host memory reserves it before, one at a time: what is promised to several
+   at once is never more than there is.
+2. A reservation shrinks as the pod's cgroup is charged, for the kernel's count has that part then;
+   it ends when all is there, or with a failure.
 """
 
+import contextlib
+import threading
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec, Sandbox
 
-__all__ = ["available_bytes", "require_host_room", "require_room_to_start"]
+__all__ = ["HostRoom", "Promise", "available_bytes"]
 
 MARGIN_BYTES = 256 << 20
 """Of the host's memory, left to everybody else."""
@@ -23,36 +33,87 @@ def available_bytes() -> int:
     raise AgentError("/proc/meminfo tells no MemAvailable")
 
 
-def require_host_room(sandbox: Sandbox, spec: PodSpec, size_bytes: int) -> None:
-    """Refuse where so much GPU state would not fit.
+class Promise:
+    """Host memory that is one pod's to take, until released."""
 
-    Raises:
-        AgentError: The host, or the pod's limit, is too small.
-    """
-    if not size_bytes:
-        return
-    free = available_bytes() - MARGIN_BYTES
-    if free < size_bytes:
-        text = f"{spec.pod}: {size_bytes} bytes of GPU state; the host has {max(0, free)} to spare"
-        raise AgentError(text, phase="host-memory")
-    limit = spec.launch.memory_bytes
-    if limit:
-        left = limit - sandbox.memory_bytes(spec.pod)
-        if left < size_bytes:
-            text = f"{spec.pod}: {size_bytes} bytes of GPU state; its memory limit leaves {left}"
+    def __init__(self, room: "HostRoom", pod: str, size_bytes: int, charged_bytes: int) -> None:
+        self.pod = pod
+        self.size_bytes = size_bytes
+        self.charged_bytes = charged_bytes
+        """What the pod was charged when it was given."""
+        self._room = room
+
+    def release(self) -> None:
+        """Let go; twice is fine."""
+        self._room.release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class HostRoom:
+    """Promises of this node's host memory."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._guard = threading.Lock()
+        self._promises: list[Promise] = []
+
+    def for_gpu_state(self, spec: PodSpec, size_bytes: int) -> Promise:
+        """Reserve room for a running pod's GPU state.
+
+        Raises:
+            AgentError: The host, or what the pod's limit leaves, is too small.
+        """
+        with self._guard:
+            charged = self._sandbox.memory_bytes(spec.pod)
+            limit = spec.launch.memory_bytes
+            left = limit - charged if limit else None
+            what = f"{spec.pod}: {size_bytes} bytes of GPU state"
+            return self._reserve(spec.pod, size_bytes, charged, what, "memory limit leaves", left)
+
+    def for_restore(self, pod: str, launch: Launch, size_bytes: int) -> Promise:
+        """Reserve room for all of a pod that is to be restored, GPU state included.
+
+        Raises:
+            AgentError: The host, or the function's limit, is too small.
+        """
+        with self._guard:
+            left = launch.memory_bytes or None
+            what = f"{pod}: {size_bytes} bytes to restore"
+            return self._reserve(pod, size_bytes, 0, what, "function's limit is", left)
+
+    def release(self, promise: Promise) -> None:
+        """Give back what is left of a promise."""
+        with self._guard:
+            self._promises = [one for one in self._promises if one is not promise]
+
+    def _reserve(
+        self, pod: str, size_bytes: int, charged: int, what: str, limit: str, left: int | None
+    ) -> Promise:
+        promised = sum(self._untaken(one) for one in self._promises)
+        free = available_bytes() - MARGIN_BYTES - promised
+        if free < size_bytes:
+            text = f"{what}; the host has {max(0, free)} to spare, {promised} promised to others"
             raise AgentError(text, phase="host-memory")
+        if left is not None and left < size_bytes:
+            raise AgentError(f"{what}; its {limit} {left}", phase="host-memory")
+        promise = Promise(self, pod, size_bytes, charged)
+        self._promises.append(promise)
+        return promise
 
-
-def require_room_to_start(launch: Launch, size_bytes: int) -> None:
-    """Refuse where a snapshot's memory, GPU state included, would not fit.
-
-    Raises:
-        AgentError: The host, or the function's limit, is too small.
-    """
-    free = available_bytes() - MARGIN_BYTES
-    if free < size_bytes:
-        text = f"{size_bytes} bytes to restore; the host has {max(0, free)} to spare"
-        raise AgentError(text, phase="host-memory")
-    if launch.memory_bytes and launch.memory_bytes < size_bytes:
-        text = f"{size_bytes} bytes to restore; the function's limit is {launch.memory_bytes}"
-        raise AgentError(text, phase="host-memory")
+    def _untaken(self, promise: Promise) -> int:
+        """Return what a pod has not taken yet of what it was promised."""
+        charged = promise.charged_bytes
+        # One that is not there yet, or not any more, has taken nothing that is still taken.
+        with contextlib.suppress(AgentError):
+            charged = self._sandbox.memory_bytes(promise.pod)
+        return max(0, promise.size_bytes - max(0, charged - promise.charged_bytes))

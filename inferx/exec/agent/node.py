@@ -104,7 +104,7 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
     edits = _edits(config, inventory, findings)
     sandbox, snapshotter = _sandbox(config, findings, edits, wait_s=wait_s)
     network = _network(config, findings)
-    by_level = dict(shares(inventory))
+    by_level = dict(shares(inventory, hook=config.hook, mps_pipes=config.mps_pipes))
     for share in by_level.values():
         findings.ask(share)
     facts = findings.facts(f"snapshotter/{snapshotter.name}")

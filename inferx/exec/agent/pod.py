@@ -49,7 +49,7 @@ def slices_on(
     Raises:
         AgentError: The node has no such GPU.
     """
-    here = {gpu.index: gpu.uuid for gpu in node}
+    here = {gpu.index: gpu.uuid for gpu in node if not gpu.mig_enabled}
     spec = deployed.spec
     missing = [gpu for gpu in gpus if gpu not in here]
     if missing:

@@ -14,6 +14,7 @@ import msgspec
 
 from inferx.exec.agent.ports import AgentError, SliceShape
 from inferx.exec.agent.store.durable import remove_tree, sync_folder, told
+from inferx.exec.agent.store.manifest import GpuModel
 
 __all__ = ["PodRecord", "PodRecords", "write_whole"]
 
@@ -32,6 +33,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
         before: The state in which it was before that was begun; empty for a pod that is made.
         slices: What it holds of GPUs; empty while it is suspended.
         built_on: GPUs on which its GPU state was made: what a restore maps from.
+        built_among: All GPUs of the node where that was; empty for this node's.
         gpus: The scheduler's ids of its GPUs.
         device_bytes: GPU state when it was last checkpointed.
         address: Where it serves: `host:port`.
@@ -45,6 +47,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     before: str = ""
     slices: tuple[SliceShape, ...] = ()
     built_on: tuple[str, ...] = ()
+    built_among: tuple[GpuModel, ...] = ()
     gpus: tuple[int, ...] = ()
     device_bytes: int = 0
     address: str = ""

@@ -6,23 +6,23 @@ Laws:
    says so (`AgentError.survived`); after any other the pod is gone, with all it held.
 3. A restore or resume that failed on the device is never tried again: the pod is killed.
 4. A pod's new state is durable before what the old one held is promised to others.
+5. A pod that cannot be ended keeps what it holds, and is told of as stuck, until it can.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from inferx.core.types import FunctionId, GpuId, PodId
-from inferx.exec.agent import hooks
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
-from inferx.exec.agent.gpus.gpu_state import GpuState, full_map
-from inferx.exec.agent.gpus.share import check_checkpointable
-from inferx.exec.agent.host_room import require_host_room
+from inferx.exec.agent.gpus.share import require_share
+from inferx.exec.agent.host_room import HostRoom
+from inferx.exec.agent.moving import Moving
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
 from inferx.exec.agent.phases import Phases
@@ -32,12 +32,9 @@ from inferx.exec.agent.ports import AgentError, PodSpec, SliceShape
 from inferx.exec.agent.sandbox_kind import remember
 from inferx.exec.agent.store.durable import FileLock
 
-__all__ = ["HOOK_S", "Pod", "Pods"]
+__all__ = ["Pod", "Pods"]
 
 _log = logging.getLogger(__name__)
-
-HOOK_S = 60.0
-"""How long a pod may take to be quiet, or to wake."""
 
 
 class Pods:
@@ -59,9 +56,14 @@ class Pods:
         self._lock = lock
         remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
-        self.gpu_state = GpuState(node.device)
+        self.host_room = HostRoom(node.sandbox)
+        self.moving = Moving(node, self.room, self.host_room, self.function)
         self._guard = threading.Lock()
         self._pods: dict[int, Pod] = {}
+        self._begun: dict[int, PodRecord] = {}
+        """Records of pods that are being made."""
+        self._stuck: dict[int, PodRecord] = {}
+        """Records of pods that could not be ended."""
 
     def close(self) -> None:
         """Let others have the state; the pods go on."""
@@ -71,6 +73,11 @@ class Pods:
         """Return all pods, by id."""
         with self._guard:
             return [self._pods[pod] for pod in sorted(self._pods)]
+
+    def stuck(self) -> Sequence[PodRecord]:
+        """Return the records of pods that could not be ended, by id."""
+        with self._guard:
+            return [self._stuck[pod] for pod in sorted(self._stuck)]
 
     def get(self, pod: PodId) -> Pod:
         """Return a pod.
@@ -108,7 +115,7 @@ class Pods:
                 live = self.node.sandbox.start(spec)
             made = Pod(replace(record, state="ready"), spec, live)
             with phases.step("health"):
-                self._wait(made, launch.ready_timeout_s)
+                self.moving.await_well(made, launch.ready_timeout_s)
             self.keep(made)
         return made
 
@@ -127,39 +134,50 @@ class Pods:
         """Give a new pod its record, GPUs and network; all of it goes if the body fails."""
         deployed, name = self.function(function), self.records.name(pod)
         slices = self.slices(deployed, gpus)
-        with ExitStack() as undo:
+        record = PodRecord(
+            pod=pod,
+            function=function,
+            named=deployed.launch.function,
+            state=state,
+            slices=slices,
+            built_on=tuple(one.gpu for one in slices),
+            gpus=tuple(gpus),
+            snapshot=snapshot,
+        )
+        try:
             with phases.step("reserve"):
-                if any(one.record.pod == pod for one in self.all()):
-                    raise AgentError(f"pod {pod} runs already", survived=True)
-                undo.callback(self.records.remove, pod)
-                folder = self.records.folder(pod)
-                record = PodRecord(
-                    pod=pod,
-                    function=function,
-                    named=deployed.launch.function,
-                    state=state,
-                    slices=slices,
-                    built_on=tuple(one.gpu for one in slices),
-                    gpus=tuple(gpus),
-                    snapshot=snapshot,
-                )
-                self.records.put(record)
+                if slices:
+                    require_share(self.node.shares[deployed.spec.enforcement])
+                self.begin(record)
                 self.room.reserve(pod, slices, needs_bytes=needs_bytes)
-                undo.callback(self.room.release, pod)
             with phases.step("network"):
                 place = self.node.network.enter(name)
-                undo.callback(self.node.network.leave, name)
-            spec = self._spec(deployed, name, slices, place, folder)
-            # Whatever the body starts, it need not clean up.
-            undo.callback(self.node.sandbox.stop, name)
+            spec = self._spec(deployed, name, slices, place, self.records.folder(pod))
             address = f"{place.host}:{deployed.launch.port}"
             yield spec, replace(record, address=address, network=place.namespace)
-            undo.pop_all()
+        except BaseException as error:
+            if pod in self._begun:
+                # Whatever the body started, it need not clean up.
+                self._end(pod, error)
+            raise
+
+    def begin(self, record: PodRecord) -> None:
+        """Have the record of a pod durable that is about to be made.
+
+        Raises:
+            AgentError: There is one already, or the record cannot be kept.
+        """
+        with self._guard:
+            if record.pod in self._pods:
+                raise AgentError(f"pod {record.pod} runs already", survived=True)
+            self._begun[record.pod] = record
+        self.records.put(record)
 
     def keep(self, pod: Pod) -> None:
         """Have a pod's new state durable, then known."""
         self.records.put(pod.record)
         with self._guard:
+            self._begun.pop(pod.record.pod, None)
             self._pods[pod.record.pod] = pod
 
     # -- down and up ---
@@ -169,11 +187,11 @@ class Pods:
         with untouched():
             one.require("ready")
             with phases.step("share"):
-                self.check_share(one)
+                self.moving.check_share(one)
         with self.changing(one, "suspending"):
-            pids = self.quiet(one, phases)
-            held = self.device_bytes(pids)
-            self.to_host(one, pids, held, phases)
+            pids = self.moving.quiet(one, phases)
+            held = self.moving.device_bytes(pids)
+            self.moving.to_host(one, pids, held, phases)
             with phases.step("freeze"):
                 self.node.sandbox.freeze(one.spec.pod)
             record = replace(one.record, state="standby", slices=(), gpus=(), device_bytes=held)
@@ -194,24 +212,52 @@ class Pods:
             with self.changing(one, "resuming", fatal=True):
                 with phases.step("thaw"):
                     self.node.sandbox.thaw(one.spec.pod)
-                built_on = self.onto_gpus(one, slices, phases)
-                self.wake(one, phases)
+                built_on = self.moving.onto_gpus(one, slices, phases)
+                self.moving.wake(one, phases)
                 record = replace(
-                    one.record, state="ready", slices=slices, gpus=tuple(gpus), built_on=built_on
+                    one.record,
+                    state="ready",
+                    slices=slices,
+                    gpus=tuple(gpus),
+                    built_on=built_on,
+                    built_among=(),
                 )
                 self.keep(Pod(record, replace(one.spec, slices=slices), one.live))
             undo.pop_all()
 
     def stop(self, pod: PodId) -> None:
-        """End a pod, and remove all that was made for it; one that is not there is fine."""
+        """End a pod, and remove all that was made for it; one that is not there is fine.
+
+        Raises:
+            AgentError: It could not be ended: it is there still, and so is all that it holds.
+        """
         name = self.records.name(pod)
-        with ExitStack() as all_of_it:
-            # Run last first, all of them, whichever fails.
-            all_of_it.callback(self.records.remove, pod)
-            all_of_it.callback(self._forget, pod)
-            all_of_it.callback(self.room.release, pod)
-            all_of_it.callback(self.node.network.leave, name)
-            all_of_it.callback(self.node.sandbox.stop, name)
+        try:
+            self.node.sandbox.stop(name)
+            self.room.release(pod)
+            self.node.network.leave(name)
+            self.records.remove(pod)
+        except AgentError as error:
+            error.stays, error.survived = True, False
+            self._hold_on(pod)
+            raise
+        with self._guard:
+            for known in (self._pods, self._begun, self._stuck):
+                known.pop(pod, None)
+
+    def _hold_on(self, pod: PodId) -> None:
+        """Note that a pod could not be ended."""
+        with self._guard:
+            one = self._pods.pop(pod, None)
+            record = one.record if one is not None else self._begun.pop(pod, None)
+            if record is None:
+                return  # It is noted already, or is a leftover of no pod.
+            record = self._stuck[pod] = replace(record, state="stopping")
+        try:
+            # So that the next start of this agent does not take it for a pod that serves.
+            self.records.put(record)
+        except AgentError as error:
+            _log.warning("%s", error)
 
     # -- parts of the above, and of snapshots ---
     @contextmanager
@@ -225,85 +271,8 @@ class Pods:
             # A restore onto GPUs that failed is not tried again, whatever the driver says now.
             error.survived = not fatal and error.phase != "device-restore" and self._is_back(one)
             if not error.survived:
-                self._end(one, error)
+                self._end(PodId(one.record.pod), error)
             raise
-
-    def settle(self, one: Pod) -> None:
-        """Bring a pod to rest in the state of its record, wherever it was on its way.
-
-        Raises:
-            AgentError: It cannot be: it is to be killed.
-        """
-        sandbox, name = self.node.sandbox, one.spec.pod
-        if one.record.state == "standby":
-            sandbox.freeze(name)
-            if self._gone(one)():
-                raise AgentError(f"{name} has ended", phase="settle")
-            return
-        sandbox.thaw(name)
-        self.gpu_state.back(sandbox.pids(name))
-        self.wake(one, Phases())
-
-    def check_share(self, one: Pod) -> None:
-        """Raise where a pod's share has no way to move its GPU state."""
-        deployed = self.function(FunctionId(one.record.function))
-        check_checkpointable(self.node.shares[deployed.spec.enforcement], one.record.named)
-
-    def to_host(self, one: Pod, pids: Sequence[int], held: int, phases: Phases) -> None:
-        """Move a quiet pod's GPU state to host memory, if that has room: all that it holds.
-
-        Raises:
-            AgentError: It does not fit; it failed; or the driver counts memory that it cannot move.
-        """
-        with phases.step("holders"):
-            others = [pid for pid in self.node.sandbox.pids(one.spec.pod) if pid not in pids]
-            if stuck := self.device_bytes(others):
-                text = f"{one.spec.pod} holds {stuck} bytes of GPU memory that cannot be moved"
-                raise AgentError(text)
-        with phases.step("host-memory"):
-            require_host_room(self.node.sandbox, one.spec, held)
-        if pids:
-            self.gpu_state.to_host(pids, phases, moved_bytes=held)
-
-    def onto_gpus(
-        self, one: Pod, slices: tuple[SliceShape, ...], phases: Phases
-    ) -> tuple[str, ...]:
-        """Bring a pod's GPU state onto its slices; return where it is now."""
-        if slices:
-            self.node.sandbox.admit(replace(one.spec, slices=slices))
-        pids = self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
-        onto = tuple(shape.gpu for shape in slices)
-        if pids:
-            node = [gpu.uuid for gpu in self.room.gpus() if not gpu.parent]
-            built_on = one.record.built_on or onto
-            moves = full_map(node, built_on, onto)
-            moved = one.record.device_bytes
-            self.gpu_state.to_gpus(pids, phases, gpu_map=moves, moved_bytes=moved)
-        return onto
-
-    def wake(self, one: Pod, phases: Phases) -> None:
-        """Tell a pod to take back what it gave up, and wait until it can serve."""
-        launch = one.spec.launch
-        if launch.wake is not None:
-            with phases.step("wake"):
-                hooks.post(one.record.address, launch.wake, timeout_s=HOOK_S)
-        with phases.step("health"):
-            self._wait(one, HOOK_S)
-
-    def quiet(self, one: Pod, phases: Phases) -> list[int]:
-        """Have a pod that serves give up what it need not keep; return who has GPU state."""
-        launch = one.spec.launch
-        # It may have been throttled.
-        self.node.sandbox.thaw(one.spec.pod)
-        if launch.quiesce is not None:
-            with phases.step("quiesce"):
-                hooks.post(one.record.address, launch.quiesce, timeout_s=HOOK_S)
-        return self.gpu_state.holders(self.node.sandbox.pids(one.spec.pod))
-
-    def device_bytes(self, pids: Sequence[int]) -> int:
-        """Return the GPU memory that processes hold, as the driver tells."""
-        wanted = frozenset(pids)
-        return sum(p.memory_used for p in self.node.inventory.processes() if p.pid in wanted)
 
     def slices(self, deployed: Deployed, gpus: Sequence[GpuId]) -> tuple[SliceShape, ...]:
         """Return the slices of a function's pod on these GPUs."""
@@ -335,34 +304,19 @@ class Pods:
             node=self.room.gpus(),
         )
 
-    def _wait(self, one: Pod, timeout_s: float) -> None:
-        hooks.wait_until_healthy(
-            one.record.address, one.spec.launch.health, timeout_s=timeout_s, gone=self._gone(one)
-        )
-
-    def _gone(self, one: Pod) -> Callable[[], bool]:
-        def gone() -> bool:
-            return all(live.pod != one.spec.pod for live in self.node.sandbox.live())
-
-        return gone
-
     def _is_back(self, one: Pod) -> bool:
         """Bring a pod back to where it was; tell whether it is."""
         try:
-            self.settle(one)
+            self.moving.settle(one)
             self.records.put(one.record)
         except AgentError as error:
             _log.warning("%s cannot go on: %s", one.spec.pod, error)
             return False
         return True
 
-    def _end(self, one: Pod, error: AgentError) -> None:
+    def _end(self, pod: PodId, error: BaseException) -> None:
         """End a pod because of an error, which is told whatever comes."""
         try:
-            self.stop(PodId(one.record.pod))
+            self.stop(pod)
         except AgentError as failed:
             error.add_note(f"and it could not be ended: {failed}")
-
-    def _forget(self, pod: PodId) -> None:
-        with self._guard:
-            self._pods.pop(pod, None)

@@ -15,6 +15,7 @@ import msgspec
 from inferx.core.errors import InferXError
 
 __all__ = [
+    "NO_INDEX",
     "AgentError",
     "Capability",
     "DeviceCheckpointer",
@@ -41,12 +42,14 @@ class AgentError(InferXError):
     Attributes:
         phase: The step that failed, from a small closed set, for it labels a metric.
         survived: Whether the pod that it befell is as it was before; else it is gone.
+        stays: Whether the pod is there still, of no use: it was to end, and could not be ended.
     """
 
     def __init__(self, message: str, *, phase: str = "", survived: bool = False) -> None:
         super().__init__(message)
         self.phase = phase
         self.survived = survived
+        self.stays = False
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,18 +76,29 @@ class Probed(Protocol):
 
 
 # -- GPUs ---
+NO_INDEX = -1
+
+
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU, or one MIG device, as NVML tells. Memory in bytes."""
+    """One GPU, or one MIG device, as NVML tells. Memory in bytes.
+
+    Attributes:
+        index: What commands call it. A GPU that is cut has none: its devices have, each its own.
+        nvml_index: What NVML and CDI files call it, or the GPU that a MIG device is a part of.
+        parent: UUID of the GPU that a MIG device is a part of.
+        place: Of a MIG device on its GPU, as NVML counts: there may be gaps.
+        mig_profile: Of a MIG device, as in `1g.10gb`.
+        mig_enabled: Whether it is cut: only its MIG devices can be used.
+    """
 
     index: int
+    nvml_index: int
     uuid: str
     name: str
     memory_total: int
     memory_used: int
     parent: str = ""
-    """UUID of the GPU that a MIG device is a part of; `index` is that GPU's."""
     place: int = 0
-    """Of a MIG device on its GPU, as NVML counts: there may be gaps."""
     mig_profile: str = ""
     mig_enabled: bool = False
 
@@ -135,7 +149,7 @@ class DeviceCheckpointer(Probed, Protocol):
     def restore(self, pid: int, *, gpu_map: Mapping[str, str], timeout_s: float) -> None:
         """Bring the state back, onto other GPUs where `gpu_map` (old to new UUID) says so.
 
-        A map names every GPU of the node, those that stay included.
+        A map names every GPU of the node where the state was made, those that stay included.
         """
         ...
 

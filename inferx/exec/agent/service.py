@@ -8,13 +8,13 @@ more GPU memory than their share.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from inferx.core.commands import AgentCommand, AgentEvent, Join, NodeCommand, Perform, Report
 from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Performed, PodExited
-from inferx.core.machine.agent import EPOCH, Agent
+from inferx.core.machine.agent import EPOCH, REMEMBERED, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
 from inferx.exec.agent.executor import Executor, Recovered
@@ -37,7 +37,8 @@ LOOK_S = 1.0
 SLACK_BYTES = 1 << 30
 """A CUDA context, which NVML counts and no slice does."""
 PATIENCE_NS = 10_000_000_000
-FACTS_LIMIT = 65_536
+FACTS_LIMIT = REMEMBERED
+"""Facts that nobody has taken: no more than the machine can tell again when it is asked again."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,11 +65,17 @@ class AgentService:
         )
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
         self._reports = 0
-        self._facts: deque[Fact] = deque(maxlen=FACTS_LIMIT)
+        self._facts: deque[Fact] = deque()
+        self._overflowed = False
+        """More was told than anybody took: nothing is told before the node has joined anew."""
         self._told = asyncio.Event()
         self._busy: set[PodId] = set()
         self._actions: set[asyncio.Task[None]] = set()
         self._excess: dict[tuple[str, str], int] = {}
+        self.throttled: dict[str, int] = {}
+        """Pods that answer nobody because they exceeded their share, and since when."""
+        self.throttles = 0
+        """How many have been throttled since the start."""
         self.last_errors: deque[str] = deque(maxlen=32)
         """The latest failures in full; a fact names only the step."""
 
@@ -83,6 +90,7 @@ class AgentService:
         That is contained in what is here, or told again when its command is repeated.
         """
         self._facts.clear()
+        self._overflowed = False
         self._driver.post(LeaderChanged(epoch))
         return self.facts()
 
@@ -94,8 +102,18 @@ class AgentService:
             return ""
 
     async def facts(self) -> AsyncIterator[Fact]:
-        """Yield facts as they come; for one listener."""
+        """Yield facts as they come; for one listener.
+
+        Raises:
+            AgentError: They came faster than they were taken. The next listener is told all that
+                is here, from a `NodeJoined` on.
+        """
+        if self._overflowed:
+            self._overflowed = False
+            self._driver.post(LeaderChanged(0))
         while True:
+            if self._overflowed:
+                raise AgentError(f"{FACTS_LIMIT} facts were not taken; expected a faster listener")
             while self._facts:
                 yield self._facts.popleft()
             self._told.clear()
@@ -152,23 +170,32 @@ class AgentService:
         pod: PodId | None = getattr(command, "pod", None)
         if pod is not None:
             self._busy.add(pod)
-        error = ""
+        error, stays = "", False
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._threads, self.executor.perform, command, phases)
         except AgentError as failed:
-            error = failed.phase or "agent"
+            error, stays = failed.phase or "agent", failed.stays
             self._failed(command, "; ".join((str(failed), *getattr(failed, "__notes__", ()))))
         except Exception as defect:  # noqa: BLE001 a defect of ours; it is answered all the same
             error = "agent"
             _log.exception("%s", type(command).__name__)
             self._failed(command, f"{type(defect).__name__}: {defect}")
             if pod is not None:
-                await loop.run_in_executor(self._threads, self.executor.pods.stop, pod)
+                stays = not await loop.run_in_executor(self._threads, self._can_end, pod)
         finally:
             if pod is not None:
                 self._busy.discard(pod)
-        self._driver.post(Performed(perform.action, phases.as_tuple(), error))
+        self._driver.post(Performed(perform.action, phases.as_tuple(), error, stays))
+
+    def _can_end(self, pod: PodId) -> bool:
+        """End a pod that nobody knows how to go on with; tell whether it has ended."""
+        try:
+            self.executor.pods.stop(pod)
+        except AgentError as error:
+            _log.warning("pod %s cannot be ended: %s", pod, error)
+            return False
+        return True
 
     def _failed(self, command: NodeCommand, why: str) -> None:
         text = f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}"
@@ -176,7 +203,15 @@ class AgentService:
         _log.warning("%s", text)
 
     def _tell(self, fact: Fact) -> None:
-        self._facts.append(fact)
+        if self._overflowed:
+            return
+        if len(self._facts) == FACTS_LIMIT:
+            # Not a part of them: who goes on without the rest would believe what is not so.
+            _log.warning("%d facts were not taken: this node joins anew", FACTS_LIMIT)
+            self._facts.clear()
+            self._overflowed = True
+        else:
+            self._facts.append(fact)
         self._told.set()
 
     # -- timers ---
@@ -196,6 +231,8 @@ class AgentService:
         # Known first, looked for after: one that is started in between is not missed.
         idle = [one for one in pods.all() if one.record.pod not in self._busy]
         live = frozenset(one.pod for one in node.sandbox.live())
+        stuck = [PodId(one.pod) for one in pods.stuck() if pods.records.name(one.pod) not in live]
+        freed = [pod for pod in stuck if pod not in self._busy and self._can_end(pod)]
         gone = [one for one in idle if one.spec.pod not in live]
         ended = [(PodId(one.record.pod), "exited") for one in gone if self._is_idle(one)]
         ended += [
@@ -204,7 +241,7 @@ class AgentService:
         ]
         for pod, _ in ended:
             pods.stop(pod)
-        return ended
+        return [*((pod, "exited") for pod in freed), *ended]
 
     def _is_idle(self, one: Pod) -> bool:
         """Whether nothing has been done to a pod since it was looked at, nor is."""
@@ -215,6 +252,7 @@ class AgentService:
         node = self.executor.pods.node
         guarded = {one.spec.pod: one for one in idle if one.record.slices}
         if not guarded:
+            self.throttled.clear()
             return []
         holdings = {
             name: Holding(one.record.slices, tuple(node.sandbox.pids(name)))
@@ -225,6 +263,7 @@ class AgentService:
         policy = GuardPolicy(action, SLACK_BYTES, PATIENCE_NS)
         verdicts, since = decide(excesses, self._excess, self._clock.now_ns(), policy)
         self._excess = dict(since)
+        self._thaw(guarded, {over.pod for over in excesses})
         killed: list[PodId] = []
         for verdict in verdicts:
             over = verdict.excess
@@ -236,9 +275,21 @@ class AgentService:
                 continue
             if verdict.action == "throttle":
                 node.sandbox.freeze(over.pod)
+                if over.pod not in self.throttled:
+                    self.throttled[over.pod] = self._clock.now_ns()
+                    self.throttles += 1
             elif verdict.action == "kill":
                 killed.append(PodId(guarded[over.pod].record.pod))
         return killed
+
+    def _thaw(self, guarded: Mapping[str, Pod], over: Collection[str]) -> None:
+        """Let throttled pods go on that are within their share again; forget those that left."""
+        for name in [one for one in self.throttled if one not in over]:
+            one = guarded.get(name)
+            if one is not None and self._is_idle(one):
+                self.executor.pods.node.sandbox.thaw(name)
+                _log.warning("%s is within its share again: it goes on", name)
+            del self.throttled[name]
 
     # -- numbers that outlive it ---
     def _number(self, name: str) -> int:

@@ -35,9 +35,11 @@ class Inventory:
         return ()
 
 
-def gpu(index: int, uuid: str, *, parent: str = "", place: int = 0, mig: bool = False) -> Gpu:
+def gpu(nvml_index: int, uuid: str, *, parent: str = "", place: int = 0, mig: bool = False) -> Gpu:
     return Gpu(
-        index=index,
+        # A file knows nothing of how commands number GPUs.
+        index=-1 if mig else 10 + nvml_index + place,
+        nvml_index=nvml_index,
         uuid=uuid,
         name="H100",
         memory_total=1,

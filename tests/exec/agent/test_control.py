@@ -12,6 +12,7 @@ import pytest
 from system_parts import remove_cgroup
 
 from inferx.core.types import NodeId
+from inferx.exec.agent import service as service_module
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.control import serve
 from inferx.exec.agent.executor import Executor
@@ -92,6 +93,27 @@ def test_a_fact_that_comes_when_a_listener_has_left_is_for_the_next(tmp_path: Pa
             assert told["pods"] == []
             assert {one["name"] for one in told["capabilities"]} >= {"sandbox/process"}
             assert all("\n" not in line for line in told["errors"])
+
+    asyncio.run(run())
+
+
+def test_a_listener_that_missed_facts_is_told_all_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "FACTS_LIMIT", 3)
+
+    async def run() -> None:
+        async with running(tmp_path, tmp_path / "run" / "a.sock") as client:
+            for sequence in range(1, 6):
+                async with client.post("/commands", data=drop(sequence)) as answer:
+                    assert answer.status == 202
+            await asyncio.sleep(0.3)
+            # Not the first three, nor the last: the truth, and then what happens.
+            assert await facts(client, 1) == ["NodeJoined"]
+            await asyncio.sleep(0.1)
+            async with client.post("/commands", data=drop(9)) as answer:
+                assert answer.status == 202
+            assert await facts(client, 1) == ["SnapshotDropped"]
 
     asyncio.run(run())
 

@@ -389,10 +389,11 @@ def test_two_gpus_of_one_process_change_places(node, device):
 @pytest.mark.parametrize(
     ("gpu_map", "expected"),
     [
-        ({uuid(0): uuid(1)}, "must name each of the node's once"),
-        ({uuid(0): uuid(1), uuid(1): uuid(1)}, "must name each of the node's once"),
+        ({uuid(0): uuid(1)}, "INVALID_VALUE .*each GPU of its node once"),
+        ({uuid(0): uuid(1), uuid(1): uuid(1)}, "must name each new one once"),
         ({"MIG-x": uuid(1), uuid(1): "MIG-x"}, "names them as GPU-UUID"),
-        ({uuid(0): uuid(7), uuid(7): uuid(0)}, "INVALID_VALUE .*every GPU of the node once"),
+        ({uuid(0): uuid(7), uuid(7): uuid(0)}, "INVALID_VALUE"),
+        ({uuid(0): uuid(7), uuid(1): uuid(0)}, "INVALID_VALUE"),
         ({uuid(0): uuid(2), uuid(2): uuid(0), uuid(1): uuid(1)}, "INVALID_VALUE"),
     ],
 )
@@ -405,6 +406,32 @@ def test_a_map_that_does_not_hold_leaves_the_process_checkpointed(standing, gpu_
     assert device.state(pod.pid).name == "checkpointed"
     resume(device, pod.pid)
     assert pod.get()["gpus"] == [uuid(0)]
+
+
+def test_a_process_that_came_to_another_node_needs_a_map_from_all_gpus_of_the_old_one(
+    tmp_path, monkeypatch
+):
+    node = Node.make(tmp_path / "node", gpus=3)
+    enter(node, monkeypatch)
+    device = CudaCheckpointer()
+    with tenant(node, gpu_mb=1, visible="0", extra=PLAIN) as pod:
+        before = pod.get()
+        suspend(device, pod.pid)
+        a, b, c, d = node.become_another(gpus=4)
+
+        with pytest.raises(AgentError, match="INVALID_VALUE"):
+            resume(device, pod.pid)
+        # That it saw one of them does not matter to the driver.
+        with pytest.raises(AgentError, match="INVALID_VALUE"):
+            resume(device, pod.pid, **{uuid(0): b})
+        with pytest.raises(AgentError, match="INVALID_VALUE"):
+            resume(device, pod.pid, **{a: b, b: a, c: c, d: d})
+        assert device.state(pod.pid).name == "checkpointed"
+        resume(device, pod.pid, **{uuid(0): d, uuid(1): a, uuid(2): c})
+
+        after = pod.get()
+    device.close()
+    assert (after["gpus"], after["gpu_crcs"]) == ([d], before["gpu_crcs"])
 
 
 def test_another_chip_is_refused(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from msgspec.structs import replace
 from standin_gpus import MB, enter, uuid
 from standin_gpus import Node as Gpus
 
+from inferx.core.events import FoundPod
 from inferx.core.types import FunctionId
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
@@ -254,7 +255,10 @@ def found_again(node: AgentNode) -> None:
     with node.agent() as agent:
         found = agent.recover()
         assert (found.adopted, found.killed) == ((1, 2), ())
-        assert agent.running() == [(1, 0, False, (0,)), (2, 0, True, ())]
+        assert agent.running() == [
+            FoundPod(pod(1), FUNCTION, gpu(0), "ready"),
+            FoundPod(pod(2), FUNCTION, (), "suspended"),
+        ]
         assert promised(agent.pods) == {1: [uuid(0)]}
         agent.pods.resume(pod(2), gpu(0), Phases())
         assert memory(agent.pods.get(pod(2))) == before
@@ -276,7 +280,7 @@ def test_a_pod_is_known_by_its_functions_name_not_by_its_number(
         node.functions = {FunctionId(0): replace(other, id=0), FunctionId(1): replace(one, id=1)}
         with node.agent() as agent:
             assert agent.recover().adopted == (1,)
-            assert agent.running() == [(1, 1, False, (0,))]
+            assert agent.running() == [FoundPod(pod(1), FunctionId(1), gpu(0), "ready")]
         node.functions = {FunctionId(0): replace(other, id=0)}
         with node.agent() as agent:
             assert agent.recover().killed == (1,)

@@ -21,6 +21,7 @@ from agent_node import (
     traces,
     used,
 )
+from mps_daemon import mps_daemon
 from standin_gpus import MB, enter, tenant
 from standin_gpus import Node as Gpus
 
@@ -349,7 +350,13 @@ def test_snapshot_that_the_tier_does_not_hold_is_not_begun(tmp_path: Path, gpus:
 
 def test_share_that_cannot_be_checkpointed_is_told(tmp_path: Path, gpus: Gpus) -> None:
     mps = function(gpus, enforcement="mps")
-    with agent_node(tmp_path, gpus, mps) as node, node.agent() as agent:
+    pipes = tmp_path / "pipes"
+    pipes.mkdir()
+    with (
+        mps_daemon(pipes),
+        agent_node(tmp_path, gpus, mps, mps_pipes=pipes) as node,
+        node.agent() as agent,
+    ):
         before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
         work = lambda phases: agent.freezing.snapshot(pod(1), phases, leave=True)  # noqa: E731
         assert refused(work, "mps", "share").survived

@@ -58,7 +58,7 @@ from inferx.core.events import (
 )
 from inferx.core.types import FunctionId, NodeId, Tier
 from inferx.exec.agent import service as service_module
-from inferx.exec.agent.control import serve
+from inferx.exec.agent.control import serve, status_of
 from inferx.exec.agent.executor import Recovered
 from inferx.exec.agent.service import REPORTS_PER_BOOT, AgentService
 from inferx.exec.agent.store.config import FolderConfig
@@ -260,10 +260,11 @@ def test_failure_names_its_step_and_leaves_nothing(node: AgentNode) -> None:
             assert agent.service.last_errors[-1].startswith("create 1: ")
             restore = on(Restore, 2, 2, source=Tier.NVME, keep=False)
             failed = await agent.answer(restore)
-            assert (type(failed), agent.service.last_errors[-1]) == (
-                PodFailed,
-                "restore 2: no snapshot of t/n/tenant0@1 on this node",
+            assert isinstance(failed, PodFailed)
+            line = (
+                "restore 2: no snapshot of t/n/tenant0@1 on this node; expected one on dram or nvme"
             )
+            assert agent.service.last_errors[-1] == line
             # What the scheduler takes for the pod's end is its end, though it could have gone on.
             await agent.answer(on(Create, 3, 3))
             node.gpus.inject("lock", error=600)
@@ -357,7 +358,17 @@ def test_pod_over_its_gpu_memory(
                 assert promised(pods).keys() == {2}
                 assert not await asyncio.to_thread(traces, node, pods=[2])
                 return
-            await until(lambda: pods.node.sandbox.cgroups.frozen("pod-1"))  # type: ignore[attr-defined]
+            frozen = pods.node.sandbox.cgroups.frozen  # type: ignore[attr-defined]
+            await until(lambda: frozen("pod-1"))
+            await until(lambda: "pod-1" in status_of(agent.service)["throttled"])
+            assert status_of(agent.service)["throttles"] == 1
+            # More slack is as good as less memory: it goes on, and is throttled again.
+            monkeypatch.setattr(service_module, "SLACK_BYTES", 64 * MB)
+            await until(lambda: not frozen("pod-1"))
+            await until(lambda: not status_of(agent.service)["throttled"])
+            monkeypatch.setattr(service_module, "SLACK_BYTES", 4 * MB)
+            await until(lambda: frozen("pod-1"))
+            await until(lambda: status_of(agent.service)["throttles"] == 2)
             # It comes back within its share once it was suspended: it gave up what it took.
             suspended = await agent.answer(on(Suspend, 3, 1))
             assert isinstance(suspended, PodSuspended)

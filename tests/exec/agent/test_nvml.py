@@ -23,7 +23,14 @@ def test_gpus_are_told_with_their_memory(tmp_path: Path, monkeypatch, inventory)
     enter(Node.make(tmp_path / "node", gpus=2, memory=512 * MB), monkeypatch)
 
     assert inventory.gpus() == tuple(
-        Gpu(index=i, uuid=uuid(i), name=NAME, memory_total=512 * MB, memory_used=0)
+        Gpu(
+            index=i,
+            nvml_index=i,
+            uuid=uuid(i),
+            name=NAME,
+            memory_total=512 * MB,
+            memory_used=0,
+        )
         for i in range(2)
     )
     assert inventory.driver == "580.159.04"
@@ -50,10 +57,16 @@ def test_mig_devices_follow_the_gpu_that_they_are_a_part_of(tmp_path, monkeypatc
 
     whole, first, second, other = inventory.gpus()
 
+    # Each that a command can name has a number of its own; one that is cut has none.
+    assert [each.index for each in (whole, first, second, other)] == [-1, 0, 1, 2]
+    # NVML and CDI files call them by GPU and place.
+    told = [(each.nvml_index, each.place) for each in (whole, first, second, other)]
+    assert told == [(0, 0), (0, 0), (0, 1), (1, 0)]
     assert (whole.uuid, whole.mig_enabled, whole.parent) == (uuid(0), True, "")
     assert (other.uuid, other.mig_enabled) == (uuid(1), False)
     assert first == Gpu(
         index=0,
+        nvml_index=0,
         uuid=mig_uuid(0),
         name=f"{NAME} MIG 1g.10gb",
         memory_total=128 * MB,
@@ -116,6 +129,17 @@ def test_a_gpu_that_is_lost_takes_no_others_with_it(tmp_path, monkeypatch, inven
     assert [(gpu.index, gpu.uuid) for gpu in inventory.gpus()] == [(0, uuid(0)), (2, uuid(2))]
     assert inventory.processes() == ()
     assert inventory.probe().facts["gpus"] == "2"
+
+
+def test_a_gpu_that_is_lost_takes_its_devices_numbers_with_it(tmp_path, monkeypatch, inventory):
+    parts = [("1g.10gb", 128 * MB), ("1g.10gb", 128 * MB), ("3g.40gb", 512 * MB)]
+    node = Node.make(tmp_path / "node", gpus=2, mig={0: parts})
+    enter(node, monkeypatch)
+    assert [gpu.index for gpu in inventory.gpus()] == [-1, 0, 1, 2, 3]
+
+    node.inject("lost.0")
+
+    assert [(gpu.index, gpu.uuid) for gpu in inventory.gpus()] == [(3, uuid(1))]
 
 
 def test_a_node_without_a_driver_has_no_gpus_and_a_reason(tmp_path, monkeypatch, inventory):

@@ -1,8 +1,10 @@
 """What a pod's environment says, per share, and which snapshots are refused."""
 
+import os
 from pathlib import Path
 
 import pytest
+from mps_daemon import mps_daemon
 from standin_gpus import MB, Node, enter, mig_uuid, tenant, uuid
 
 from inferx.exec.agent.gpus.nvml import NvmlInventory
@@ -31,7 +33,8 @@ class Fixed:
 
 def gpu(index: int, *, mig: bool = False) -> Gpu:
     return Gpu(
-        index=index,
+        index=-1 if mig else index,
+        nvml_index=index,
         uuid=uuid(index),
         name="H100",
         memory_total=80_000 * MB,
@@ -42,6 +45,7 @@ def gpu(index: int, *, mig: bool = False) -> Gpu:
 
 PART = Gpu(
     index=2,
+    nvml_index=2,
     uuid=mig_uuid(0),
     name="H100 MIG 1g.10gb",
     memory_total=10_000 * MB,
@@ -114,7 +118,7 @@ def test_a_cap_tells_the_engine_its_part_rounded_down():
 def test_mps_limits_memory_by_the_pods_own_count_of_gpus():
     slices = (part(uuid(1), milli=250, size=8_192 * MB), part(uuid(0), milli=300))
 
-    env = share("mps", mps_pipe_folder=Path("/run/mps")).env(slices, GPUS)
+    env = share("mps", mps_pipes=Path("/run/mps")).env(slices, GPUS)
 
     assert env["CUDA_MPS_PIPE_DIRECTORY"] == "/run/mps"
     assert env["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=8192M,1=20000M"
@@ -169,16 +173,21 @@ def test_slices_that_a_share_cannot_give_are_refused(name, slices, expected):
 
 def test_probes_say_what_is_missing(tmp_path: Path):
     nothing = shares(Fixed())
-    cut = shares(Fixed(gpu(0, mig=True)), mps_pipe_folder=tmp_path)
-    whole = shares(Fixed(gpu(0)), mps_pipe_folder=tmp_path)
+    cut = shares(Fixed(gpu(0, mig=True)), mps_pipes=tmp_path)
+    whole = shares(Fixed(gpu(0)), mps_pipes=tmp_path)
 
     assert nothing["env"].probe().reason == "no GPU"
     assert cut["none"].probe().reason == "every GPU is in MIG mode"
     assert whole["mig"].probe().reason == "no MIG device"
     assert whole["hook"].probe().reason == "no library is configured"
     assert whole["mps"].probe().reason.startswith(f"no MPS control daemon at {tmp_path}")
-    (tmp_path / "nvidia-cuda-mps-control.pid").touch()
-    assert whole["mps"].probe().available
+    # A file alone, which outlives its daemon, or of some other process by now.
+    for pid in ("", "not a number", "4194305", str(os.getpid())):
+        (tmp_path / "nvidia-cuda-mps-control.pid").write_text(pid)
+        assert not whole["mps"].probe().available
+    with mps_daemon(tmp_path):
+        assert whole["mps"].probe().available
+    assert not whole["mps"].probe().available
     assert whole["exclusive"].probe().facts == {"devices": "1"}
     assert share("mig").probe().available
 

@@ -60,7 +60,7 @@ def with_file(**fields: Any) -> bytes:
         (b"\xff\xfe", "corrupt or cut short"),
         (b"[]", r"no manifest of a snapshot: Expected `object`"),
         (b"{}", "no manifest of a snapshot: .*`version`"),
-        (edited(version=2), "of version 2, this program reads version 1"),
+        (edited(version=1), "of version 1, this program reads version 2"),
         (edited(version="1"), "no manifest of a snapshot: Expected `int`"),
         (edited(created_ns="now"), r"not as expected: Expected `int`.*created_ns"),
         (edited(surprise=1), r"not as expected: .*unknown field `surprise`"),

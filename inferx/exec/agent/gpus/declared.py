@@ -16,6 +16,7 @@ class DeclaredGpus:
         self._gpus = tuple(
             Gpu(
                 index=index,
+                nvml_index=index,
                 uuid=f"declared-{index}",
                 name="declared",
                 memory_total=size,

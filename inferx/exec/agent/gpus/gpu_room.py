@@ -27,7 +27,7 @@ class GpuRoom:
         self._held: dict[int, tuple[SliceShape, ...]] = {}
 
     def gpus(self) -> Sequence[Gpu]:
-        """Return the node's GPUs now, by index."""
+        """Return the node's GPUs now, by index; those that are cut come first."""
         return sorted(self._inventory.gpus(), key=lambda gpu: gpu.index)
 
     def held(self) -> Mapping[int, tuple[SliceShape, ...]]:

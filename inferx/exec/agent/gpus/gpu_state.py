@@ -15,7 +15,7 @@ from inferx.exec.agent.gpus.device.files import gpu_files
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError, DeviceCheckpointer
 
-__all__ = ["GpuState", "full_map"]
+__all__ = ["GpuState"]
 
 LOCK_S = 10.0
 """How long work that was submitted may take to end."""
@@ -78,24 +78,3 @@ class GpuState:
             held = gpu_files(pid)
             if held:
                 raise AgentError(f"process {pid} still holds {held[0]}", phase="verify")
-
-
-def full_map(
-    node: Sequence[str], built_on: Sequence[str], onto: Sequence[str]
-) -> Mapping[str, str]:
-    """Return where each GPU of a node goes when `built_on` become `onto`; empty if nothing moves.
-
-    The driver wants every GPU named once on either side, those that stay included: whoever is in
-    the way takes a place that was left.
-    """
-    if tuple(built_on) == tuple(onto):
-        return {}
-    moves = dict(zip(built_on, onto, strict=True))
-    rest = [uuid for uuid in node if uuid not in moves]
-    taken = frozenset(moves.values())
-    stays = [uuid for uuid in rest if uuid not in taken]
-    displaced = [uuid for uuid in rest if uuid in taken]
-    left = [uuid for uuid in node if uuid not in taken and uuid not in stays]
-    moves.update({uuid: uuid for uuid in stays})
-    moves.update(zip(displaced, left, strict=False))
-    return moves

@@ -1,18 +1,23 @@
 """GPUs, MIG devices and who holds their memory, as NVML tells through nvidia-ml-py.
 
+What commands can name is numbered from 0 in NVML's order: GPUs, and each device of one that is cut.
+A GPU that falls off its bus keeps its numbers while this runs. After one was cut anew, the agent is
+to be started again.
+
 NVML is initialised once and kept: on nodes with many GPUs that takes seconds. A node without the
 library, without a driver or without GPUs has an empty inventory and a reason; after NVML has
 answered once, that it no longer does is an error. A GPU that has fallen off its bus is not told:
 it takes no others with it.
 """
 
+import contextlib
 import importlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inferx.exec.agent.gpus.loaded import library_path
-from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuProcess
+from inferx.exec.agent.ports import NO_INDEX, AgentError, Capability, Gpu, GpuProcess
 
 __all__ = ["NvmlInventory"]
 
@@ -24,6 +29,8 @@ class NvmlInventory:
         self._lock = threading.Lock()
         self._nvml: Any = None
         self._reason = ""
+        self._numbers: dict[int, int] = {}
+        """How many numbers each GPU took when it was last seen."""
 
     def probe(self) -> Capability:
         """Tell driver, library and number of GPUs."""
@@ -106,23 +113,31 @@ class NvmlInventory:
 
     def _devices(self) -> Iterator[tuple[Gpu, Any]]:
         nvml = self._nvml
-        for index in range(nvml.nvmlDeviceGetCount()):
+        first = 0
+        for row in range(nvml.nvmlDeviceGetCount()):
             try:
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                handle = nvml.nvmlDeviceGetHandleByIndex(row)
             except nvml.NVMLError_GpuIsLost:
+                first += self._numbers.get(row, 1)
                 continue
-            whole = self._gpu(index, handle)
+            whole = self._gpu(first, row, handle)
             yield whole, handle
-            if not whole.mig_enabled:
-                continue
-            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-                try:
-                    part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
-                except nvml.NVMLError_NotFound:  # Places may be empty.
-                    continue
-                yield self._gpu(index, part, parent=whole.uuid, place=place), part
+            parts = self._parts(handle) if whole.mig_enabled else []
+            for number, (place, part) in enumerate(parts, first):
+                yield self._gpu(number, row, part, parent=whole.uuid, place=place), part
+            self._numbers[row] = len(parts) if whole.mig_enabled else 1
+            first += self._numbers[row]
 
-    def _gpu(self, index: int, handle: Any, *, parent: str = "", place: int = 0) -> Gpu:
+    def _parts(self, handle: Any) -> list[tuple[int, Any]]:
+        """Return the MIG devices of a GPU that is cut, each with its place."""
+        nvml = self._nvml
+        found: list[tuple[int, Any]] = []
+        for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with contextlib.suppress(nvml.NVMLError_NotFound):  # Places may be empty.
+                found.append((place, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)))
+        return found
+
+    def _gpu(self, number: int, row: int, handle: Any, *, parent: str = "", place: int = 0) -> Gpu:
         nvml = self._nvml
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         name = _text(nvml.nvmlDeviceGetName(handle))
@@ -133,7 +148,8 @@ class NvmlInventory:
             except nvml.NVMLError_NotSupported:  # A chip that cannot be cut.
                 mig_enabled = False
         return Gpu(
-            index=index,
+            index=NO_INDEX if mig_enabled else number,
+            nvml_index=row,
             uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
             name=name,
             memory_total=int(memory.total),

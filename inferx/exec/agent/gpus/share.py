@@ -28,6 +28,7 @@ from inferx.exec.agent.gpus.slices import held_gpus, hint_env, percentage, visib
 from inferx.exec.agent.ports import AgentError, Capability, Gpu, GpuInventory, Share, SliceShape
 
 __all__ = [
+    "MPS_PIPES",
     "CapShare",
     "ExclusiveShare",
     "HookShare",
@@ -35,11 +36,15 @@ __all__ = [
     "MpsShare",
     "TimeSliceShare",
     "check_checkpointable",
+    "require_share",
     "shares",
 ]
 
 _MIB = 1 << 20
-_MPS_FOLDER = Path("/tmp/nvidia-mps")  # noqa: S108  NVIDIA's default
+MPS_PIPES = Path("/tmp/nvidia-mps")  # noqa: S108  NVIDIA's default
+_MPS_PID = "nvidia-cuda-mps-control.pid"
+_MPS_NAME = "nvidia-cuda-mps"
+"""What the kernel keeps of the daemon's name: its first 15 letters."""
 
 
 class TimeSliceShare:
@@ -138,16 +143,16 @@ class MpsShare:
     fault_isolated = False
     checkpointable = False
 
-    def __init__(self, inventory: GpuInventory, pipe_folder: Path = _MPS_FOLDER) -> None:
+    def __init__(self, inventory: GpuInventory, pipes: Path = MPS_PIPES) -> None:
         self._inventory = inventory
-        self._pipe_folder = pipe_folder
+        self._pipes = pipes
 
     def probe(self) -> Capability:
         """Look for a control daemon, which the operator starts, and for a GPU that is not cut."""
-        if not (self._pipe_folder / "nvidia-cuda-mps-control.pid").exists():
+        if not _mps_runs(self._pipes / _MPS_PID):
             installed = shutil.which("nvidia-cuda-mps-control") is not None
             why = "it is installed" if installed else "nvidia-cuda-mps-control is not installed"
-            return _absent(self.name, f"no MPS control daemon at {self._pipe_folder}: {why}")
+            return _absent(self.name, f"no MPS control daemon at {self._pipes}: {why}")
         return _probe_whole(self.name, self._inventory)
 
     def env(self, slices: Sequence[SliceShape], gpus: Sequence[Gpu]) -> Mapping[str, str]:
@@ -155,7 +160,7 @@ class MpsShare:
         held = whole_gpus(slices, gpus, self.name)
         limits = (f"{row}={part.hbm_bytes // _MIB}M" for row, part in enumerate(slices))
         server = {
-            "CUDA_MPS_PIPE_DIRECTORY": str(self._pipe_folder),
+            "CUDA_MPS_PIPE_DIRECTORY": str(self._pipes),
             "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": ",".join(limits),
             "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percentage(slices)),
         }
@@ -222,14 +227,14 @@ class ExclusiveShare:
 
 
 def shares(
-    inventory: GpuInventory, *, hook: Path | None = None, mps_pipe_folder: Path = _MPS_FOLDER
+    inventory: GpuInventory, *, hook: Path | None = None, mps_pipes: Path = MPS_PIPES
 ) -> Mapping[str, Share]:
     """Return every share by the enforcement level that it is the answer to."""
     every: tuple[Share, ...] = (
         TimeSliceShare(inventory),
         CapShare(inventory),
         HookShare(inventory, hook),
-        MpsShare(inventory, mps_pipe_folder),
+        MpsShare(inventory, mps_pipes),
         MigShare(inventory),
         ExclusiveShare(inventory),
     )
@@ -248,6 +253,28 @@ def check_checkpointable(share: Share, function: str) -> None:
             " cannot be checkpointed",
             phase="share",
         )
+
+
+def require_share(share: Share) -> None:
+    """Refuse a pod whose share cannot hold it now, whatever it could when the agent started.
+
+    Raises:
+        AgentError: Phase `share`.
+    """
+    told = share.probe()
+    if not told.available:
+        raise AgentError(f"share {share.name}: {told.reason}", phase="share")
+
+
+def _mps_runs(pid_file: Path) -> bool:
+    """Whether the process that a daemon's file names is one: the file outlives a dead daemon."""
+    try:
+        pid = int(pid_file.read_text())
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, ValueError):
+        return False
+    name, _, rest = status.partition("(")[2].rpartition(")")
+    return name == _MPS_NAME and rest.split()[0] not in {"Z", "X"}
 
 
 def _absent(name: str, reason: str) -> Capability:

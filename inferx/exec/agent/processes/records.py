@@ -1,12 +1,13 @@
 """What a sandbox of plain processes remembers of its pods, so that a new agent finds them again."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
 
+from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.store.durable import told
 
 __all__ = ["Record", "Records"]
 
@@ -39,18 +40,9 @@ class Records:
 
     def save(self, record: Record) -> None:
         """Write or replace a pod's record."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = self.folder / f".{record.pod}.partial"
-        try:
-            with os.fdopen(
-                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            ) as f:
-                f.write(msgspec.json.encode(record))
-            partial.replace(self._file(record.pod))
-        except OSError as error:
-            raise AgentError(
-                f"pod {record.pod}: cannot write its record: {error}", phase="record"
-            ) from error
+        with told(f"pod {record.pod}: cannot write its record", phase="record"):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(self._file(record.pod), msgspec.json.encode(record))
 
     def load(self, pod: str) -> Record | None:
         """Return a pod's record, or None; one that cannot be read is an error."""

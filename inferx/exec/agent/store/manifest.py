@@ -37,7 +37,7 @@ __all__ = [
     "read_manifest",
 ]
 
-VERSION: Final = 1
+VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 """The manifest's name in a snapshot's folder; its last file to be written."""
 FILES: Final = "files"
@@ -68,6 +68,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         kernel: Release of the host's kernel.
         driver: Version of the NVIDIA driver; empty where the pod has no GPU.
         gpus: What the pod has of GPUs.
+        node_gpus: All whole GPUs of the host, if the pod has any: what a restore must map.
         image_digest: Of the image; empty where the pod runs on the host's files.
         command_digest: Of the function's command, environment and mounts.
         criu: Version of CRIU, and so for the next two.
@@ -78,6 +79,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kernel: str = ""
     driver: str = ""
     gpus: tuple[GpuModel, ...] = ()
+    node_gpus: tuple[GpuModel, ...] = ()
     image_digest: str = ""
     command_digest: str = ""
     criu: str = ""

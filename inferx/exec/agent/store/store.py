@@ -5,7 +5,7 @@ removed because there is another, that other is held: so two that make room at t
 tiers or two nodes, cannot each remove the copy that the other one counts on.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from threading import Condition, Event
 from typing import Final
@@ -86,26 +86,48 @@ class SnapshotStore:
         return Found(manifest=self.tier(tiers[0]).get(snapshot), tiers=tiers)
 
     def newest(
-        self, function: str, *, usable: Callable[[Manifest], bool] = lambda _: True
+        self,
+        function: str,
+        *,
+        usable: Callable[[Manifest], bool] = lambda _: True,
+        tiers: Collection[TierName] | None = None,
     ) -> Found | None:
-        """Return a function's newest snapshot that is usable; of two made at once, one id's."""
+        """Return a function's newest snapshot that is usable; of two made at once, one id's.
+
+        With `tiers`, one that is on one of them.
+        """
         found = [
             one
             for one in self.everything()
-            if one.manifest.function == function and usable(one.manifest)
+            if one.manifest.function == function
+            and (tiers is None or any(name in tiers for name in one.tiers))
+            and usable(one.manifest)
         ]
         return found[-1] if found else None
 
-    def hold(self, snapshot: str, holder: str, *, now_ns: int) -> tuple[Tier, Held]:
-        """Use the warmest copy of a snapshot, until it is released or this process ends."""
+    def hold(
+        self,
+        snapshot: str,
+        holder: str,
+        *,
+        now_ns: int,
+        tiers: Collection[TierName] | None = None,
+    ) -> tuple[Tier, Held]:
+        """Use the warmest copy of a snapshot, until it is released or this process ends.
+
+        With `tiers`, a copy on one of them.
+        """
         for name in self.where(snapshot):
+            if tiers is not None and name not in tiers:
+                continue
             tier = self.tier(name)
             try:
                 return tier, tier.hold(snapshot, holder, now_ns=now_ns)
             except AgentError:
                 if tier.has(snapshot):
                     raise
-        raise AgentError(f"no tier has snapshot {snapshot}", phase="hold")
+        where = "no tier has" if tiers is None else f"neither of {', '.join(tiers)} has"
+        raise AgentError(f"{where} snapshot {snapshot}", phase="hold")
 
     # -- moving ---
     def promote(

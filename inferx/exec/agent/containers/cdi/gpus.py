@@ -1,4 +1,4 @@
-"""A node's GPUs as containers get them: by UUID, by index, a MIG device as `parent:place`.
+"""A node's GPUs as containers get them: by UUID, by NVML's index, a MIG device as `parent:place`.
 
 A pod has the nodes of its own GPUs in `/dev`, and no others. Its cgroup lets it open those of
 every whole GPU of the node: it may be resumed on another, which then appears in its `/dev`. It
@@ -113,5 +113,6 @@ def _found(gpu: Gpu, devices: Mapping[str, Device]) -> Device | None:
 def _names(gpu: Gpu) -> tuple[str, ...]:
     """Return what a GPU may be called, the surest first: an index changes when one is added."""
     if gpu.parent:
-        return gpu.uuid, f"{gpu.index}:{gpu.place}", f"mig{gpu.index}:{gpu.place}"
-    return gpu.uuid, str(gpu.index), f"gpu{gpu.index}"
+        where = f"{gpu.nvml_index}:{gpu.place}"
+        return gpu.uuid, where, f"mig{where}"
+    return gpu.uuid, str(gpu.nvml_index), f"gpu{gpu.nvml_index}"

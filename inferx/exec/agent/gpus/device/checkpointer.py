@@ -134,10 +134,9 @@ class CudaCheckpointer:
     def _pairs(self, pid: int, gpu_map: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
         if all(old == new for old, new in gpu_map.items()):
             return ()  # Where it was, which every driver can.
-        if sorted(gpu_map) != sorted(gpu_map.values()):
+        if len(set(gpu_map.values())) != len(gpu_map):
             raise AgentError(
-                f"restore of process {pid}: a map of GPUs must name each of the node's once as"
-                " old and once as new",
+                f"restore of process {pid}: a map of GPUs must name each new one once",
                 phase="device-restore",
             )
         _, hello = self._helper()

@@ -95,7 +95,7 @@ def explain(call: str, error: int) -> str:
         case "restore", Error.OUT_OF_MEMORY:
             return "not enough free memory on the GPU; the process is lost"
         case "restore", Error.INVALID_VALUE:
-            return "no GPU state, or a map that does not name every GPU of the node once"
+            return "no GPU state, or a map that does not name each GPU of its node once"
         case "checkpoint", Error.OUT_OF_MEMORY:
             return "no host memory for it, or a MIG device, which cannot be checkpointed"
         case _, Error.INVALID_VALUE:

@@ -1,0 +1,73 @@
+"""Host memory is promised once, and only until the kernel counts it itself."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from inferx.exec.agent import host_room
+from inferx.exec.agent.host_room import HostRoom, available_bytes
+from inferx.exec.agent.ports import AgentError, Launch, PodSpec
+from inferx.exec.agent.processes.process import ProcessSandbox
+
+MIB = 1 << 20
+LAUNCH = Launch(function="t/n/f@1", command=("/bin/sleep", "60"))
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> HostRoom:
+    return HostRoom(ProcessSandbox(tmp_path / "processes", contained=False))
+
+
+def half_and_more() -> int:
+    return (available_bytes() - host_room.MARGIN_BYTES) * 6 // 10
+
+
+def test_of_two_at_once_that_do_not_fit_together_one_is_refused(room: HostRoom) -> None:
+    size = half_and_more()
+
+    def reserve(number: int) -> str:
+        try:
+            room.for_restore(f"pod-{number}", LAUNCH, size)
+        except AgentError as error:
+            return f"{error.phase}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(reserve, range(8)))
+    assert said.count("") == 1
+    for line in filter(None, said):
+        assert line.startswith("host-memory: ")
+        assert f"{size} promised to others" in line
+
+
+def test_what_is_released_is_there_for_the_next(room: HostRoom) -> None:
+    size = half_and_more()
+    with pytest.raises(ValueError, match="broken"), room.for_restore("pod-1", LAUNCH, size):
+        raise ValueError("broken")
+    promise = room.for_restore("pod-2", LAUNCH, size)
+    promise.release()
+    promise.release()
+    room.for_restore("pod-3", LAUNCH, size)
+
+
+def test_a_promise_shrinks_as_the_pod_takes_it(room: HostRoom, tmp_path: Path) -> None:
+    sandbox = room._sandbox
+    hungry = ("/usr/bin/env", "python3", "-c", "b = b'x' * (64 << 20); import time; time.sleep(60)")
+    launch = Launch(function="t/n/f@1", command=hungry)
+    spec = PodSpec(pod="pod-1", launch=launch, folder=tmp_path / "pod-1")
+    sandbox.start(spec)
+    try:
+        promise = room.for_restore("pod-1", launch, 80 * MIB)
+        while sandbox.memory_bytes("pod-1") < 64 * MIB:
+            os.sched_yield()
+        assert 0 < room._untaken(promise) <= 16 * MIB
+    finally:
+        sandbox.stop("pod-1")
+
+
+def test_a_limit_that_is_too_small_is_told(room: HostRoom) -> None:
+    launch = Launch(function="t/n/f@1", command=("/bin/sleep", "60"), memory_bytes=MIB)
+    with pytest.raises(AgentError, match=r"its function's limit is 1048576"):
+        room.for_restore("pod-1", launch, 2 * MIB)
