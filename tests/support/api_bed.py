@@ -62,12 +62,15 @@ class Answer(NamedTuple):
 class Bed:
     """A gateway, and the means to call it."""
 
-    def __init__(self, url: str, store: MemoryStore, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, url: str, http: aiohttp.ClientSession, store: MemoryStore | None = None
+    ) -> None:
         self.url = url
-        self.store = store
         self.http = http
-        self.objects = Objects(store)
         self.admin = ""
+        if store is not None:
+            self.store = store
+            self.objects = Objects(store)
 
     async def key(
         self, level: Any, tenant_name: str, namespace_name: str = "*", **more: Any
@@ -120,7 +123,7 @@ async def bed(audit: Path | None = None) -> AsyncGenerator[Bed]:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as http:
         running = tasks.create_task(service.run(ready=address.set_result))
-        made = Bed(f"http://{await address}", store, http)
+        made = Bed(f"http://{await address}", http, store)
         made.admin = (await made.key("full", "*")).token
         try:
             yield made

@@ -9,7 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-__all__ = ["browser", "needs_chromium"]
+__all__ = ["browser", "needs_chromium", "prefer"]
 
 PROGRAMS = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -29,7 +29,7 @@ needs_chromium = pytest.mark.skipif(
 
 
 @contextmanager
-def browser(*, dark: bool = False) -> Generator[webdriver.Chrome]:
+def browser() -> Generator[webdriver.Chrome]:
     """Run one, as wide as a desk's screen."""
     program, driver = PROGRAMS
     assert program is not None
@@ -41,8 +41,12 @@ def browser(*, dark: bool = False) -> Generator[webdriver.Chrome]:
             options.add_argument(flag)
         chrome = webdriver.Chrome(options=options, service=Service(driver))
         try:
-            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-            chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
             yield chrome
         finally:
             chrome.quit()
+
+
+def prefer(chrome: webdriver.Chrome, scheme: str) -> None:
+    """Have a browser's user prefer `dark` or `light`."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

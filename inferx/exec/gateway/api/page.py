@@ -20,7 +20,7 @@ class PageRoutes:
     """Serves it."""
 
     def __init__(self) -> None:
-        text = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+        text = resources.files("inferx.exec.gateway.api").joinpath("page.html").read_text("utf-8")
         self._body = text.encode()
         rules = (
             "default-src 'none'",

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from agent_node import needs_node
-from browser import browser, needs_chromium
+from browser import browser, needs_chromium, prefer
 from cluster_up import function, up
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -13,6 +13,7 @@ from inferx.exec.gateway.api.page import PageRoutes
 
 FUNCTIONS = 30
 SHOWN_S = 20
+GROUND = "return getComputedStyle(document.body).backgroundColor"
 
 
 @needs_node
@@ -41,7 +42,12 @@ def test_thirty_functions_on_two_gpus_are_seen_with_what_they_do_and_why(tmp_pat
             assert abs(one.rect["width"] / box["width"] - 0.15) < 0.02
             assert abs(one.rect["height"] / box["height"] - 12_000e6 / (80 * 2**30)) < 0.02
         assert "place" in chrome.find_element(By.ID, "why").text
-        chrome.save_screenshot(str(tmp_path / "page.png"))
+        grounds = set()
+        for scheme in ("light", "dark"):
+            prefer(chrome, scheme)
+            grounds.add(chrome.execute_script(GROUND))
+            chrome.save_screenshot(str(tmp_path / f"{scheme}.png"))
+        assert len(grounds) == 2
         # The key lies where it ends with the tab, and nowhere else.
         assert chrome.execute_script("return localStorage.length") == 0
         assert chrome.get_cookies() == []
