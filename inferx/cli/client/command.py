@@ -68,11 +68,12 @@ def asking(command: F) -> F:
 
 def type_argument(command: F) -> F:
     """Add the type of object that a command is about, which shells can complete."""
-    return click.argument(
-        "type_",
-        metavar="TYPE",
-        shell_complete=lambda _, __, begun: [one for one in TYPES if one.startswith(begun)],
-    )(command)
+    return click.argument("type_", metavar="TYPE", shell_complete=_types)(command)
+
+
+def _types(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    del ctx, parameter
+    return [one for one in TYPES if one.startswith(begun)]
 
 
 def form_option(*forms: Form) -> Callable[[F], F]:

@@ -1,7 +1,10 @@
 """`inferx top`: nodes, their GPUs, and functions, as they are now."""
 
+import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -42,10 +45,33 @@ def top(*, interval_s: float, once: bool, ask: Asking) -> None:
         if once or not console.is_terminal:
             print_page(*_page(cluster))
             return
-        with Live(Group(*_page(cluster)), console=console, screen=True, auto_refresh=False) as live:
+        page = Group(*_page(cluster))
+        with Live(page, console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(interval_s)
-                live.update(Group(*_page(cluster)), refresh=True)
+                page = Group(*_page(cluster))
+                with _undisturbed():
+                    live.update(page, refresh=True)
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Let a drawing end before Ctrl-C is heard.
+
+    One that is cut short keeps the rest of its lines, and the terminal would stay as it is.
+    """
+    heard: list[tuple[int, FrameType | None]] = []
+    usual = {
+        number: signal.signal(number, lambda *told: heard.append(told))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    for number, _ in heard[:1]:
+        signal.raise_signal(number)
 
 
 def _page(cluster: Cluster) -> list[Text | Table]:
