@@ -60,18 +60,19 @@ def _undisturbed() -> Generator[None]:
 
     One that is cut short keeps the rest of its lines, and the terminal would stay as it is.
     """
-    heard: list[tuple[int, FrameType | None]] = []
-    usual = {
-        number: signal.signal(number, lambda *told: heard.append(told))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    heard: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+
+    usual = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-    for number, _ in heard[:1]:
-        signal.raise_signal(number)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 def _page(cluster: Cluster) -> list[Text | Table]:
