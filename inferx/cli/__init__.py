@@ -33,33 +33,53 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Sub-command -> where its click command lives, and its line in `inferx --help`."""
 
+CLIENT: dict[str, tuple[str, str]] = {
+    "apply": ("inferx.cli.client.writing:apply", "Make objects what files state."),
+    "get": ("inferx.cli.client.reading:get", "Print an object."),
+    "list": ("inferx.cli.client.reading:list_", "Print the objects of a type."),
+    "watch": ("inferx.cli.client.reading:watch", "Print what changes, as it does."),
+    "wait": ("inferx.cli.client.reading:wait", "Wait until a function is ready, idle or gone."),
+    "create": ("inferx.cli.client.writing:create", "Make objects that are not there yet."),
+    "update": ("inferx.cli.client.writing:update", "Change objects that nobody else changed."),
+    "delete": ("inferx.cli.client.writing:delete", "Remove an object."),
+    "top": ("inferx.cli.client.top:top", "Watch nodes, GPUs and functions."),
+    "keys": ("inferx.cli.client.keys:keys", "Make, list and revoke API keys."),
+    "context": ("inferx.cli.client.contexts:context", "Keep which clusters there are."),
+    "completion": ("inferx.cli.client.completion:completion", "Make a shell complete words."),
+}
+"""The same, of a running cluster's users."""
+HIDDEN: dict[str, str] = {"apikey": "keys"}
+"""Other names that commands answer to, for who comes from another tool."""
+
 
 class _LazyGroup(click.Group):
     """Finds sub-commands by name without importing the rest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(COMMANDS)
+        return [*COMMANDS, *CLIENT]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in COMMANDS:
+        found = (COMMANDS | CLIENT).get(HIDDEN.get(cmd_name, cmd_name))
+        if found is None:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = found[0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        for heading, commands in (("Commands", COMMANDS), ("Of a cluster's users", CLIENT)):
+            with formatter.section(heading):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="inferx")
 def _group() -> None:
-    """Replay request traces under scheduling policies, compare them, check and explain them."""
+    """Replay request traces under scheduling policies; run a cluster under them, and use it."""
 
 
 def _terminate(*_: object) -> None:

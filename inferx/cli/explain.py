@@ -1,4 +1,4 @@
-"""`inferx explain`: why a request of a run waited, in words."""
+"""`inferx explain`: why a request of a run waited, in words; or a pod of a cluster that is up."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from inferx.cli.client.explaining import function, pod
 from inferx.core.explain import Explanation
 from inferx.core.units import NS_PER_MS, NS_PER_S
 from inferx.sim.life import Deferrals, Life, Start, life_of, places, slowest
@@ -25,18 +26,33 @@ _START = {
 _MAX_SLOWEST = 1_000
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExamples:\n  inferx explain run 1234 --policy default --seed 1\n"
-    "  inferx explain run --slowest 5",
-)
+class _Explain(click.Group):
+    """Explains runs, unless its first word is a command's: folders are called anything else."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return "", _explain_run, args
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = [
+            one.get_help_record(ctx) for one in (*_explain_run.params, *self.get_params(ctx))
+        ]
+        with formatter.section("Options, of a run"):
+            formatter.write_dl([record for record in records if record is not None])
+        self.format_commands(ctx, formatter)
+
+
+@click.command("", add_help_option=False)
 @click.argument("run", type=_FILE)
 @click.argument("request", type=int, required=False)
 @click.option("--policy", help="Which policy's run.  [default: the first]")
 @click.option("--seed", type=int, help="Which seed.  [default: the policy's first]")
 @click.option("--slowest", type=int, metavar="COUNT", help="The longest times to first token.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(
+def _explain_run(
     *,
     run: Path,
     request: int | None,
@@ -45,10 +61,7 @@ def explain(
     slowest: int | None,
     as_json: bool,
 ) -> None:
-    """Say why a request of a run waited.
-
-    REQUEST is its row in the trace, counted from 0. RUN is what `inferx replay --out` wrote.
-    """
+    """Say why a request of a run waited."""
     if (request is None) == (slowest is None):
         raise click.UsageError("expected REQUEST or --slowest, one of them")
     if slowest is not None:
@@ -60,6 +73,29 @@ def explain(
         click.echo(_json(life))
         return
     _print_life(life, *places(run))
+
+
+@click.group(
+    cls=_Explain,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+    subcommand_metavar="RUN [REQUEST] | COMMAND ...",
+    epilog="\b\nExamples:\n  inferx explain run 1234 --policy default --seed 1\n"
+    "  inferx explain run --slowest 5\n  inferx explain pod 17\n"
+    "  inferx explain function acme/chat/llama",
+)
+def explain() -> None:
+    """Say why a request of a run waited; or why pods of a cluster are where they are.
+
+    REQUEST is its row in the trace, counted from 0. RUN is what `inferx replay --out` wrote.
+    """
+
+
+explain.add_command(pod)
+explain.add_command(function)
 
 
 def _json(value: object) -> str:

@@ -1,0 +1,107 @@
+"""The cluster, as the gateway's object API and views have it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, cast
+from urllib.parse import quote
+
+from inferx.client.connection import Connection
+from inferx.client.names import Name, Place
+from inferx.client.watching import Change, follow
+
+__all__ = ["AccessLevel", "Cluster", "Object", "Outcome"]
+
+Object = Mapping[str, Any]
+"""An object as its author wrote it, with its `revision`."""
+AccessLevel = Literal["full", "read", "inference"]
+
+
+class Outcome(NamedTuple):
+    """What became of an object that was applied: created, updated or unchanged."""
+
+    object: Object
+    outcome: str
+
+
+class Cluster:
+    """Asks one gateway.
+
+    Every call may raise `RefusedError`, `GoneError` or `UnreachableError`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._http = connection
+
+    # -- objects ---
+    def get(self, name: Name) -> Object:
+        """Return an object."""
+        return cast("Object", self._http.json("GET", _path("object", *name)))
+
+    def list(self, kind: str, place: Place, labels: str = "") -> tuple[Object, ...]:
+        """Return the objects of a type in a place, those alone that a label selector takes."""
+        query = {"labels": labels} if labels else {}
+        found = self._http.json("GET", _path("objects", kind, *filter(None, place)), query=query)
+        return tuple(found["objects"])
+
+    def apply(self, one: Object) -> Outcome:
+        """Make an object what is stated; one that is so already stays as it is."""
+        found = self._http.json("POST", "/apply/", one)
+        return Outcome(found["object"], found["outcome"])
+
+    def create(self, one: Object) -> Object:
+        """Make an object that there is not yet."""
+        return cast("Object", self._http.json("PUT", "/object/", one))
+
+    def update(self, one: Object, *, force: bool = False) -> Object:
+        """Change an object that is still at the revision which it states; or whatever it is now."""
+        query = {"force": "1"} if force else {}
+        return cast("Object", self._http.json("POST", "/object/", one, query))
+
+    def delete(self, name: Name, *, cascade: bool = False) -> None:
+        """Remove an object, and with `cascade` all that is in it."""
+        query = {"cascade": "1"} if cascade else {}
+        self._http.json("DELETE", _path("object", *name), query=query)
+
+    def watch(self, kind: str, place: Place, labels: str = "") -> Iterator[Change]:
+        """Return what changes, as it does, beginning with all that there is."""
+        path = _path("objects", kind, *filter(None, place))
+        return follow(self._http, path, {"labels": labels} if labels else {})
+
+    # -- the cluster as it is now ---
+    def nodes(self) -> tuple[Mapping[str, Any], ...]:
+        """Return nodes with their GPUs."""
+        return tuple(self._http.json("GET", "/nodes/"))
+
+    def functions(self, place: Place) -> tuple[Mapping[str, Any], ...]:
+        """Return how functions fare."""
+        return tuple(self._http.json("GET", _path("functions", *filter(None, place))))
+
+    def function(self, name: Name) -> Mapping[str, Any]:
+        """Return how one function fares."""
+        path = _path("function", name.tenant, name.namespace, name.name)
+        return cast("Mapping[str, Any]", self._http.json("GET", path))
+
+    def pods(self, *place: str) -> tuple[Mapping[str, Any], ...]:
+        """Return pods: all, a tenant's, a namespace's or a function's."""
+        return tuple(self._http.json("GET", _path("pods", *place)))
+
+    def view(self) -> Mapping[str, Any]:
+        """Return all that the key may see, at one moment."""
+        return cast("Mapping[str, Any]", self._http.json("GET", "/view/"))
+
+    # -- keys ---
+    def issue_key(self, request: Mapping[str, object]) -> Mapping[str, Any]:
+        """Make an API key. The answer is the only one that ever has it."""
+        return cast("Mapping[str, Any]", self._http.json("PUT", "/apikey/", request))
+
+    def keys(self, tenant: str, namespace: str = "") -> tuple[Mapping[str, Any], ...]:
+        """Return what is kept of keys, which are not in it."""
+        query = {"tenant": tenant} | ({"namespace": namespace} if namespace else {})
+        return tuple(self._http.json("GET", "/apikey/", query=query))
+
+    def revoke_key(self, key: str, tenant: str, namespace: str) -> None:
+        """Make a key good for nothing, for ever."""
+        self._http.json("DELETE", _path("apikey", tenant, namespace, key))
+
+
+def _path(*parts: str) -> str:
+    return "/" + "".join(f"{quote(part, safe='')}/" for part in parts)
