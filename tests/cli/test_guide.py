@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "docs" / "examples" / "my_policy.py").read_text("utf-8")
+NEED_A_CLUSTER = {"agent", "snapshot", "up", "apply", "top"}
+"""Commands that tests of their own run."""
 PAGES = ("README.md", "docs/write-a-policy.md")
 
 
@@ -33,7 +35,7 @@ def test_commands_of_the_page_run(page, good, tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     # Those of a node need root; tests of the agent's page run them.
-    found = [words for words in commands(page) if words[0] not in {"agent", "snapshot"}]
+    found = [words for words in commands(page) if words[0] not in NEED_A_CLUSTER]
     assert {words[0] for words in found} == {"replay", "check", "explain"}
     for words in found:
         assert good(*words)
