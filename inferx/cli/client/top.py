@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -46,7 +46,11 @@ def top(*, interval_s: float, once: bool, ask: Asking) -> None:
             print_page(*_page(cluster))
             return
         page = Group(*_page(cluster))
-        with Live(page, console=console, screen=True, auto_refresh=False) as live:
+        with ExitStack() as stack:
+            with _undisturbed():
+                live = stack.enter_context(
+                    Live(page, console=console, screen=True, auto_refresh=False)
+                )
             while True:
                 time.sleep(interval_s)
                 page = Group(*_page(cluster))
@@ -58,7 +62,7 @@ def top(*, interval_s: float, once: bool, ask: Asking) -> None:
 def _undisturbed() -> Generator[None]:
     """Let a drawing end before Ctrl-C is heard.
 
-    One that is cut short keeps the rest of its lines, and the terminal would stay as it is.
+    Of the first one that is cut short, nobody would give the terminal its screen back.
     """
     heard: list[int] = []
 

@@ -102,7 +102,7 @@ def test_a_terminal_shows_the_cluster_until_ctrl_c():
         words, stdin=end, stdout=end, stderr=subprocess.PIPE, env=os.environ | {"TERM": "xterm"}
     ) as watching:
         shown = b""
-        # The second look at it is drawn over the first.
+        # The first look has it twice, for two GPUs: Ctrl-C comes while that is drawn.
         while shown.count(b"node-0") < 2:
             assert select.select([terminal], [], [], 20)[0], shown
             shown += os.read(terminal, 65_536)
