@@ -5,6 +5,7 @@ Laws:
    child that never got ready is not.
 2. Children end in the reverse of the order in which they were started, each within a bound; then
    nothing of them is left, and neither of what they started: they are groups of their own.
+3. Where the supervisor itself is killed, the kernel ends its children, if util-linux is there.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from inferx.core.errors import InferXError
@@ -30,6 +32,9 @@ PAUSE_S = (0.2, 5.0)
 """Before an ended child is started again: first, and at most."""
 LASTS_S = 10.0
 """A child that ran for so long ended by chance."""
+
+ENDS_WITH_US = (setpriv, "--pdeathsig", "TERM", "--") if (setpriv := which("setpriv")) else ()
+"""What the kernel is to do with a child whose supervisor is gone."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ class Child:
         self.starts += 1
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *ENDS_WITH_US,
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

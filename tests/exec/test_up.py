@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import openai
@@ -76,6 +78,8 @@ def test_a_newcomer_calls_models_and_nothing_is_left_behind(tmp_path: Path) -> N
             client.completions.create(model="none", prompt="hi")
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="ix_wrong").completions.create(model="m0", prompt="hi")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{cluster.gateway}/funccall/public/demo/m0/health")
         logs = "".join(path.read_text() for path in cluster.folder.glob("*.log"))
         assert cluster.key not in logs
     until_gone(cluster)
@@ -152,3 +156,14 @@ def test_inv_8_a_leader_that_is_paused_past_its_lease_is_followed_no_more(tmp_pa
     assert journals[:2] == ["scheduler-1.journal", "scheduler-2.journal"]
     for journal in (cluster.folder / "journals").iterdir():
         assert replayed(journal, load_bundle)[3] is None
+
+
+def test_services_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    with up(tmp_path) as cluster:
+        children = [cluster.pid(name) for name in cluster.processes]
+        cluster.process.kill()
+        cluster.process.wait()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

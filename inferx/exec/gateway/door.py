@@ -9,7 +9,7 @@ from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Audit, Target
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.limiter import Limited, Limiter, Ticket
-from inferx.exec.identity.principal import Denied, Principal
+from inferx.exec.identity.principal import ANONYMOUS, Denied, Principal
 from inferx.exec.identity.rights import authorize
 
 __all__ = ["Door"]
@@ -57,6 +57,8 @@ class Door:
             )
             self._audit.decision(who.name, "invoke", target, verdict)
         if isinstance(verdict, Denied):
+            if who.name == ANONYMOUS.name:
+                return Refused("unauthenticated", "expected an API key or a bearer token")
             return _refused(verdict)
         ticket = self._limiter.admit(self._clock.now_ns(), ((who.name, who.limits),), tokens=0)
         if isinstance(ticket, Limited):
