@@ -371,10 +371,10 @@ def test_pod_killed_at_any_step_leaves_nothing(
 def test_command_that_cannot_be_started_leaves_nothing(tmp_path: Path, gpus: Gpus) -> None:
     bad = function(gpus, launch={"command": (sys.executable, "-c", "raise SystemExit(3)")})
     with agent_node(tmp_path, gpus, bad) as node, node.agent() as agent:
-        fails(
-            lambda: agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()),
-            "ended before it was ready|ended as soon as it was started",
-            "health",
-            survived=False,
-        )
+        told = "ended before it was ready|ended as soon as it was started"
+        with pytest.raises(AgentError, match=told) as caught:
+            agent.pods.create(pod(1), FUNCTION, gpu(0), Phases())
+        # It ends within its start or after, as the machine has it.
+        assert caught.value.phase in {"start", "health"}
+        assert not caught.value.survived
         nothing_is_left(node, agent)
