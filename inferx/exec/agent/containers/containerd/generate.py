@@ -3,30 +3,17 @@
 `python -m inferx.exec.agent.containers.containerd.generate`
 """
 
-import sys
 from pathlib import Path
 
-__all__ = ["generate"]
+from inferx.exec.protos import ROOT, compiled, told
 
-FOLDER = Path(__file__).parent
-ROOT = FOLDER.parents[3]
+__all__ = ["ROOT", "generate"]
 
 
 def generate(into: Path = ROOT) -> list[Path]:
-    """Compile our `.proto` into a tree like this package's, and return what was written.
-
-    Needs grpcio-tools, which only developers have.
-    """
-    from grpc_tools import protoc  # pyright: ignore[reportMissingTypeStubs]
-
-    source = FOLDER / "containerd.proto"
-    arguments = ["protoc", f"-I{ROOT}", f"--python_out={into}", f"--pyi_out={into}", str(source)]
-    if protoc.main(arguments) != 0:
-        raise SystemExit(f"protoc refused {source}")
-    folder = into / FOLDER.relative_to(ROOT)
-    return [folder / "containerd_pb2.py", folder / "containerd_pb2.pyi"]
+    """Compile our `.proto` into a tree like this package's, and return what was written."""
+    return compiled([Path(__file__).with_name("containerd.proto")], into)
 
 
 if __name__ == "__main__":
-    for path in generate():
-        sys.stdout.write(f"{path}\n")
+    told(generate())
