@@ -94,7 +94,7 @@ def feasible(jobs):
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), min_size=1, max_size=12))
 def test_earliest_deadline_meets_every_deadline_that_can_be_met(jobs):
-    """Jackson 1955, research report 43, and Liu, Layland 1973, JACM 20(1), pp. 46-61, section 7.
+    """Jackson 1955, research report 43, and Liu, Layland 1973, JACM 20(1), p. 55, section 7.
 
     For jobs of one length that come one by one at multiples of it: one server meets all deadlines
     in the order of deadlines if it does in any.
