@@ -1,0 +1,1 @@
+"""Thirty functions on two declared GPUs, as a new user would try them."""
