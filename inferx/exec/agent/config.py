@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.core.units import GIB
+from inferx.core.units import GIB, MIB
 from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.gpus.share import MPS_PIPES
 from inferx.exec.agent.store.config import FolderConfig
@@ -16,12 +16,14 @@ from inferx.spec.document import read_document, shown
 from inferx.spec.sizes import parse_bytes
 from inferx.spec.table import Table, top_table
 
-__all__ = ["AgentConfig", "read_config"]
+__all__ = ["LAZY_FROM_BYTES", "AgentConfig", "read_config"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
 _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
+LAZY_FROM_BYTES = 512 * MIB
+"""Where lazy pages begin to pay: docs/results/restore.md."""
 _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
@@ -53,6 +55,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         hook: Library of the share `hook`; None is none.
         mps_pipes: Folder of the MPS daemon's pipes.
         tiers: Where snapshots lie.
+        lazy_from_bytes: Size of a snapshot, GPU state aside, from which its pages come lazily; 0 is
+            never.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
     """
 
@@ -73,6 +77,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     hook: Path | None = None
     mps_pipes: Path = MPS_PIPES
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
+    lazy_from_bytes: int = LAZY_FROM_BYTES
     over_memory: Action = "warn"
 
     @property
@@ -90,6 +95,7 @@ def read_config(path: Path) -> AgentConfig:
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
     gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
+    restore = top.table("restore")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
@@ -114,9 +120,10 @@ def read_config(path: Path) -> AgentConfig:
         hook=_path(gpu, "hook") if "hook" in gpu else None,
         mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
         tiers=_tiers(store, state),
+        lazy_from_bytes=restore.size("lazy_from", LAZY_FROM_BYTES),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
     )
-    for table in (agent, sandbox, network, gpu, store, top):
+    for table in (agent, sandbox, network, gpu, store, restore, top):
         table.close()
     return config
 

@@ -7,6 +7,7 @@ Every byte is verified before every restore: what a disk did to a page of memory
 after, and by nobody who could tell why.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Generator, Sequence
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.fetching import newest_within, reading
+from inferx.exec.agent.lazy_pages import telling
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, untouched
 from inferx.exec.agent.pods import Pods
@@ -82,6 +84,7 @@ class Freezing:
                     text = f"{name}: connections can be kept on the host's network only"
                     raise AgentError(text)
             tier = self._tier(to)
+            pods.pages.await_whole(one, phases)
             # Asked while there is something to ask: a pod that leaves is gone after its dump.
             image_digest = sandbox.digest_of(name)
         with pods.changing(one, "snapshotting"):
@@ -148,6 +151,7 @@ class Freezing:
         coldest: TierName | None = None,
         keep: bool = False,
         keep_connections: bool = False,
+        lazy: bool | None = None,
     ) -> Pod:
         """Bring a pod back from a function's newest snapshot, or from a certain one.
 
@@ -162,6 +166,7 @@ class Freezing:
             coldest: Tier to read from, or a warmer one; None is any.
             keep: Whether a copy of what is only in the shared store stays on the node's disk.
             keep_connections: Go on with connections that the dump has kept.
+            lazy: Whether it runs before its pages are there; None is where that pays.
 
         Raises:
             AgentError: It could not be; nothing is left of it.
@@ -176,12 +181,15 @@ class Freezing:
         with phases.step("host-memory"):
             launch, size_bytes = deployed.launch, manifest.sizes.host_bytes
             promise = pods.host_room.for_restore(name, launch, size_bytes)
+        kept = contextlib.ExitStack()
+        kept.enter_context(promise)
         now_ns = time.time_ns()
         with (
-            promise,
-            reading(
-                node.store, found, name, phases, now_ns=now_ns, coldest=coldest, keep=keep
-            ) as held,
+            kept,
+            reading(node.store, found, name, phases, now_ns=now_ns, coldest=coldest, keep=keep) as (
+                tier,
+                held,
+            ),
             self._verified(held, phases),
             pods.entering(
                 pod,
@@ -192,13 +200,22 @@ class Freezing:
                 needs_bytes=manifest.sizes.device_bytes,
                 snapshot=manifest.id,
             ) as (spec, record),
+            telling(name, pods.records.folder(pod)),
         ):
+            serves = bool(gpus) or not deployed.spec.gpus
+            if lazy is None:
+                # What is to lie suspended is in no hurry.
+                lazy = serves and pods.pages.pays(manifest, tier.name)
             with phases.step("restore", manifest.size_bytes):
                 live = node.snapshotter.restore(
-                    spec, held.folder, keep_connections=keep_connections
+                    spec, held.folder, lazy=lazy, keep_connections=keep_connections
                 )
-            # All of it is in the pod's cgroup now.
-            promise.release()
+            if lazy:
+                kept.enter_context(tier.hold(manifest.id, name, now_ns=0))
+                pods.pages.hold(name, spec.folder, kept.pop_all())
+            else:
+                # All of it is in the pod's cgroup now.
+                promise.release()
             made = replace(
                 record,
                 built_on=tuple(gpu.uuid for gpu in manifest.platform.gpus),
@@ -206,7 +223,7 @@ class Freezing:
                 device_bytes=manifest.sizes.device_bytes,
             )
             one = Pod(made, spec, live)
-            if gpus or not deployed.spec.gpus:
+            if serves:
                 onto = pods.moving.onto_gpus(one, slices, phases)
                 pods.moving.wake(one, phases)
                 one.record = replace(one.record, state="ready", built_on=onto, built_among=())

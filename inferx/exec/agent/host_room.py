@@ -91,6 +91,13 @@ class HostRoom:
             what = f"{pod}: {size_bytes} bytes to restore"
             return self._reserve(pod, size_bytes, 0, what, "function's limit is", left)
 
+    def owed(self, pod: str, size_bytes: int) -> Promise:
+        """Reserve what an earlier agent has promised a restored pod, there or not."""
+        with self._guard:
+            promise = Promise(self, pod, size_bytes, 0)
+            self._promises.append(promise)
+            return promise
+
     def release(self, promise: Promise) -> None:
         """Give back what is left of a promise."""
         with self._guard:

@@ -34,6 +34,7 @@ from inferx.exec.agent.ports import (
 from inferx.exec.agent.processes.cgroup import Cgroups
 from inferx.exec.agent.processes.criu import CriuSnapshotter
 from inferx.exec.agent.processes.criu_probe import find_criu
+from inferx.exec.agent.processes.page_server import PageServers
 from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.processes.suspend import SuspendOnly
 from inferx.exec.agent.sandbox_kind import await_sandbox, kind_of, pods_in
@@ -53,6 +54,7 @@ class Node:
     device: DeviceCheckpointer
     sandbox: Sandbox
     snapshotter: Snapshotter
+    lazy_pages: Capability
     network: Network
     shares: dict[str, Share]
     store: SnapshotStore
@@ -108,6 +110,7 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
     for share in by_level.values():
         findings.ask(share)
     facts = findings.facts(f"snapshotter/{snapshotter.name}")
+    lazy_pages = findings.ask(PageServers(facts.get("criu") or facts.get("path", "")))
     store = open_store(config.tiers)
     return Node(
         config,
@@ -116,6 +119,7 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
         device,
         sandbox,
         snapshotter,
+        lazy_pages,
         network,
         by_level,
         store,

@@ -22,6 +22,7 @@ from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
 from inferx.exec.agent.gpus.share import require_share
 from inferx.exec.agent.host_room import HostRoom
+from inferx.exec.agent.lazy_pages import LazyPages
 from inferx.exec.agent.moving import Moving
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -57,6 +58,7 @@ class Pods:
         remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
         self.host_room = HostRoom(node.sandbox)
+        self.pages = LazyPages(node, self.host_room)
         self.moving = Moving(node, self.room, self.host_room, self.function)
         self._guard = threading.Lock()
         self._pods: dict[int, Pod] = {}
@@ -188,6 +190,7 @@ class Pods:
             one.require("ready")
             with phases.step("share"):
                 self.moving.check_share(one)
+            self.pages.await_whole(one, phases)
         with self.changing(one, "suspending"):
             pids = self.moving.quiet(one, phases)
             held = self.moving.device_bytes(pids)
@@ -234,6 +237,7 @@ class Pods:
         name = self.records.name(pod)
         try:
             self.node.sandbox.stop(name)
+            self.pages.forget(name)
             self.room.release(pod)
             self.node.network.leave(name)
             self.records.remove(pod)

@@ -53,6 +53,9 @@ class Plan(msgspec.Struct, kw_only=True):
         lock: The program, and what it starts, can gain no privileges.
         wait: Wait for the program, and end as it does.
         guards: Process that is killed if the program fails, with `wait`.
+        guards_in: Lists of processes, as cgroups have them: these are killed as well.
+        note: File that is removed if the program does not fail, with `wait`; else its name gets
+            `.lost` at the end.
     """
 
     command: Sequence[str] = ()
@@ -69,6 +72,8 @@ class Plan(msgspec.Struct, kw_only=True):
     lock: bool = False
     wait: bool = False
     guards: int = 0
+    guards_in: Sequence[str] = ()
+    note: str = ""
 
 
 class _Answer(msgspec.Struct):

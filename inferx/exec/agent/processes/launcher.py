@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False  # Importing `typing`, or `pathlib`, would double the time to start.
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         lock: bool
         wait: bool
         guards: int
+        guards_in: list[str]
+        note: str
 
 
 CLONE_NEWNS = 0x00020000
@@ -55,6 +58,7 @@ MS_REC = 16384
 MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+KILL_S = 10.0
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -167,6 +171,26 @@ def enter(plan: Plan) -> int:
     return folder
 
 
+def kill(guarded: int, entries: list[str]) -> None:
+    """Kill a process, and all that are in these cgroups; what is gone is fine."""
+    if guarded >= 0:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(guarded, signal.SIGKILL)
+    until = time.monotonic() + KILL_S
+    while time.monotonic() < until:
+        found: set[int] = set()
+        for entry in entries:
+            with contextlib.suppress(OSError), open(entry, encoding="ascii") as file:  # noqa: PTH123
+                found.update(int(pid) for pid in file.read().split())
+        # Of a namespace that is not seen from here the number is 0: that would be our own group.
+        for pid in found - {0}:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.005)
+
+
 def answer(pid: int, error: str) -> None:
     """Say how it went."""
     print(json.dumps({"pid": pid, "error": error}), flush=True)
@@ -202,9 +226,14 @@ def main() -> int:
     # Whoever started us need not wait with us.
     quiet()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code and guarded >= 0:
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(guarded, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        if plan["note"] and code:
+            # Before the end of those that are killed is seen: so that it is known why.
+            os.rename(plan["note"], f"{plan['note']}.lost")  # noqa: PTH104
+        elif plan["note"]:
+            os.unlink(plan["note"])  # noqa: PTH108
+    if code:
+        kill(guarded, plan["guards_in"])
     return code if code >= 0 else 128 - code
 
 

@@ -25,7 +25,6 @@ from inferx.exec.agent.containers.containerd.image import Image
 from inferx.exec.agent.containers.containerd.peer import shim_programs
 from inferx.exec.agent.containers.containerd.pulling import ImagePuller
 from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
-from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -36,6 +35,7 @@ from inferx.exec.agent.containers.leftovers import (
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
+from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["ContainerdSandbox"]
