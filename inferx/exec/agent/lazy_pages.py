@@ -21,7 +21,7 @@ from inferx.exec.agent.node import Node
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError, Capability
-from inferx.exec.agent.processes.criu_files import first_error
+from inferx.exec.agent.processes.criu_files import said_in
 from inferx.exec.agent.processes.page_server import LOG, pages_of
 from inferx.exec.agent.store import Manifest, TierName
 
@@ -153,7 +153,6 @@ def lost(name: str, folder: Path) -> AgentError:
     """Return what is to be told of a pod whose pages are lost."""
     why = ""
     for log in folder.glob(f"criu/**/{LOG}"):
-        with contextlib.suppress(OSError):
-            why = first_error(log.read_text(errors="replace"))
+        why = said_in(log)
     text = f"{name}: its pages are lost, for who brings them has ended: {why or 'it was killed'}"
     return AgentError(text, phase="pages")

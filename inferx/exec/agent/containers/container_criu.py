@@ -21,7 +21,13 @@ import msgspec
 from inferx.exec.agent.containers.kernel_facts import cgroup_entries
 from inferx.exec.agent.containers.leftovers import kill_workers, unmount_and_remove
 from inferx.exec.agent.ports import AgentError, Live, PodSpec
-from inferx.exec.agent.processes.criu_files import check_sizes, emptied, first_error, sizes_of
+from inferx.exec.agent.processes.criu_files import (
+    check_sizes,
+    emptied,
+    errors_in,
+    said_in,
+    sizes_of,
+)
 from inferx.exec.agent.processes.criu_probe import LEAST
 from inferx.exec.agent.processes.page_server import pages_of, serve_pages
 from inferx.exec.agent.processes.procfs import started
@@ -52,6 +58,9 @@ RESTORE_WORK = "criu/restore"
 
 SIZES = "sizes.json"
 """In a dump: its files and their sizes in bytes."""
+
+LOGS = ("dump.log", "restore.log")
+"""Of CRIU's, in its work folder."""
 
 GHOST_BYTES = 1 << 30
 """Largest file that is open but has no name, as shared memory of libraries often is."""
@@ -219,11 +228,15 @@ def check_empty(pod: str, into: Path) -> None:
 
 def last_error(work: Path) -> str:
     """Return what CRIU's log in its work folder names as the error; empty without one."""
-    for name in ("dump.log", "restore.log"):
-        with contextlib.suppress(OSError):
-            if told := first_error((work / name).read_text(errors="replace")):
-                return told
-    return ""
+    return next(filter(None, (errors_in(work / name) for name in LOGS)), "")
+
+
+def _why(error: AgentError, work: Path) -> str:
+    """Return CRIU's own words where it left any, else the runtime's and where CRIU was."""
+    if told := last_error(work):
+        return told
+    last = next(filter(None, (said_in(work / name) for name in LOGS)), "")
+    return f"{error}; CRIU: {last}" if last else str(error)
 
 
 def failed_dump(
@@ -243,15 +256,14 @@ def failed_dump(
     """
     kill_workers(work)
     emptied(into)
-    why = last_error(work)
-    survived = (bool(why) or not begun) and started(live.pid) == live.started
+    survived = (bool(last_error(work)) or not begun) and started(live.pid) == live.started
     if not survived:
         stop(spec.pod)
-    text = f"pod {spec.pod} cannot be dumped: {why or error}"
+    text = f"pod {spec.pod} cannot be dumped: {_why(error, work)}"
     return AgentError(text, phase="dump", survived=survived)
 
 
 def failed_restore(error: AgentError, spec: PodSpec, work: Path) -> AgentError:
-    """Return what is to be told of a restore that failed: CRIU's own words where it left any."""
-    text = f"pod {spec.pod} cannot be restored: {last_error(work) or error}"
+    """Return what is to be told of a restore that failed."""
+    text = f"pod {spec.pod} cannot be restored: {_why(error, work)}"
     return AgentError(text, phase="restore")

@@ -21,7 +21,7 @@ import msgspec
 
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes import criu_lock, criu_probe, launch, procfs
-from inferx.exec.agent.processes.criu_files import emptied, first_error
+from inferx.exec.agent.processes.criu_files import emptied, said_in
 from inferx.exec.agent.processes.criu_image import Image, choose_last_pid
 from inferx.exec.agent.processes.page_server import pages_of, serve_pages, stop_pages
 from inferx.exec.agent.processes.process import STDERR, STDOUT, ProcessSandbox
@@ -30,6 +30,8 @@ from inferx.exec.agent.processes.records import Record
 __all__ = ["CriuSnapshotter"]
 
 END_S = 10.0
+RELEASE_S = 10.0
+"""How long it may take to let packets through again."""
 POLL_S = 0.002
 GHOST_BYTES = 1 << 30
 """Largest deleted file that is kept in the image: shared memory is often such a file."""
@@ -163,13 +165,17 @@ class CriuSnapshotter:
             self._sandbox.stop(spec.pod)
             raise
 
-    def release(self, spec: PodSpec, source: Path) -> None:
+    def release(self, spec: PodSpec, source: Path, *, within_s: float = RELEASE_S) -> None:
         """Let packets of a dump's kept connections through again, if it is not to be restored.
 
         Peers then learn that nobody is there. Not needed after a restore that kept them.
+
+        Raises:
+            AgentError: It is no dump, or it was not done in time; then it can be tried again.
         """
         if lock := Image.load(source).lock:
-            criu_lock.remove(lock, network=spec.network, said=spec.folder / WORK / "criu.log")
+            said = spec.folder / WORK / "criu.log"
+            criu_lock.remove(lock, network=spec.network, said=said, within_s=within_s)
 
     # -- inside ---
     def _dumpable(self, what: str, spec: PodSpec, live: Live, into: Path) -> Record:
@@ -213,15 +219,21 @@ class CriuSnapshotter:
         """Remove the lock of a CRIU that was killed; a filter that stays is told in its log."""
         if table := criu_lock.table_of(work / "dump.log"):
             with contextlib.suppress(AgentError):
-                criu_lock.remove(table, network=record.network, said=work / "criu.log")
+                said = work / "criu.log"
+                criu_lock.remove(table, network=record.network, said=said, within_s=RELEASE_S)
 
     def _entries(self, pod: str) -> list[str]:
         return [str(each) for each in self._sandbox.cgroups.entries(pod)]
 
     def _run(self, plan: launch.Plan, what: str, log: Path) -> None:
-        code = launch.run(plan, what=what, timeout_s=self._timeout_s)
+        try:
+            code = launch.run(plan, what=what, timeout_s=self._timeout_s)
+        except AgentError as error:
+            if said := said_in(log):
+                raise AgentError(f"{error}: {said} (see {log})", phase=plan.command[1]) from error
+            raise
         if code:
-            said = first_error(log.read_text(errors="replace")) if log.exists() else ""
+            said = said_in(log)
             ended = f"CRIU was killed by signal {code - 128}" if code > 128 else f"CRIU: {code}"
             raise AgentError(f"{what}: {said or ended} (see {log})", phase=plan.command[1])
 

@@ -26,7 +26,7 @@ import msgspec
 from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability
 from inferx.exec.agent.processes import launch
-from inferx.exec.agent.processes.criu_files import first_error
+from inferx.exec.agent.processes.criu_files import said_in
 from inferx.exec.agent.processes.procfs import is_running, started
 from inferx.exec.agent.store.durable import told
 
@@ -172,9 +172,8 @@ def _await_socket(criu: str, work: Path, process: "subprocess.Popen[bytes]") -> 
     until = time.monotonic() + LISTEN_S
     while not (work / "lazy-pages.socket").exists():
         if process.poll() is not None or time.monotonic() > until:
-            log = work / LOG
-            why = first_error(log.read_text(errors="replace")) if log.exists() else ""
-            raise AgentError(f"lazy pages: {criu} does not listen: {why or 'it says nothing'}")
+            why = said_in(work / LOG) or "it says nothing"
+            raise AgentError(f"lazy pages: {criu} does not listen: {why}")
         time.sleep(POLL_S)
 
 
