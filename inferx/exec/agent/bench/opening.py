@@ -31,7 +31,7 @@ def opened(config: AgentConfig, plan: Plan) -> Generator[Bench]:
     Raises:
         AgentError: The node lacks something; or an agent, or its pods, are on the same state.
     """
-    node = assemble(config)
+    node = assemble(config, all_asked=False)
     weights = config.state / "bench"
     try:
         for name in plan.tiers:
