@@ -111,8 +111,11 @@ class Pods:
         """Start a pod cold, and wait until it can serve."""
         deployed = self.function(function)
         launch, needs = deployed.launch, deployed.spec.device_bytes
+        with phases.step("host-memory"):
+            host_bytes, name = deployed.spec.host_bytes, self.records.name(pod)
+            promise = self.host_room.for_start(name, launch, host_bytes)
         entered = self.entering(pod, function, gpus, "creating", phases, needs_bytes=needs)
-        with entered as (spec, record):
+        with promise, entered as (spec, record):
             with phases.step("start"):
                 live = self.node.sandbox.start(spec)
             made = Pod(replace(record, state="ready"), spec, live)
