@@ -46,6 +46,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         containerd: Its socket.
         pull: Whether containerd pulls an image that is missing.
         registry_secrets: File of what registries want to know for that, as Docker's config.json.
+        mounts: Folders of the host that functions may mount, with all below; none unless named.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
@@ -68,6 +69,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     containerd: str = "/run/containerd/containerd.sock"
     pull: bool = True
     registry_secrets: Path | None = None
+    mounts: tuple[Path, ...] = ()
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
@@ -111,11 +113,12 @@ def read_config(path: Path) -> AgentConfig:
         registry_secrets=_path(sandbox, "registry_secrets")
         if "registry_secrets" in sandbox
         else None,
+        mounts=_folders(sandbox, "mounts", ()),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
-        cdi=_cdi(gpu),
+        cdi=_folders(gpu, "cdi", _CDI),
         gpus=_declared(gpu),
         hook=_path(gpu, "hook") if "hook" in gpu else None,
         mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
@@ -161,11 +164,11 @@ def _declared(gpu: Table) -> tuple[int, ...]:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
 
 
-def _cdi(gpu: Table) -> tuple[Path, ...]:
-    folders = gpu.texts("cdi", tuple(map(str, _CDI)))
+def _folders(table: Table, key: str, default: tuple[Path, ...]) -> tuple[Path, ...]:
+    folders = table.texts(key, tuple(map(str, default)))
     for folder in folders:
         if not folder.startswith("/"):
-            raise gpu.error("cdi", shown(folder), "a list of paths from the root")
+            raise table.error(key, shown(folder), "a list of paths from the root")
     return tuple(map(Path, folders))
 
 

@@ -21,6 +21,7 @@ from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
 from inferx.exec.agent.gpus.share import require_share
+from inferx.exec.agent.host_folders import within
 from inferx.exec.agent.host_room import HostRoom
 from inferx.exec.agent.lazy_pages import LazyPages
 from inferx.exec.agent.moving import Moving
@@ -139,6 +140,7 @@ class Pods:
         """Give a new pod its record, GPUs and network; all of it goes if the body fails."""
         deployed, name = self.function(function), self.records.name(pod)
         slices = self.slices(deployed, gpus)
+        launch = within(deployed.launch, self.node.config.mounts)
         record = PodRecord(
             pod=pod,
             function=function,
@@ -157,7 +159,8 @@ class Pods:
                 self.room.reserve(pod, slices, needs_bytes=needs_bytes)
             with phases.step("network"):
                 place = self.node.network.enter(name)
-            spec = self._spec(deployed, name, slices, place, self.records.folder(pod))
+            folder = self.records.folder(pod)
+            spec = self._spec(replace(deployed, launch=launch), name, slices, place, folder)
             address = f"{place.host}:{deployed.launch.port}"
             yield spec, replace(record, address=address, network=place.namespace)
         except BaseException as error:

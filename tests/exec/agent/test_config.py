@@ -65,6 +65,8 @@ def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path
         ('[agent]\nname = "Node"\n', r"node.toml:2: agent.name: .*small letters and digits"),
         ('[agent]\nstate = "here"\n', r"node.toml:2: agent.state: .*a path from the root"),
         ('[agent]\nsocket = "a.sock"\n', r"agent.socket: .*a path from the root"),
+        ('[sandbox]\nmounts = ["models"]\n', r"node.toml:2: sandbox.mounts: .*paths from the root"),
+        ('[sandbox]\nmounts = "/models"\n', r"node.toml:2: sandbox.mounts: "),
         ('[agent]\nstat = "/x"\n', r"agent.stat: an unknown key; .*state"),
         ('[sandbox]\nkind = "docker"\n', r"sandbox.kind: .*auto, containerd, runc, process"),
         ('[network]\nsubnet = "8.8.8.0/24"\n', r"network.subnet: .*private network"),

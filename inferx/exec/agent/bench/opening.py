@@ -7,6 +7,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from inferx.core.types import PodId
 from inferx.exec.agent.bench.plan import Plan, Subject, deployed
 from inferx.exec.agent.bench.rounds import Bench
@@ -31,8 +33,9 @@ def opened(config: AgentConfig, plan: Plan) -> Generator[Bench]:
     Raises:
         AgentError: The node lacks something; or an agent, or its pods, are on the same state.
     """
-    node = assemble(config, all_asked=False)
     weights = config.state / "bench"
+    config = replace(config, mounts=(weights,))
+    node = assemble(config, all_asked=False)
     try:
         for name in plan.tiers:
             node.store.tier(name)
