@@ -145,7 +145,9 @@ def main() -> None:
         (launcher, _), (server, _) = told["note"]["launcher"], told["note"]["server"]
         if meanwhile == "lost":
             for pid in (launcher, server):
-                os.kill(pid, signal.SIGKILL)
+                # One that is stopped may end with its parent.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
         def second(agent: Executor, say: Any) -> None:
             found = agent.recover()

@@ -199,6 +199,8 @@ class Freezing:
                 phases,
                 needs_bytes=manifest.sizes.device_bytes,
                 snapshot=manifest.id,
+                # What was checked, for the image's name may be moved to another.
+                image_digest=manifest.platform.image_digest,
             ) as (spec, record),
             telling(name, pods.records.folder(pod)),
         ):

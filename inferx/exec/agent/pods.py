@@ -136,6 +136,7 @@ class Pods:
         *,
         needs_bytes: int = 0,
         snapshot: str = "",
+        image_digest: str = "",
     ) -> Generator[tuple[PodSpec, PodRecord]]:
         """Give a new pod its record, GPUs and network; all of it goes if the body fails."""
         deployed, name = self.function(function), self.records.name(pod)
@@ -161,6 +162,7 @@ class Pods:
                 place = self.node.network.enter(name)
             folder = self.records.folder(pod)
             spec = self._spec(replace(deployed, launch=launch), name, slices, place, folder)
+            spec = replace(spec, image_digest=image_digest)
             address = f"{place.host}:{deployed.launch.port}"
             yield spec, replace(record, address=address, network=place.namespace)
         except BaseException as error:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,8 @@ def test_a_pod_whose_pages_are_lost_is_killed_and_told_of(
             note = json.loads((one.spec.folder / NOTE).read_bytes())
             # The launcher first, which would act on the server's end.
             for who in ("launcher", "server") if killed == "both" else ("server",):
-                os.kill(note[who][0], signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(note[who][0], signal.SIGKILL)
             await asyncio.wait_for(listen(service), 20)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
