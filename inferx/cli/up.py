@@ -1,6 +1,7 @@
 """`inferx up`: a whole cluster on this machine, for as long as the command runs."""
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import FILE, run_service, write_aside
+from inferx.cli.services import FILE, run_service
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
+from inferx.exec.files import write_whole
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
 from inferx.exec.supervision import Child, supervised
@@ -182,7 +184,7 @@ async def _start(
             "folder": str(folder),
             "processes": {child.name: child.pid for child in children},
         }
-        write_aside(wanted.ready_file, told)
+        write_whole(wanted.ready_file, json.dumps(told).encode())
 
 
 async def _admin_key(state: str, folder: Path) -> Path:

@@ -21,10 +21,10 @@ from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
+from inferx.exec.files import write_whole
 
 __all__ = ["AgentService"]
 

@@ -37,12 +37,12 @@ from inferx.exec.agent.containers.leftovers import (
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.containers.runc_program import RuncProgram
 from inferx.exec.agent.containers.shares import with_shares
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
 from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import inner_zombies, started
 from inferx.exec.agent.store.durable import make_folder as make_own
 from inferx.exec.agent.store.durable import sync_folder
+from inferx.exec.files import write_whole
 
 __all__ = ["RuncSandbox"]
 

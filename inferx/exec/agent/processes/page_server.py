@@ -23,12 +23,12 @@ from typing import Literal
 
 import msgspec
 
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability
 from inferx.exec.agent.processes import launch
 from inferx.exec.agent.processes.criu_files import said_in
 from inferx.exec.agent.processes.procfs import is_running, started
 from inferx.exec.agent.store.durable import told
+from inferx.exec.files import write_whole
 
 __all__ = ["LOG", "NOTE", "PageServers", "Pages", "pages_of", "serve_pages", "stop_pages"]
 
