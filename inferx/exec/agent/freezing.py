@@ -8,7 +8,6 @@ after, and by nobody who could tell why.
 """
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -22,16 +21,15 @@ from inferx.exec.agent.lazy_pages import telling
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, untouched
 from inferx.exec.agent.pods import Pods
-from inferx.exec.agent.ports import AgentError, Launch, SliceShape
+from inferx.exec.agent.ports import AgentError, SliceShape
+from inferx.exec.agent.snapshot_platform import platform_of
 from inferx.exec.agent.store import (
     Draft,
     FolderTier,
     Found,
-    GpuModel,
     Held,
     Manifest,
     Phase,
-    Platform,
     Sizes,
     TierName,
     Watch,
@@ -39,13 +37,7 @@ from inferx.exec.agent.store import (
 )
 from inferx.exec.agent.store.checksum import faults
 
-__all__ = ["Freezing", "command_digest"]
-
-
-def command_digest(launch: Launch) -> str:
-    """Return a digest of all that a pod was told at its start: a restored one was told the same."""
-    told = (launch.command, launch.env, launch.mounts, launch.cwd, launch.image)
-    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+__all__ = ["Freezing"]
 
 
 class Freezing:
@@ -245,7 +237,7 @@ class Freezing:
     ) -> Found:
         store, digest = self._node.store, self._node.sandbox.image_digest(deployed.launch)
         onto = tuple(shape.gpu for shape in slices)
-        platform = self._platform(deployed, onto, digest)
+        platform = platform_of(self.pods, deployed, onto, digest)
         if snapshot:
             found = store.get(snapshot)
         else:
@@ -289,35 +281,9 @@ class Freezing:
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, gpus, image_digest, among=among),
+            platform=platform_of(self.pods, deployed, gpus, image_digest, among=among),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
             ),
-        )
-
-    def _platform(
-        self,
-        deployed: Deployed,
-        gpus: Sequence[str],
-        image_digest: str,
-        *,
-        among: tuple[GpuModel, ...] = (),
-    ) -> Platform:
-        """Return what a snapshot made here requires; `among` if its GPU state is from elsewhere."""
-        whole = among or self.pods.moving.whole_gpus()
-        known = {gpu.uuid: gpu for gpu in whole}
-        for gpu in self.pods.room.gpus():
-            known.setdefault(
-                gpu.uuid, GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile)
-            )
-        if gone := [uuid for uuid in gpus if uuid not in known]:
-            raise AgentError(f"GPU {gone[0]} is no longer on this node", phase="fit")
-        return replace(
-            self._node.platform,
-            driver=self._node.platform.driver if deployed.spec.gpus else "",
-            gpus=tuple(known[uuid] for uuid in gpus),
-            node_gpus=whole if gpus else (),
-            image_digest=image_digest,
-            command_digest=command_digest(deployed.launch),
         )

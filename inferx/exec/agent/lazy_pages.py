@@ -1,7 +1,7 @@
 """Which restores are lazy, and what is held for a pod until all of its memory is there.
 
 A lazily restored pod serves while its pages come. It pays where there are many of them that nobody
-wants at once; so what counts is a snapshot without its GPU state, which the driver wants at once.
+wants at once. The driver wants all GPU state at once, so that does not count.
 
 Laws:
 1. While a pod's pages come, its snapshot is held, and so is the host memory that they will take.
