@@ -28,7 +28,7 @@ from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes.page_server import NOTE, pages_of
 
 KINDS = ("process", "runc", "containerd")
-HOST_MB = 150
+HOST_MB = 250
 """Of a pod: enough to be met while they come."""
 TRIES = 5
 
@@ -63,8 +63,20 @@ def server_of(one: Pod) -> int:
     return int(json.loads((one.spec.folder / NOTE).read_bytes())["server"][0])
 
 
+def held_by(pid: int) -> list[str]:
+    """Return what a process holds of others' memory."""
+    found: list[str] = []
+    for path in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            found.append(os.readlink(path))  # noqa: PTH115 - it is no path.
+    return [link for link in found if "userfaultfd" in link]
+
+
 class Slowly(Phases):
-    """Has who brings pages work only a part of the time, from the end of the restore itself."""
+    """Has who brings pages work only a part of the time, from the end of the restore itself.
+
+    Not before: an early call of CRIU's that is interrupted fails the restore.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -78,19 +90,21 @@ class Slowly(Phases):
         with super().step(name, moved_bytes):
             yield
         if name == "restore":
-            self.server = int(json.loads(self._note.read_bytes())["server"][0])
-            os.kill(self.server, signal.SIGSTOP)
+            # It may have done already.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                self.server = int(json.loads(self._note.read_bytes())["server"][0])
+                os.kill(self.server, signal.SIGSTOP)
             self._thread.start()
 
     def stop(self) -> None:
         """Leave it stopped."""
         self._done.set()
-        if self.server:
+        if self._thread.ident:
             self._thread.join()
 
     def _pulse(self) -> None:
         with suppress(ProcessLookupError):
-            while not self._done.wait(0.005):
+            while self.server and not self._done.wait(0.005):
                 os.kill(self.server, signal.SIGCONT)
                 time.sleep(0.0003)
                 os.kill(self.server, signal.SIGSTOP)
@@ -101,11 +115,12 @@ def held_up(agent: Executor, number: int) -> Iterator[Pod]:
     """Restore a pod, and keep its last pages from coming until the end of the body."""
     one, phases = _slowly(agent, number)
     for _ in range(TRIES):
-        if pages_of(one.spec.folder) == "coming":
+        if held_by(phases.server):
             break
         # On a machine that is busy a moment may be long.
         agent.pods.stop(pod(number))
         one, phases = _slowly(agent, number)
+    assert held_by(phases.server)
     try:
         yield one
     finally:

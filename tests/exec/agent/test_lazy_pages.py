@@ -4,6 +4,7 @@ Whole nodes, in every sandbox: CRIU, runc and containerd are real.
 """
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import lazy_node as lazily
 import pytest
 import system_parts as parts
 from agent_node import FUNCTION, AgentNode, ask, empty_again, memory, names, needs_node, pod
-from lazy_node import KINDS, held_up, lazy_node, server_of, written
+from lazy_node import KINDS, held_by, held_up, lazy_node, server_of, written
 from msgspec.structs import replace
 from snapshots import draft, fill
 from system_parts import until
@@ -144,6 +145,26 @@ def test_clones_each_have_their_own(agent: Executor) -> None:
             delete(agent)
     assert [memory(one) for one in clones] == [before] * 3
     assert [ask(one)["counter"] for one in clones] == [ask(clones[0])["counter"] - 1] * 3
+
+
+def test_a_pod_waits_for_pages_that_are_lost_and_reads_no_zeros(agent: Executor) -> None:
+    written(agent)
+    with held_up(agent, 2) as one, ThreadPoolExecutor(1) as threads:
+        note = json.loads((one.spec.folder / NOTE).read_bytes())
+        launcher, server = note["launcher"][0], note["server"][0]
+        # It has what the server has, and is kept from killing the pod for it.
+        until(lambda: held_by(launcher) == held_by(server) != [])
+        os.kill(launcher, signal.SIGSTOP)
+        os.kill(server, signal.SIGKILL)
+        # All of its memory is asked for.
+        answer = threads.submit(memory, one)
+        with pytest.raises(TimeoutError):
+            answer.result(1.0)
+        os.kill(launcher, signal.SIGCONT)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            answer.result(20)
+        until(lambda: pages_of(one.spec.folder) == "lost")
+    agent.pods.stop(pod(2))
 
 
 @pytest.mark.parametrize("killed", ["server", "both"])

@@ -56,6 +56,8 @@ class Plan(msgspec.Struct, kw_only=True):
         guards_in: Lists of processes, as cgroups have them: these are killed as well.
         note: File that is removed if the program does not fail, with `wait`; else its name gets
             `.lost` at the end.
+        brings_pages: Whether the program brings a pod's pages: should it end before all are there,
+            the pod has no zeros in their place before it is killed.
     """
 
     command: Sequence[str] = ()
@@ -74,6 +76,7 @@ class Plan(msgspec.Struct, kw_only=True):
     guards: int = 0
     guards_in: Sequence[str] = ()
     note: str = ""
+    brings_pages: bool = False
 
 
 class _Answer(msgspec.Struct):

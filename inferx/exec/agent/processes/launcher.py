@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         guards: int
         guards_in: list[str]
         note: str
+        brings_pages: bool
 
 
 CLONE_NEWNS = 0x00020000
@@ -59,6 +60,9 @@ MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 KILL_S = 10.0
+SYS_PIDFD_GETFD = 438
+KEEP_S = 0.005
+MEMORY = "anon_inode:[userfaultfd]"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -191,6 +195,37 @@ def kill(guarded: int, entries: list[str]) -> None:
         time.sleep(0.005)
 
 
+def wait_keeping(pid: int) -> int:
+    """Wait as `waitpid` does for who brings a pod's pages, and keep what it holds of the pod.
+
+    Once nobody holds a userfaultfd, the kernel gives the pod zeros for pages that are not there. As
+    long as we do, a pod that touches one waits, and is killed as it waits.
+    """
+    server, kept = os.pidfd_open(pid), dict[str, int]()
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            # What is kept is kept to our own end.
+            return status
+        with contextlib.suppress(OSError):
+            keep(server, f"/proc/{pid}/fd", kept)
+        time.sleep(KEEP_S)
+
+
+def keep(server: int, folder: str, kept: dict[str, int]) -> None:
+    """Have what a process has of other processes' memory, and nothing that it has closed."""
+    there = {name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}") == MEMORY}  # noqa: PTH115, PTH208
+    for name in kept.keys() - there:
+        os.close(kept.pop(name))
+    for name in there:
+        # Each time anew: by now the number may mean another file there.
+        number = libc.syscall(SYS_PIDFD_GETFD, server, int(name), 0)
+        if number >= 0:
+            if name in kept:
+                os.close(kept[name])
+            kept[name] = number
+
+
 def answer(pid: int, error: str) -> None:
     """Say how it went."""
     print(json.dumps({"pid": pid, "error": error}), flush=True)
@@ -225,7 +260,8 @@ def main() -> int:
         return 0
     # Whoever started us need not wait with us.
     quiet()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = wait_keeping(pid) if plan["brings_pages"] else os.waitpid(pid, 0)[1]
+    code = os.waitstatus_to_exitcode(status)
     with contextlib.suppress(OSError):
         if plan["note"] and code:
             # Before the end of those that are killed is seen: so that it is known why.

@@ -7,7 +7,9 @@ Laws:
 1. A pod has a note in its folder from before it runs until all its pages are there.
 2. The launcher waits for the server, and is no part of the agent: where the server fails, it
    renames the note and kills the pod, whether an agent runs or not; else it removes the note.
-3. A note whose launcher and server have both gone means that pages are lost, whatever killed them:
+3. Until it has, the launcher holds what the server held of the pod's memory: what is missing is
+   waited for, not read as zeros.
+4. A note whose launcher and server have both gone means that pages are lost, whatever killed them:
    such a pod is to be killed.
 """
 
@@ -146,6 +148,7 @@ def serve_pages(
         guards=guards,
         guards_in=guards_in,
         note=str(note),
+        brings_pages=True,
     )
     process = launch.begin(plan)
     try:
