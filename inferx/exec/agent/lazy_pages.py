@@ -67,15 +67,16 @@ class LazyPages:
             case "lost":
                 raise lost(name, folder)
             case "coming":
+                snapshot, size_bytes = one.record.snapshot, 0
                 with contextlib.ExitStack() as kept:
                     # Which copy they come from is not on record. One that was deleted meanwhile is
                     # still read: CRIU has its files open.
-                    for tier in store.where(one.record.snapshot):
+                    for tier in store.where(snapshot):
                         with contextlib.suppress(AgentError):
-                            _, held = store.hold(one.record.snapshot, name, now_ns=0, tiers=(tier,))
+                            _, held = store.hold(snapshot, name, now_ns=0, tiers=(tier,))
                             kept.enter_context(held)
                             size_bytes = held.manifest.sizes.host_bytes
-                            kept.enter_context(self._host_room.owed(name, size_bytes))
+                    kept.enter_context(self._host_room.owed(name, size_bytes))
                     self.hold(name, folder, kept.pop_all())
 
     def forget(self, name: str) -> None:
