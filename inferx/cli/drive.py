@@ -1,0 +1,203 @@
+"""`inferx drive`: a trace's requests sent to a running cluster, in real time."""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from inferx.cli.client.command import SETTINGS, Asking, asking
+from inferx.cli.live_journals import read_journals
+from inferx.cli.live_records import LIVE, check_names, observed, predicted
+from inferx.cli.live_tables import outcome_table
+from inferx.cli.options import canonical_words, seconds_ns
+from inferx.cli.progress import watching
+from inferx.client.driving import Answer, Call
+from inferx.client.driving import drive as send
+from inferx.client.errors import ClientError
+from inferx.client.names import place_of
+from inferx.core.errors import DescriptionError
+from inferx.core.units import NS_PER_MS, NS_PER_S
+from inferx.sim.link import LinkModel
+from inferx.sim.output import RunWriter, summary_table
+from inferx.sim.profile import load_profile
+from inferx.sim.report import write_report
+from inferx.sim.workload.popularity import Popularity
+from inferx.sim.workload.read import open_trace, read_trace
+from inferx.sim.workload.trace import Trace
+from inferx.sim.workload.transform import assign, parse_assign
+from inferx.sim.world import World
+from inferx.spec.functions import dump_functions
+
+__all__ = ["drive"]
+
+_FILE = click.Path(path_type=Path)
+_UNSHAPING = frozenset({"out", "overwrite", "as_json", "server", "context", "journals"})
+_MOST_AT_ONCE = 10_000
+
+
+@click.command(
+    context_settings=SETTINGS,
+    epilog="\b\nExamples:\n  inferx drive trace.parquet --in public/demo\n"
+    "  inferx drive trace.parquet --in public/demo --journals cluster/journals \\\n"
+    "    --predict this-node.toml --out run",
+)
+@click.argument("trace", type=_FILE)
+@click.option("--in", "place", required=True, metavar="TENANT/NAMESPACE", help="Whose functions.")
+@click.option("--assign", "spread", metavar="SHARES", help="As for replay: zipf:1.1,50.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of --assign.")
+@click.option(
+    "--journals",
+    type=_FILE,
+    metavar="DIR",
+    help="What the cluster's machines write down: where requests waited, and what held GPUs.",
+)
+@click.option(
+    "--predict",
+    "profile",
+    metavar="PROFILE",
+    help="Simulate the same as well, with a profile of this cluster's nodes.",
+)
+@click.option("--link-delay-ms", default=0.25, show_default=True, help="Simulated, one way.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, _MOST_AT_ONCE),
+    default=1000,
+    show_default=True,
+    help="Open requests at most; who is due beyond that is sent late.",
+)
+@click.option(
+    "--within", default=600.0, show_default=True, metavar="SECONDS", help="To answer a request."
+)
+@click.option(
+    "--slo-ttft", default=2.0, show_default=True, metavar="SECONDS", help="A good first token."
+)
+@click.option("-o", "--out", type=_FILE, metavar="RUN", help="Directory to write, as replay does.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN if it is a former run.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of tables.")
+@asking
+@click.pass_context
+def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
+    """Send a trace's requests to a cluster when they are due, in real time.
+
+    The trace's functions are those of a namespace. Arrivals do not wait for answers. Without
+    --journals it prints what the client saw; with them, RUN holds what a replay's holds, and
+    --predict puts the simulator's prediction beside it. A simulated cluster begins empty: so should
+    the real one.
+    """
+    out: Path | None = given["out"]
+    journals: Path | None = given["journals"]
+    if journals is None and (out is not None or given["profile"] or given["as_json"]):
+        raise click.UsageError("--out, --json and --predict need --journals; expected it as well")
+    profile = None if given["profile"] is None else load_profile(given["profile"])
+    trace = _trace(given["trace"], given["spread"], given["seed"])
+    calls = _calls(trace, given["place"])
+    within_s = seconds_ns("within", given["within"]) / NS_PER_S
+    if journals is None:
+        answers, interrupted = _sent(ask, calls, given["at_once"], within_s)
+        Console().print(outcome_table(answers))
+        if interrupted:
+            raise KeyboardInterrupt
+        return
+    check_names(trace, read_journals(journals))
+    inputs = {"trace": given["trace"]}
+    if given["profile"] is not None and Path(given["profile"]).is_file():
+        inputs["profile"] = Path(given["profile"])
+    with tempfile.TemporaryDirectory(prefix="inferx-") as name:
+        writer = RunWriter(
+            Path(name) / "run" if out is None else out,
+            command=list(canonical_words(ctx, without=_UNSHAPING)),
+            inputs=inputs,
+            baseline=LIVE if profile is not None else None,
+            slo_ttft_s=seconds_ns("slo-ttft", given["slo_ttft"]) / NS_PER_S,
+            overwrite=given["overwrite"],
+            page=None if out is None else write_report,
+        )
+        with writer:
+            answers, interrupted = _sent(ask, calls, given["at_once"], within_s)
+            told = read_journals(journals)
+            live = observed(trace, answers, told)
+            writer.add(live)
+            writer.attach("functions.json", dump_functions(live.functions))
+            nodes = msgspec.json.format(msgspec.json.encode(live.nodes), indent=1)
+            writer.attach("cluster.json", nodes.decode() + "\n")
+            if interrupted:
+                raise KeyboardInterrupt
+            if profile is not None:
+                delay_ns = seconds_ns("link-delay-ms", given["link_delay_ms"], unit_ns=NS_PER_MS)
+                world = World(
+                    nodes=live.nodes,
+                    functions=live.functions,
+                    profile=profile,
+                    prepared="none",
+                    routers=told.routers,
+                    link=LinkModel(delay_ns=delay_ns),
+                )
+                writer.add(predicted(trace, told, world))
+        if given["as_json"]:
+            click.echo((writer.path / "summary.json").read_text("utf-8"), nl=False)
+            return
+        console = Console()
+        console.print(outcome_table(answers))
+        console.print(summary_table(writer.rows, writer.paired))
+        if out is not None:
+            console.print(f"\n{out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _trace(path: Path, spread: str | None, seed: int) -> Trace:
+    open_trace(path)
+    trace = read_trace(path, seed=seed)
+    shares: Popularity | None = None if spread is None else parse_assign(spread)
+    if shares is not None:
+        trace = assign(trace, shares, seed)
+    if not len(trace):
+        raise DescriptionError(f"{path}: no requests; expected at least one")
+    plain = trace.output_tokens == 0
+    if plain.any():
+        raise DescriptionError(
+            f"{path}: request {int(plain.argmax())} has a duration; expected tokens, which can be"
+            " asked for"
+        )
+    return trace
+
+
+def _calls(trace: Trace, place: str) -> list[Call]:
+    where = place_of("function", [place])
+    if not where.namespace:
+        raise ClientError(f"--in {place}: expected TENANT/NAMESPACE")
+    names = [f"{where.tenant}/{where.namespace}/{name}" for name in trace.names]
+    return [
+        Call(due_ns, names[function], tokens_in, tokens_out)
+        for due_ns, function, tokens_in, tokens_out in zip(
+            trace.arrival_ns.tolist(),
+            trace.function.tolist(),
+            trace.input_tokens.tolist(),
+            trace.output_tokens.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _sent(
+    ask: Asking, calls: Sequence[Call], at_once: int, within_s: float
+) -> tuple[list[Answer], bool]:
+    """Send them; return what became of them, and whether Ctrl-C came meanwhile."""
+    answers = [Answer() for _ in calls]
+    with watching([("requests sent", len(calls))]) as tell:
+
+        def sent(count: int) -> None:
+            if tell is not None:
+                tell(0, count)
+
+        how = {"at_once": at_once, "within_s": within_s, "on_sent": sent}
+        try:
+            asyncio.run(send(ask.server, ask.key, calls, answers, **how))
+        except KeyboardInterrupt:
+            if not any(one.sent_ns >= 0 for one in answers):
+                raise
+            return answers, True
+    return answers, False
