@@ -1,12 +1,10 @@
 """What a bench has measured, as a profile that the simulator loads."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
+from inferx.cli.profile_lines import interference_lines, stage_lines, toml_text
 from inferx.exec.agent.bench import Line, Results, Round, fit_line
 from inferx.exec.agent.bench.results import StepName
 from inferx.sim.profile import Basis, Operation, Stage, load_profile
@@ -90,7 +88,11 @@ def profile_text(results: Results, *, name: str, of_workers: bool = False) -> st
         f"Measured by inferx agent bench: pods of {about.sandbox} without GPUs, CRIU {about.criu};"
         f" {rest}."
     )
-    lines = [f"name = {_text(name)}", f"summary = {_text(summary)}", f"inherits = {_text(BASE)}"]
+    lines = [
+        f"name = {toml_text(name)}",
+        f"summary = {toml_text(summary)}",
+        f"inherits = {toml_text(BASE)}",
+    ]
     base = load_profile(BASE)
     for operation, wanted in (_WORKERS if of_workers else _STAGES).items():
         stages = [_stage(one, results) for one in wanted]
@@ -103,12 +105,10 @@ def profile_text(results: Results, *, name: str, of_workers: bool = False) -> st
         # A pod's processes are back before its GPU state is; they are written after it has left.
         first, then = (kept, stages) if operation in {"suspend", "snapshot"} else (stages, kept)
         for stage in filter(None, (*first, *then)):
-            lines += ["", f"[[{operation}]]", *_fields(stage)]
+            lines += stage_lines(operation, stage)
     if of_workers:
-        source = "Nothing is on GPUs that are declared"
-        for one in ENFORCEMENTS:
-            lines += ["", f"[interference.{one}]", "per_neighbour = 0.0", f'basis = "{_ASSUMED}"']
-            lines += [f"source = {_text(source)}", 'machine = "any"', f'date = "{about.date}"']
+        alone, why = dict.fromkeys(ENFORCEMENTS, 0.0), "Nothing is on GPUs that are declared"
+        lines += interference_lines(alone, source=why, date=about.date)
     return "\n".join(lines) + "\n"
 
 
@@ -159,21 +159,3 @@ def _told(step: StepName, line: Line, points: Sequence[tuple[int, float]]) -> st
     sizes = [size for size, _ in points]
     span = f", {min(sizes) / 1e6:,.0f} to {max(sizes) / 1e6:,.0f} MB" if sizes else ""
     return f"{step}, least squares of {line.count} times{span}; spread {100 * line.spread:.0f} %"
-
-
-def _fields(stage: Stage) -> Iterator[str]:
-    """Yield a stage's lines of TOML, without what is as it is by default."""
-    told = msgspec.to_builtins(stage)
-    for field in msgspec.structs.fields(Stage):
-        value = told[field.name]
-        if value != field.default:
-            yield f"{field.name} = {_text(value) if isinstance(value, str) else _number(value)}"
-
-
-def _text(value: str) -> str:
-    """Return a TOML string: JSON's escapes are TOML's, but for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _number(value: bool | float) -> str:  # noqa: FBT001 - TOML has three kinds of values.
-    return str(value).lower() if isinstance(value, bool) else repr(value)

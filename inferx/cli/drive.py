@@ -1,6 +1,7 @@
 """`inferx drive`: a trace's requests sent to a running cluster, in real time."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ import msgspec
 from rich.console import Console
 
 from inferx.cli.client.command import SETTINGS, Asking, asking
+from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.live_journals import read_journals
+from inferx.cli.live_profile import about_run
+from inferx.cli.live_profile import calibrated as calibration
 from inferx.cli.live_records import LIVE, check_names, observed, predicted
 from inferx.cli.live_tables import outcome_table
 from inferx.cli.options import canonical_words, seconds_ns
@@ -37,6 +41,7 @@ __all__ = ["drive"]
 
 _FILE = click.Path(path_type=Path)
 _UNSHAPING = frozenset({"out", "overwrite", "as_json", "server", "context", "journals"})
+_NAMES = {"as_json": "json", "profile": "predict"}
 _MOST_AT_ONCE = 10_000
 
 
@@ -61,6 +66,12 @@ _MOST_AT_ONCE = 10_000
     "profile",
     metavar="PROFILE",
     help="Simulate the same as well, with a profile of this cluster's nodes.",
+)
+@click.option(
+    "--calibrate",
+    type=_FILE,
+    metavar="FILE",
+    help="Write a profile of what this run measured, to predict the next with.",
 )
 @click.option("--link-delay-ms", default=0.25, show_default=True, help="Simulated, one way.")
 @click.option(
@@ -91,9 +102,14 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
     """
     out: Path | None = given["out"]
     journals: Path | None = given["journals"]
-    if journals is None and (out is not None or given["profile"] or given["as_json"]):
-        raise click.UsageError("--out, --json and --predict need --journals; expected it as well")
+    for option in ("out", "as_json", "profile", "calibrate"):
+        if journals is None and given[option]:
+            name = _NAMES.get(option, option)
+            raise click.UsageError(f"--{name} needs --journals; expected where they are")
     profile = None if given["profile"] is None else load_profile(given["profile"])
+    calibrated: Path | None = given["calibrate"]
+    if calibrated is not None and not calibrated.parent.is_dir():
+        raise DescriptionError(f"{calibrated}: no folder {calibrated.parent}; expected one")
     trace = _trace(given["trace"], given["spread"], given["seed"])
     calls = _calls(trace, given["place"])
     within_s = seconds_ns("within", given["within"]) / NS_PER_S
@@ -127,6 +143,9 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
             writer.attach("cluster.json", nodes.decode() + "\n")
             if interrupted:
                 raise KeyboardInterrupt
+            if calibrated is not None:
+                base = profile or load_profile(PROFILE_OF["snapshot"])
+                _write(calibrated, calibration(told.heard, live, base, about_run(calibrated.stem)))
             if profile is not None:
                 delay_ns = seconds_ns("link-delay-ms", given["link_delay_ms"], unit_ns=NS_PER_MS)
                 world = World(
@@ -146,6 +165,12 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
         console.print(summary_table(writer.rows, writer.paired))
         if out is not None:
             console.print(f"\n{out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.rename(path)
 
 
 def _trace(path: Path, spread: str | None, seed: int) -> Trace:
@@ -193,9 +218,11 @@ def _sent(
             if tell is not None:
                 tell(0, count)
 
-        how = {"at_once": at_once, "within_s": within_s, "on_sent": sent}
+        job = send(
+            ask.server, ask.key, calls, answers, at_once=at_once, within_s=within_s, on_sent=sent
+        )
         try:
-            asyncio.run(send(ask.server, ask.key, calls, answers, **how))
+            asyncio.run(job)
         except KeyboardInterrupt:
             if not any(one.sent_ns >= 0 for one in answers):
                 raise
