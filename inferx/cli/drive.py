@@ -16,7 +16,7 @@ from inferx.cli.experiment import PROFILE_OF
 from inferx.cli.live_journals import read_journals
 from inferx.cli.live_profile import about_run
 from inferx.cli.live_profile import calibrated as calibration
-from inferx.cli.live_records import LIVE, check_names, observed, predicted
+from inferx.cli.live_records import LIVE, check_names, observed, predicted, world_of
 from inferx.cli.live_tables import outcome_table
 from inferx.cli.options import canonical_words, seconds_ns
 from inferx.cli.progress import watching
@@ -34,14 +34,13 @@ from inferx.sim.workload.popularity import Popularity
 from inferx.sim.workload.read import open_trace, read_trace
 from inferx.sim.workload.trace import Trace
 from inferx.sim.workload.transform import assign, parse_assign
-from inferx.sim.world import World
 from inferx.spec.functions import dump_functions
 
 __all__ = ["drive"]
 
 _FILE = click.Path(path_type=Path)
 _UNSHAPING = frozenset({"out", "overwrite", "as_json", "server", "context", "journals"})
-_NAMES = {"as_json": "json", "profile": "predict"}
+_NAMES = {"as_json": "json", "profiles": "predict"}
 _MOST_AT_ONCE = 10_000
 
 
@@ -63,9 +62,10 @@ _MOST_AT_ONCE = 10_000
 )
 @click.option(
     "--predict",
-    "profile",
+    "profiles",
+    multiple=True,
     metavar="PROFILE",
-    help="Simulate the same as well, with a profile of this cluster's nodes.",
+    help="Simulate the same as well, with a profile of this cluster's nodes; may be repeated.",
 )
 @click.option(
     "--calibrate",
@@ -102,11 +102,11 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
     """
     out: Path | None = given["out"]
     journals: Path | None = given["journals"]
-    for option in ("out", "as_json", "profile", "calibrate"):
+    for option in ("out", "as_json", "profiles", "calibrate"):
         if journals is None and given[option]:
             name = _NAMES.get(option, option)
             raise click.UsageError(f"--{name} needs --journals; expected where they are")
-    profile = None if given["profile"] is None else load_profile(given["profile"])
+    profiles = [load_profile(one) for one in given["profiles"]]
     calibrated: Path | None = given["calibrate"]
     if calibrated is not None and not calibrated.parent.is_dir():
         raise DescriptionError(f"{calibrated}: no folder {calibrated.parent}; expected one")
@@ -120,15 +120,14 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
             raise KeyboardInterrupt
         return
     check_names(trace, read_journals(journals))
-    inputs = {"trace": given["trace"]}
-    if given["profile"] is not None and Path(given["profile"]).is_file():
-        inputs["profile"] = Path(given["profile"])
+    files = {f"profile.{Path(one).stem}": Path(one) for one in given["profiles"]}
+    inputs = {"trace": given["trace"]} | {n: one for n, one in files.items() if one.is_file()}
     with tempfile.TemporaryDirectory(prefix="inferx-") as name:
         writer = RunWriter(
             Path(name) / "run" if out is None else out,
             command=list(canonical_words(ctx, without=_UNSHAPING)),
             inputs=inputs,
-            baseline=LIVE if profile is not None else None,
+            baseline=LIVE if profiles else None,
             slo_ttft_s=seconds_ns("slo-ttft", given["slo_ttft"]) / NS_PER_S,
             overwrite=given["overwrite"],
             page=None if out is None else write_report,
@@ -144,18 +143,11 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
             if interrupted:
                 raise KeyboardInterrupt
             if calibrated is not None:
-                base = profile or load_profile(PROFILE_OF["snapshot"])
+                base = profiles[0] if profiles else load_profile(PROFILE_OF["snapshot"])
                 _write(calibrated, calibration(told.heard, live, base, about_run(calibrated.stem)))
-            if profile is not None:
-                delay_ns = seconds_ns("link-delay-ms", given["link_delay_ms"], unit_ns=NS_PER_MS)
-                world = World(
-                    nodes=live.nodes,
-                    functions=live.functions,
-                    profile=profile,
-                    prepared="none",
-                    routers=told.routers,
-                    link=LinkModel(delay_ns=delay_ns),
-                )
+            delay_ns = seconds_ns("link-delay-ms", given["link_delay_ms"], unit_ns=NS_PER_MS)
+            for profile in profiles:
+                world = world_of(told, profile, LinkModel(delay_ns=delay_ns))
                 writer.add(predicted(trace, told, world))
         if given["as_json"]:
             click.echo((writer.path / "summary.json").read_text("utf-8"), nl=False)

@@ -1,15 +1,17 @@
 """Reads the journals of a running cluster's machines: each step, which comes out the same again."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from inferx.core.errors import DescriptionError
+from inferx.core.events import FunctionDefined
 from inferx.core.explain import Decision
 from inferx.core.journal import Entry, JournalError, JournalReader, decoded, replay
 from inferx.core.machine.scheduler import Scheduler
+from inferx.core.types import FunctionSpec, NodeSpec
 from inferx.exec.journal import make
 from inferx.load import Setting, load_bundle
 from inferx.sim.observed import Heard
@@ -23,6 +25,9 @@ class Journals:
 
     Attributes:
         heard: Every step, in order of time.
+        nodes: By their numbers.
+        functions: By their numbers, as they were defined.
+        sliced: The same, as the policy slices them.
         decisions: The scheduler's.
         counters: Its counts so far.
         policy: Name of its bundle, as its command line has it.
@@ -32,6 +37,9 @@ class Journals:
     """
 
     heard: list[Heard]
+    nodes: tuple[NodeSpec, ...]
+    functions: tuple[FunctionSpec, ...]
+    sliced: tuple[FunctionSpec, ...]
     decisions: list[Decision]
     counters: dict[str, int]
     policy: str
@@ -67,6 +75,9 @@ def read_journals(folder: Path) -> Journals:
     heard = heapq.merge(led.heard, *(one.heard for one in others), key=lambda one: one.now_ns)
     return Journals(
         heard=list(heard),
+        nodes=tuple(led.machine.cluster.nodes),
+        functions=tuple(_defined(led.heard)),
+        sliced=tuple(led.machine.cluster.functions),
         decisions=decisions,
         counters=dict(led.machine.fleet.counters),
         policy=led.config["policy"],
@@ -74,6 +85,16 @@ def read_journals(folder: Path) -> Journals:
         seed=led.config["seed"],
         routers=len(routers),
     )
+
+
+def _defined(heard: Sequence[Heard]) -> list[FunctionSpec]:
+    found: list[FunctionSpec] = []
+    for step in heard:
+        for event in step.events:
+            if isinstance(event, FunctionDefined):
+                # One that is known is served anew; a new one has the next number.
+                found[event.function : event.function + 1] = [event.spec]
+    return found
 
 
 def _read(path: Path, number: int, **more: Any) -> _Told:

@@ -9,18 +9,18 @@ import numpy as np
 from inferx.cli.live_journals import Journals
 from inferx.client.driving import Answer
 from inferx.core.errors import DescriptionError
-from inferx.core.events import FunctionDefined
 from inferx.load import load_bundle
 from inferx.sim.driver import simulate
+from inferx.sim.link import LinkModel
 from inferx.sim.observed import Asked, observe
+from inferx.sim.profile import Profile
 from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.workload.trace import Trace
 from inferx.sim.world import World
 
-__all__ = ["LIVE", "PREDICTED", "check_names", "observed", "predicted"]
+__all__ = ["LIVE", "check_names", "observed", "predicted", "world_of"]
 
 LIVE: Final = "live"
-PREDICTED: Final = "predicted"
 _OUTCOME: Final = {
     "unfinished": Outcome.UNFINISHED,
     "finished": Outcome.FINISHED,
@@ -35,12 +35,7 @@ def check_names(trace: Trace, told: Journals) -> None:
     Raises:
         DescriptionError: Which.
     """
-    known = {
-        event.spec.name
-        for step in told.heard
-        for event in step.events
-        if isinstance(event, FunctionDefined)
-    }
+    known = {function.name for function in told.functions}
     used: list[int] = np.unique(trace.function).tolist()
     for row in used:
         if trace.names[row] not in known:
@@ -76,16 +71,35 @@ def observed(trace: Trace, answers: Sequence[Answer], told: Journals) -> RunReco
         told.heard,
         asked,
         told.decisions,
+        nodes=told.nodes,
+        functions=told.sliced,
         policy=LIVE,
         seed=told.seed,
         counters=told.counters,
     )
 
 
-def predicted(trace: Trace, told: Journals, world: World) -> RunRecord:
-    """Return what the simulator says of the same trace, under the same policy and seed."""
+def world_of(told: Journals, profile: Profile, link: LinkModel) -> World:
+    """Return the cluster that a run was on, as the simulator sees it: empty at the beginning."""
+    return World(
+        nodes=told.nodes,
+        functions=told.functions,
+        profile=profile,
+        prepared="none",
+        routers=told.routers,
+        link=link,
+    )
+
+
+def predicted(trace: Trace, told: Journals, world: World, *, seed: int | None = None) -> RunRecord:
+    """Return what the simulator says of the same trace, under the cluster's policy.
+
+    `seed` is that of device times and of the policy's chances; without, the cluster's.
+    """
     index = {spec.name: row for row, spec in enumerate(world.functions)}
     new = np.array([index.get(name, -1) for name in trace.names], np.int32)
     mapped = replace(trace, function=new[trace.function], names=tuple(index))
-    bundle = replace(load_bundle(told.policy, told.settings), name=PREDICTED)
-    return simulate(world, [mapped], bundle, seed=told.seed, explain=True)
+    name = f"predicted ({world.profile.name})"
+    bundle = replace(load_bundle(told.policy, told.settings), name=name)
+    chosen = told.seed if seed is None else seed
+    return simulate(world, [mapped], bundle, seed=chosen, explain=True)

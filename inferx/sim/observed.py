@@ -22,7 +22,6 @@ from inferx.core.commands import Create, Dispatch, Restore, Resume, Snapshot, St
 from inferx.core.errors import InferXError
 from inferx.core.events import (
     FunctionDefined,
-    NodeDescribed,
     PodFailed,
     PodGone,
     PodReady,
@@ -97,6 +96,8 @@ def observe(
     asked: Sequence[Asked],
     decisions: Sequence[Decision],
     *,
+    nodes: Sequence[NodeSpec],
+    functions: Sequence[FunctionSpec],
     policy: str,
     seed: int,
     counters: dict[str, int],
@@ -107,6 +108,8 @@ def observe(
         heard: Every step of the one scheduler and of all routers, in order of time.
         asked: Every request, in order of `sent_ns`; those that were never sent are left out.
         decisions: The scheduler's, with its own times.
+        nodes: As they are numbered by the scheduler.
+        functions: The same; as the policy slices them.
         policy: What the record says of whose they were.
         seed: Of the machines' streams.
         counters: Of the scheduler.
@@ -116,16 +119,21 @@ def observe(
     """
     if not asked:
         raise ObservedError("no request was sent; expected at least one")
-    return _Observer(asked).record(heard, decisions, policy, seed, counters)
+    return _Observer(asked, nodes, functions).record(heard, decisions, policy, seed, counters)
 
 
 class _Observer:
-    def __init__(self, asked: Sequence[Asked]) -> None:
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        nodes: Sequence[NodeSpec],
+        functions: Sequence[FunctionSpec],
+    ) -> None:
         self._asked = asked
+        self._nodes = nodes
+        self._functions = functions
         self._zero_ns = asked[0].sent_ns
         self._end_ns = max(max(one.ended_ns, one.sent_ns) for one in asked)
-        self._nodes: list[NodeSpec] = []
-        self._functions: list[FunctionSpec] = []
         self._names: dict[tuple[int, int], str] = {}
         """(router, its number of a function) -> name."""
         self._rows: dict[tuple[int, int], int] = {}
@@ -141,8 +149,10 @@ class _Observer:
         self._placed: dict[int, tuple[int, int, tuple[int, ...]]] = {}
         """Pod -> node, function, GPUs, as last commanded."""
         self._inflight: dict[int, int] = {}
-        self._busy: list[list[int]] = []
+        gpus = sum(node.gpus for node in nodes)
+        self._busy = [[0, 0, 0] for _ in range(gpus)]
         """GPU -> pods at work on it, since when, and nanoseconds until then."""
+        self._ledger = Ledger(functions, gpus, MERGE_NS)
 
     def record(
         self,
@@ -152,10 +162,7 @@ class _Observer:
         seed: int,
         counters: dict[str, int],
     ) -> RunRecord:
-        steps = list(heard)
-        self._described(steps)
-        self._ledger = Ledger(self._functions, len(self._busy), MERGE_NS)
-        for step in steps:
+        for step in heard:
             if step.now_ns > self._end_ns:
                 break
             now = max(0, step.now_ns - self._zero_ns)
@@ -224,20 +231,6 @@ class _Observer:
         )
 
     # -- the scheduler ---
-    def _described(self, steps: Sequence[Heard]) -> None:
-        """Collect the nodes and functions of the whole run, which the books are laid out by."""
-        for step in steps:
-            for event in () if step.machine else step.events:
-                match event:
-                    case NodeDescribed(spec=spec):
-                        self._nodes.append(spec)
-                        self._busy += [[0, 0, 0] for _ in range(spec.gpus)]
-                    case FunctionDefined(function, spec):
-                        # One that is known is served anew; a new one has the next number.
-                        self._functions[function : function + 1] = [spec]
-                    case _:
-                        pass
-
     def _told(self, now: int, event: object) -> None:
         match event:
             case PodReady():

@@ -33,14 +33,14 @@ class Case:
         functions: How many.
         vram_mib: Of each pod: three fit on a GPU.
         zipf: How unequally they are asked for.
-        rate_per_s: Requests.
+        rate_per_s: Requests, on average.
         span_s: How long they arrive.
         tokens_per_s: Pace of the workers.
         ttft_ms: Their time to the first token.
     """
 
     gpus: str = "2x1GiB"
-    host: str = "800MiB"
+    host: str = "600MiB"
     sizes_mib: Sequence[int] = (16, 64, 160)
     functions: int = 10
     vram_mib: int = 320
@@ -50,6 +50,7 @@ class Case:
     tokens_per_s: float = 50.0
     ttft_ms: float = 30.0
     seed: int = 1
+    policy: str = "default"
 
     @property
     def popularity(self) -> Popularity:
@@ -66,6 +67,14 @@ class Case:
             output=LogNormal(mean=30, p99=80),
         )
         write_trace(path, generate(plan, self.seed))
+
+    def serving_text(self) -> str:
+        """Return the workers' declared pace, as a profile has it."""
+        return (
+            f'\n[serving."*"]\nprefill_tokens_per_s = {PROMPT_TOKENS / self.ttft_ms * 1e3}\n'
+            f'decode_base_s = {1 / self.tokens_per_s}\nbasis = "assumed"\nmachine = "any"\n'
+            'source = "declared: inferx worker --ttft-ms, --tokens-per-s"\ndate = "2026-11"\n'
+        )
 
 
 def functions(case: Case, folder: Path) -> list[dict]:

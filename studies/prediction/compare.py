@@ -34,13 +34,13 @@ COUNTS = {
     "cold_starts": "requests that waited for a start",
     **{f"waited.{cause}": f"… {cause}" for cause in CAUSE_NAME[1:]},
     "starts_cold": "pods started from nothing",
-    "starts_restore_nvme": "pods restored from the disk",
-    "starts_restore_remote": "pods restored from the shared store",
+    "starts_restore-nvme": "pods restored from the disk",
+    "starts_restore-remote": "pods restored from the shared store",
     "starts_resume": "pods resumed",
     "suspends": "pods suspended",
     "snapshots": "pods dumped",
-    "kills": "pods killed for room",
-    "evictions": "pods evicted",
+    "stops": "pods ended",
+    "evictions": "pods that left for another",
 }
 """Whole numbers, by their key; a counter that nothing counted is left out."""
 
