@@ -148,6 +148,8 @@ class _Observer:
         self._starting: dict[int, Cause] = {}
         self._placed: dict[int, tuple[int, int, tuple[int, ...]]] = {}
         """Pod -> node, function, GPUs, as last commanded."""
+        self._latest: dict[int, int] = {}
+        """Pod -> number of its latest command."""
         self._inflight: dict[int, int] = {}
         gpus = sum(node.gpus for node in nodes)
         self._busy = [[0, 0, 0] for _ in range(gpus)]
@@ -274,6 +276,9 @@ class _Observer:
             case _:
                 return
         pod = command.pod
+        if self._latest.get(pod) == command.sequence:
+            return  # It is repeated.
+        self._latest[pod] = command.sequence
         self._placed[pod] = command.node, command.function, command.gpus
         self._enter(now, pod, _DOING[type(command)])
 
