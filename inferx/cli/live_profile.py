@@ -9,7 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from inferx.cli.profile_lines import interference_lines, stage_lines, toml_text
+from inferx.cli.profile_lines import (
+    interference_lines,
+    serving_lines,
+    stage_lines,
+    toml_text,
+)
 from inferx.core.commands import Copy, Create, Restore, Resume, Snapshot, Stop, Suspend
 from inferx.core.events import (
     FunctionDefined,
@@ -26,6 +31,7 @@ from inferx.sim.manifest import git_fact
 from inferx.sim.observed import Heard
 from inferx.sim.profile import EVERY, BytesOf, Operation, Profile, Stage
 from inferx.sim.record import Cause, Outcome, RunRecord
+from inferx.spec.serving import ServingSpec
 
 __all__ = ["About", "about_run", "calibrated"]
 
@@ -148,11 +154,14 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
             lines += stage_lines(operation, stage)
     why = f"As in {base.name}"
     lines += interference_lines(base.per_neighbour, source=why, date=about.date)
-    for function, prefill, decode_s, count in _speeds(record):
-        lines += ["", f"[serving.{toml_text(function)}]", f"prefill_tokens_per_s = {prefill!r}"]
-        lines += [f"decode_base_s = {decode_s!r}", 'basis = "measured"']
-        lines += [f"source = {toml_text(f'{about.source}: medians of {count} requests')}"]
-        lines += [f"machine = {toml_text(about.machine)}", f"date = {toml_text(about.date)}"]
+    speeds = {row[0]: row for row in _speeds(record)}
+    for function, known in base.speeds.items():
+        if function not in speeds:
+            lines += serving_lines(function, known, source=why, date=about.date)
+    for function, speed, count in speeds.values():
+        source = f"{about.source}: medians of {count} requests"
+        told = {"source": source, "date": about.date, "machine": about.machine}
+        lines += serving_lines(function, speed, **told, basis="measured")
     return "\n".join(lines) + "\n"
 
 
@@ -193,19 +202,20 @@ def _stage(
     )
 
 
-def _speeds(record: RunRecord) -> Iterator[tuple[str, float, float, int]]:
-    """Yield function, input tokens a second, seconds a token, and how many requests tell so."""
+def _speeds(record: RunRecord) -> Iterator[tuple[str, ServingSpec, int]]:
+    """Yield functions, their speeds, and how many requests tell so."""
     q = record.requests
     warm = (np.asarray(q.outcome) == Outcome.FINISHED) & (np.asarray(q.cause) == Cause.WARM)
     warm &= (q.first_ns > q.arrived_ns) & (q.output_tokens > 1) & (q.input_tokens > 0)
     kinds = {spec.name: warm & (q.function == row) for row, spec in enumerate(record.functions)}
     for function, rows in {EVERY: warm, **kinds}.items():
         count = int(rows.sum())
-        if count < LEAST_WARM:
-            continue
-        first_s = (q.first_ns - q.arrived_ns)[rows] / NS_PER_S
-        rest_s = (q.finished_ns - q.first_ns)[rows] / NS_PER_S
-        token_s = float(np.median(rest_s / (q.output_tokens[rows] - 1)))
-        prefill = float(np.median(q.input_tokens[rows] / first_s))
-        if token_s > 0:
-            yield function, round(prefill, 3), round(token_s, 6), count
+        if count >= LEAST_WARM:
+            first_s = (q.first_ns - q.arrived_ns)[rows] / NS_PER_S
+            token_ns = (q.finished_ns - q.first_ns)[rows] / (q.output_tokens[rows] - 1)
+            speed = ServingSpec(
+                prefill_tokens_per_s=max(1, round(np.median(q.input_tokens[rows] / first_s))),
+                decode_base_ns=max(1, round(np.median(token_ns))),
+                decode_per_request_ns=0,
+            )
+            yield function, speed, count

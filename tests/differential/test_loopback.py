@@ -40,7 +40,7 @@ CASE = Case(
     functions=6,
     zipf=0.6,
     rate_per_s=1.2,
-    span_s=16.0,
+    span_s=12.0,
     seed=3,
 )
 WITHIN = 2.0
@@ -100,7 +100,10 @@ def test_a_real_cluster_keeps_its_word_and_was_predictable(tmp_path: Path) -> No
     told_of = read_journals(journals)
     live = observed(trace, answers, told_of)
     profile = tmp_path / "own.toml"
-    base = load_profile("criu-memfd")
+    declared = tmp_path / "declared.toml"
+    lines = 'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"\n'
+    declared.write_text(lines + CASE.serving_text())
+    base = load_profile(str(declared))
     profile.write_text(calibrated(told_of.heard, live, base, about_run("own")))
     world = world_of(told_of, load_profile(str(profile)), LinkModel())
     foretold = predicted(trace, told_of, world)
