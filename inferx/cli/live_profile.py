@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from inferx.cli.profile_lines import (
 from inferx.core.commands import Copy, Create, Restore, Resume, Snapshot, Stop, Suspend
 from inferx.core.events import (
     FunctionDefined,
+    PhaseTiming,
     PodGone,
     PodReady,
     PodSuspended,
@@ -46,7 +47,14 @@ _BYTES: Final[dict[Operation, BytesOf]] = {
 }
 """What an operation's time may grow with; others' times are fixed."""
 _Key = tuple[Operation, str]
-_Point = tuple[FunctionSpec, float]
+
+
+class _Point(NamedTuple):
+    """One operation: whose, what its own phases took, and from command to the news of its end."""
+
+    spec: FunctionSpec
+    own_s: float | None
+    whole_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +124,12 @@ class _Times:
         match event:
             case FunctionDefined(function, spec):
                 self.functions[function : function + 1] = [spec]
-            case PodReady(pod=pod):
-                self._ended(now_ns, "ready", pod)
-            case PodSuspended(pod=pod):
-                self._ended(now_ns, "suspended", pod)
-            case SnapshotTaken(pod=pod):
-                self._ended(now_ns, "taken", pod)
+            case PodReady(pod=pod, phases=phases):
+                self._ended(now_ns, "ready", pod, phases)
+            case PodSuspended(pod=pod, phases=phases):
+                self._ended(now_ns, "suspended", pod, phases)
+            case SnapshotTaken(pod=pod, phases=phases):
+                self._ended(now_ns, "taken", pod, phases)
             case PodGone(pod=pod):
                 self._ended(now_ns, "gone", pod)
             case SnapshotCopied(function=function, ok=True):
@@ -129,27 +137,45 @@ class _Times:
             case _:
                 pass
 
-    def _ended(self, now_ns: int, how: str, whose: int) -> None:
+    def _ended(self, now_ns: int, how: str, whose: int, phases: Sequence[PhaseTiming] = ()) -> None:
         found = self.begun.pop((how, whose), None)
         if found is not None:
             key, began_ns, function = found
-            point = self.functions[function], (now_ns - began_ns) / NS_PER_S
+            own_s = sum(one.duration_ns for one in phases) / NS_PER_S if phases else None
+            point = _Point(self.functions[function], own_s, (now_ns - began_ns) / NS_PER_S)
             self.points.setdefault(key, []).append(point)
+
+    def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
+        """Return what each operation took, without the wait for others on the same GPU.
+
+        That is what its phases took, and what is usually between command, phases and news.
+        """
+        every = [one for points in self.points.values() for one in points]
+        between = [one.whole_s - one.own_s for one in every if one.own_s is not None]
+        way_s = max(0.0, float(np.median(between))) if between else 0.0
+        return {
+            key: [
+                (one.spec, one.whole_s if one.own_s is None else one.own_s + way_s)
+                for one in points
+            ]
+            for key, points in self.points.items()
+        }
 
 
 def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: About) -> str:
     """Return a profile as TOML: what the run did at least once by its times, the rest the base's.
 
-    An operation took from the scheduler's command to its hearing of the end, beside whatever else
-    the node did meanwhile. A function's speed is the median of its requests that did not wait.
+    An operation took what its node tells, beside whatever else the node did meanwhile, and the way
+    of command and news. A function's speed is the median of its requests that did not wait.
     """
     times = _Times()
     for step in heard:
         if step.machine == 0:
             times.take(step)
+    took = times.seconds()
     lines = [f"name = {toml_text(about.name)}", f"summary = {toml_text(about.source)}"]
     for operation, kept in base.operations.items():
-        measured = list(_stages(operation, times.points, about))
+        measured = list(_stages(operation, took, about))
         for stage in measured or kept:
             lines += stage_lines(operation, stage)
     why = f"As in {base.name}"
@@ -166,7 +192,7 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
 
 
 def _stages(
-    operation: Operation, points: dict[_Key, list[_Point]], about: About
+    operation: Operation, points: dict[_Key, list[tuple[FunctionSpec, float]]], about: About
 ) -> Iterator[Stage]:
     if operation != "restore":
         if (operation, "") in points:
@@ -179,7 +205,12 @@ def _stages(
 
 
 def _stage(
-    operation: Operation, tier: str, points: Sequence[_Point], about: About, *, like: str
+    operation: Operation,
+    tier: str,
+    points: Sequence[tuple[FunctionSpec, float]],
+    about: About,
+    *,
+    like: str,
 ) -> Stage:
     of: BytesOf = _BYTES.get(operation, "none")
 

@@ -95,7 +95,7 @@ def measure(case: Case, scratch: Path) -> dict:
     """Run everything; return what the document is made from."""
     began = time.monotonic()
     profiles = {"bench": bench(case, scratch)}
-    other = replace(case, seed=CALIBRATED_SEED)
+    other = replace(case, seed=CALIBRATED_SEED, span_s=0.75 * case.span_s)
     profiles["calibrated"] = scratch / "calibrated.toml"
     options = ("--predict", str(profiles["bench"]), "--calibrate", str(profiles["calibrated"]))
     _, first = live(other, scratch, "first", *options)

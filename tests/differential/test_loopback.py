@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from inferx.exec.worker.engine import Generation
 from inferx.exec.worker.paced import PacedEngine, PacedShape
 from inferx.sim.link import LinkModel
 from inferx.sim.metrics import SummaryRow, summarise
+from inferx.sim.output import read_summary
 from inferx.sim.profile import load_profile
 from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.workload.read import read_trace
@@ -79,6 +81,7 @@ def test_a_real_cluster_keeps_its_word_and_was_predictable(tmp_path: Path) -> No
         subprocess.run(apply, check=True, env=os.environ | env, stdout=subprocess.DEVNULL)
         server, key = told["gateway"], told["api_key"]
         asyncio.run(drive(server, key, calls, answers, at_once=100, within_s=120))
+        the_command_does_the_same(tmp_path, env)
 
     # No request is lost, and no answer is another's, whatever its pod went through meanwhile.
     assert [(one.outcome, one.why) for one in answers] == [("finished", "")] * len(answers)
@@ -99,15 +102,40 @@ def test_a_real_cluster_keeps_its_word_and_was_predictable(tmp_path: Path) -> No
 
     told_of = read_journals(journals)
     live = observed(trace, answers, told_of)
+    base = load_profile(str(declared(tmp_path)))
     profile = tmp_path / "own.toml"
-    declared = tmp_path / "declared.toml"
-    lines = 'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"\n'
-    declared.write_text(lines + CASE.serving_text())
-    base = load_profile(str(declared))
     profile.write_text(calibrated(told_of.heard, live, base, about_run("own")))
     world = world_of(told_of, load_profile(str(profile)), LinkModel())
     foretold = predicted(trace, told_of, world)
     holds(live, foretold, told_of)
+
+
+def the_command_does_the_same(folder: Path, env: dict[str, str]) -> None:
+    """Drive a few requests more by `inferx drive`, and read what it wrote."""
+    replace(CASE, span_s=2.0).write_trace(folder / "few.parquet")
+    profile = folder / "command.toml"
+    command = (
+        *(*INFERX, "drive", str(folder / "few.parquet"), "--in", PLACE, "--json"),
+        *("--journals", str(folder / "up" / "journals"), "--out", str(folder / "run")),
+        *("--predict", str(declared(folder)), "--calibrate", str(profile)),
+    )
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=True)
+    summary = read_summary(folder / "run")
+    assert json.loads(done.stdout) == json.loads((folder / "run" / "summary.json").read_text())
+    assert [row.policy for row in summary.rows] == ["live", "predicted (declared)"]
+    assert all(row.finished == row.arrived > 0 for row in summary.rows)
+    assert summary.baseline == "live"
+    assert (folder / "run" / "report.html").stat().st_size > 0
+    assert load_profile(str(profile)).name == "command"
+    assert env["INFERX_API_KEY"] not in (folder / "run" / "manifest.json").read_text()
+
+
+def declared(folder: Path) -> Path:
+    """Write a profile of nothing but the workers' pace."""
+    path = folder / "declared.toml"
+    lines = 'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"\n'
+    path.write_text(lines + CASE.serving_text())
+    return path
 
 
 def holds(live: RunRecord, foretold: RunRecord, told: Journals) -> None:
