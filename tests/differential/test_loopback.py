@@ -123,7 +123,8 @@ def the_command_does_the_same(folder: Path, env: dict[str, str]) -> None:
     summary = read_summary(folder / "run")
     assert json.loads(done.stdout) == json.loads((folder / "run" / "summary.json").read_text())
     assert [row.policy for row in summary.rows] == ["live", "predicted (declared)"]
-    assert all(row.finished == row.arrived > 0 for row in summary.rows)
+    live, foretold = summary.rows
+    assert live.finished == live.arrived == foretold.arrived > 0
     assert summary.baseline == "live"
     assert (folder / "run" / "report.html").stat().st_size > 0
     assert load_profile(str(profile)).name == "command"
