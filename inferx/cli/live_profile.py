@@ -98,25 +98,27 @@ class _Times:
             self._commanded(step.now_ns, command)
 
     def _commanded(self, now_ns: int, command: Any) -> None:
+        what: Operation
+        tier = ""
         match command:
             case Create():
-                key: _Key = ("cold", "")
-                ends, whose = "ready", int(command.pod)
+                what, ends = "cold", "ready"
             case Restore() if command.gpus:
-                key, ends, whose = ("restore", command.source.name), "ready", int(command.pod)
+                what, ends, tier = "restore", "ready", command.source.name
             case Resume():
-                key, ends, whose = ("resume", ""), "ready", int(command.pod)
+                what, ends = "resume", "ready"
             case Suspend():
-                key, ends, whose = ("suspend", ""), "suspended", int(command.pod)
+                what, ends = "suspend", "suspended"
             case Snapshot():
-                key, ends, whose = ("snapshot", ""), "taken", int(command.pod)
+                what, ends = "snapshot", "taken"
             case Stop():
-                key, ends, whose = ("stop", ""), "gone", int(command.pod)
+                what, ends = "stop", "gone"
             case Copy():
-                way: Operation = "copy_in" if command.target is Tier.NVME else "copy_out"
-                key, ends, whose = (way, ""), "copied", int(command.function)
+                what, ends = "copy_in" if command.target is Tier.NVME else "copy_out", "copied"
             case _:
                 return
+        whose = int(command.function if isinstance(command, Copy) else command.pod)
+        key: _Key = (what, tier)
         # One that is repeated began when it was commanded first.
         self.begun.setdefault((ends, whose), (key, now_ns, int(command.function)))
 

@@ -47,6 +47,7 @@ def check_names(trace: Trace, told: Journals) -> None:
 
 def observed(trace: Trace, answers: Sequence[Answer], told: Journals) -> RunRecord:
     """Return what came of a driven trace; requests that were never sent are no part of it."""
+    functions: list[int] = trace.function.tolist()
     asked = [
         Asked(
             function=trace.names[function],
@@ -60,7 +61,7 @@ def observed(trace: Trace, answers: Sequence[Answer], told: Journals) -> RunReco
         )
         for answer, function, tokens_in, tokens_out in zip(
             answers,
-            trace.function.tolist(),
+            functions,
             trace.input_tokens.tolist(),
             trace.output_tokens.tolist(),
             strict=True,

@@ -8,11 +8,10 @@ Laws:
 """
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import httpx2 as httpx
@@ -62,8 +61,8 @@ class Answer:
     outcome: Outcome = "unfinished"
     why: str = ""
     """Unless it finished: a short word for it."""
-    text: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-    """Over what was generated."""
+    text: str = ""
+    """What was generated."""
 
 
 def prompt_of(row: int, call: Call) -> str:
@@ -197,7 +196,7 @@ def _take(event: str, answer: Answer) -> str:
     for choice in fields.get("choices") or ():
         text = choice.get("text") or ""
         if text:
-            answer.text.update(text.encode())
+            answer.text += text
             answer.tokens += 1
             if answer.first_ns < 0:
                 answer.first_ns = now_ns

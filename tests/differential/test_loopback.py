@@ -6,7 +6,6 @@ left to be right is who starts, freezes, dumps, restores and waits when.
 """
 
 import asyncio
-import hashlib
 import json
 import os
 import subprocess
@@ -87,7 +86,7 @@ def test_a_real_cluster_keeps_its_word_and_was_predictable(tmp_path: Path) -> No
     assert [(one.outcome, one.why) for one in answers] == [("finished", "")] * len(answers)
     assert [one.tokens for one in answers] == trace.output_tokens.tolist()
     expected = asyncio.run(texts(calls))
-    assert [one.text.hexdigest() for one in answers] == expected
+    assert [one.text for one in answers] == expected
 
     journals = tmp_path / "up" / "journals"
     replayed = subprocess.run(
@@ -179,6 +178,5 @@ async def texts(calls: list[Call]) -> list[str]:
         asked = Generation(
             prompt=prompt_of(row, call), seed=0, limit=call.output_tokens, complete=True
         )
-        text = "".join([piece async for piece in engine.generate(asked)])
-        found.append(hashlib.sha256(text.encode()).hexdigest())
+        found.append("".join([piece async for piece in engine.generate(asked)]))
     return found

@@ -1,11 +1,13 @@
 """A run's journals, read as a real cluster's are, give the record that the simulation kept."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec import structs
 
+from inferx.cli.live_profile import About, calibrated
 from inferx.core.events import FunctionDefined
 from inferx.core.explain import Decision
 from inferx.core.types import FunctionId
@@ -38,13 +40,18 @@ class _Noted:
 
 
 def simulated(
-    scenario_name: str, monkeypatch: pytest.MonkeyPatch, policy: str = "default"
+    scenario_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str = "default",
+    *,
+    profile: str = "criu-memfd",
+    heard: list[Heard] | None = None,
 ) -> tuple[RunRecord, RunRecord]:
     """Return what a simulation kept, and what its journals and its clients tell."""
+    heard = [] if heard is None else heard
     scenario = next(one for one in SCENARIOS if one.name == scenario_name)
     # Without delays a fact is heard when it happens, so that both tell of the same instant.
-    world = replace(scenario.world(load_profile("criu-memfd")), link=LinkModel(delay_ns=0))
-    heard: list[Heard] = []
+    world = replace(scenario.world(load_profile(profile)), link=LinkModel(delay_ns=0))
 
     def wrap(name, machine):
         return machine if name.startswith("agent/") else _Noted(name, machine, heard)
@@ -138,3 +145,39 @@ def test_what_is_not_of_this_run_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
         observe([], [asked], [], **told, counters={})
     with pytest.raises(ObservedError, match="no request was sent"):
         observe([], [], [], **told, counters={})
+
+
+STAGE = """
+[[{operation}]]
+name = "it"
+fixed_s = {fixed_s}
+basis = "assumed"
+source = "s"
+machine = "m"
+date = "d"
+"""
+TIMES = {"restore": 2.0, "resume": 0.5, "suspend": 0.25, "stop": 0.125}
+
+
+def test_a_calibrated_profile_has_the_times_that_the_run_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given, found = tmp_path / "given.toml", tmp_path / "found.toml"
+    stages = [STAGE.format(operation=name, fixed_s=fixed_s) for name, fixed_s in TIMES.items()]
+    given.write_text("".join(['name = "g"\nsummary = "s"\ninherits = "criu-memfd"\n', *stages]))
+    heard: list[Heard] = []
+    own, told = simulated("crowded", monkeypatch, profile=str(given), heard=heard)
+    defined = tuple(FunctionDefined(FunctionId(f), spec) for f, spec in enumerate(own.functions))
+    about = About(name="found", source="a test", machine="m", date="d")
+    base = load_profile("criu-memfd")
+    found.write_text(calibrated([Heard(BEGAN_NS, 0, defined, ()), *heard], told, base, about))
+    profile = load_profile(str(found))
+    assert profile.name == "found"
+    for name, fixed_s in TIMES.items():
+        measured = [stage for stage in profile.operations[name] if stage.basis == "measured"]
+        assert [stage.fixed_s for stage in measured] == [pytest.approx(fixed_s, rel=0.02)], name
+        assert {stage.bytes_of for stage in measured} == {"none"}, name
+    # What did not happen is as it was, and so is what has no clock of its own.
+    assert profile.operations["snapshot"] == base.operations["snapshot"]
+    assert profile.per_neighbour == base.per_neighbour
+    assert profile.speeds == {}
