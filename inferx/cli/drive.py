@@ -114,10 +114,10 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
     calls = _calls(trace, given["place"])
     within_s = seconds_ns("within", given["within"]) / NS_PER_S
     if journals is None:
-        answers, interrupted = _sent(ask, calls, given["at_once"], within_s)
-        Console().print(outcome_table(answers))
-        if interrupted:
-            raise KeyboardInterrupt
+        answers, stopped = _sent(ask, calls, given["at_once"], within_s)
+        Console().print(outcome_table(calls, answers))
+        if stopped is not None:
+            raise stopped
         return
     check_names(trace, read_journals(journals))
     files = {f"profile.{Path(one).stem}": Path(one) for one in given["profiles"]}
@@ -133,15 +133,15 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
             page=None if out is None else write_report,
         )
         with writer:
-            answers, interrupted = _sent(ask, calls, given["at_once"], within_s)
+            answers, stopped = _sent(ask, calls, given["at_once"], within_s)
             told = read_journals(journals)
             live = observed(trace, answers, told)
             writer.add(live)
             writer.attach("functions.json", dump_functions(live.functions))
             nodes = msgspec.json.format(msgspec.json.encode(live.nodes), indent=1)
             writer.attach("cluster.json", nodes.decode() + "\n")
-            if interrupted:
-                raise KeyboardInterrupt
+            if stopped is not None:
+                raise stopped
             if calibrated is not None:
                 base = profiles[0] if profiles else load_profile(PROFILE_OF["snapshot"])
                 _write(calibrated, calibration(told.heard, live, base, about_run(calibrated.stem)))
@@ -153,7 +153,7 @@ def drive(ctx: click.Context, /, *, ask: Asking, **given: Any) -> None:
             click.echo((writer.path / "summary.json").read_text("utf-8"), nl=False)
             return
         console = Console()
-        console.print(outcome_table(answers))
+        console.print(outcome_table(calls, answers))
         console.print(summary_table(writer.rows, writer.paired))
         if out is not None:
             console.print(f"\n{out / 'report.html'}", highlight=False, soft_wrap=True)
@@ -201,8 +201,8 @@ def _calls(trace: Trace, place: str) -> list[Call]:
 
 def _sent(
     ask: Asking, calls: Sequence[Call], at_once: int, within_s: float
-) -> tuple[list[Answer], bool]:
-    """Send them; return what became of them, and whether Ctrl-C came meanwhile."""
+) -> tuple[list[Answer], KeyboardInterrupt | None]:
+    """Send them; return what became of them, and what ended it early, as Ctrl-C does."""
     answers = [Answer() for _ in calls]
     with watching([("requests sent", len(calls))]) as tell:
 
@@ -215,8 +215,8 @@ def _sent(
         )
         try:
             asyncio.run(job)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if not any(one.sent_ns >= 0 for one in answers):
                 raise
-            return answers, True
-    return answers, False
+            return answers, stop
+    return answers, None
