@@ -16,7 +16,7 @@ __all__ = ["INFERX", "etcd", "missing", "up"]
 
 INFERX = (sys.executable, "-m", "inferx")
 READY_S = 60.0
-END_S = 60.0
+END_S = 180.0
 
 
 def missing() -> str:
