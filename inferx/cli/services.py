@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,6 +30,11 @@ def service_options(listen: str) -> Callable[[F], F]:
             "--listen", default=listen, show_default=True, help="Address; port 0 takes a free one."
         ),
         click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves."),
+        click.option(
+            "--metrics-listen",
+            metavar="HOST:PORT|off",
+            help="Where Prometheus reads.  [default: loopback, 8000 above the port of --listen]",
+        ),
         click.option("--tls-certificate", type=FILE, help="Own certificate, in PEM."),
         click.option("--tls-key", type=FILE, help="Its private key."),
         click.option("--tls-authority", type=FILE, help="Who signs the other services'."),
@@ -67,7 +72,7 @@ class Ready:
             write_aside(self._path, {"address": address, **more})
 
 
-def write_aside(path: Path, told: Mapping[str, object]) -> None:
+def write_aside(path: Path, told: object) -> None:
     """Write a small file whole, that only its owner can read."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

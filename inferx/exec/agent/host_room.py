@@ -91,6 +91,11 @@ class HostRoom:
             what = f"{pod}: {size_bytes} bytes to restore"
             return self._reserve(pod, size_bytes, 0, what, "function's limit is", left)
 
+    def promised_bytes(self) -> int:
+        """Return what is promised and not yet taken."""
+        with self._guard:
+            return sum(self._untaken(one) for one in self._promises)
+
     def release(self, promise: Promise) -> None:
         """Give back what is left of a promise."""
         with self._guard:

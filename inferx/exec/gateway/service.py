@@ -15,7 +15,7 @@ import grpc
 import msgspec
 
 from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
-from inferx.core.events import RouterEvent
+from inferx.core.events import LeaseGranted, LeaseRevoked, RouterEvent
 from inferx.core.machine.router import Router
 from inferx.core.machine.step import Record
 from inferx.core.types import PodId
@@ -35,6 +35,9 @@ from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.metrics.exposition import MetricSource
+from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
+from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.registration import registered
 from inferx.exec.scheduler.election import LEADER
 from inferx.exec.state.objects.bodies import Gateway as GatewayBody
@@ -127,7 +130,7 @@ class GatewayService:
             self._find_leader,
             codec=Codec(self.book.names),
             clock=clock,
-            post=self._driver.post,
+            post=self._heard,
             locate=self._locate,
             credentials=config.credentials,
         )
@@ -140,6 +143,11 @@ class GatewayService:
         door = Door(authenticator, Limiter(), clock, self._audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
         self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
+        self.metrics: tuple[MetricSource, ...] = (
+            ProcessSource("gateway", config.policy),
+            GatewaySource(self.http.counts, self._now),
+        )
+        """What Prometheus is told."""
         kinds = (*KINDS, LEADER.type)
         self._informer = Informer(objects, *(Selection(type=kind) for kind in kinds))
         self._api = Api(
@@ -156,6 +164,7 @@ class GatewayService:
                     "scheduler": lambda: self._line.stands,
                 },
                 router=self._numbers,
+                metrics=self.metrics,
                 audit=self._audit,
             )
         )
@@ -204,7 +213,7 @@ class GatewayService:
         if not self.dispatch.take(command):
             assert isinstance(command, AskLease | ReturnLease | ReportLoad | ReportLeases)
             if isinstance(command, ReturnLease):
-                self._addresses.pop(command.pod, None)
+                self._forget(command.pod)
             self._line.send(command)
 
     def _numbers(self) -> Mapping[str, object]:
@@ -220,6 +229,38 @@ class GatewayService:
             "functions": len(self.book.all()),
         }
 
+    def _now(self) -> GatewayNow:
+        router = self._router
+        return GatewayNow(
+            functions=[
+                (
+                    (key.tenant, key.namespace, key.name),
+                    router.queued(called.id),
+                    router.inflight(called.id),
+                )
+                for key, called in self.book.all().items()
+            ],
+            ended={
+                name: getattr(router, name)
+                for name in ("finished", "refused", "failed", "cancelled")
+            },
+            connections=self.http.connections,
+            connected=self._line.stands,
+            policy_errors=router.policy_errors,
+            journal_bytes=0 if self._journal is None else self._journal.size_bytes,
+        )
+
+    def _forget(self, pod: PodId) -> None:
+        self._addresses.pop(pod, None)
+        self.dispatch.forget(pod)
+
+    def _heard(self, event: RouterEvent) -> None:
+        if isinstance(event, LeaseGranted):
+            self.dispatch.granted(event)
+        elif isinstance(event, LeaseRevoked):
+            self._forget(event.pod)
+        self._driver.post(event)
+
     # -- functions, and who leads ---
     async def _follow_objects(self) -> None:
         async for changed in self._informer.changes():
@@ -230,6 +271,9 @@ class GatewayService:
             if events:
                 self._driver.post(*events)
                 self._catalogue.functions_changed()
+                self.http.counts.functions_are(
+                    (key.tenant, key.namespace, key.name) for key in self.book.all()
+                )
 
     def _leader_is(self, leader: DataObject | None) -> None:
         if leader is None:
