@@ -27,10 +27,10 @@ from inferx.exec.state.store import (
 
 __all__ = ["FAMILIES", "CountedStore", "StateSource"]
 
-CALLS: Final = ("get", "list", "grant", "keep_alive", "revoke", "watch")
+CALLS: Final[tuple[str, ...]] = ("get", "list", "grant", "keep_alive", "revoke", "watch")
 COMMITTED: Final = "committed"
 CONFLICT: Final = "conflict"
-OUTCOMES: Final = (COMMITTED, CONFLICT, "refused", "lease lost", "unavailable")
+OUTCOMES: Final[tuple[str, ...]] = (COMMITTED, CONFLICT, "refused", "lease lost", "unavailable")
 
 TRANSACTIONS: Final = Family(
     "inferx_state_transactions", "counter", "Transactions by how they ended.", ("outcome",)
