@@ -27,10 +27,10 @@ from inferx.exec.state.store import (
 
 __all__ = ["FAMILIES", "CountedStore", "StateSource"]
 
-CALLS: Final[tuple[str, ...]] = ("get", "list", "grant", "keep_alive", "revoke", "watch")
+CALLS: Final = ("get", "list", "grant", "keep_alive", "revoke", "watch")
 COMMITTED: Final = "committed"
 CONFLICT: Final = "conflict"
-OUTCOMES: Final[tuple[str, ...]] = (COMMITTED, CONFLICT, "refused", "lease lost", "unavailable")
+OUTCOMES: Final = (COMMITTED, CONFLICT, "refused", "lease lost", "unavailable")
 
 TRANSACTIONS: Final = Family(
     "inferx_state_transactions", "counter", "Transactions by how they ended.", ("outcome",)
@@ -57,9 +57,9 @@ class CountedStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.transactions = dict.fromkeys(OUTCOMES, 0)
+        self.transactions: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.seconds = Histogram(QUICK_S)
-        self.calls = dict.fromkeys(CALLS, 0)
+        self.calls: dict[str, int] = dict.fromkeys(CALLS, 0)
         self.failed: dict[tuple[str, str], int] = defaultdict(int)
         self.watchers = self.watched = self.revision = 0
 
