@@ -27,7 +27,7 @@ from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.metrics.node import NodeSource
 from inferx.exec.metrics.process import ProcessSource
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import OFF, metrics_address, metrics_served
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
@@ -87,7 +87,9 @@ def agent(
     if ctx.invoked_subcommand is not None:
         return
     settings = config_of(config)
-    metrics = metrics_address(metrics_listen, listen)
+    # One that is in no cluster listens at its own socket alone, unless told otherwise.
+    alone = OFF if state is None else None
+    metrics = metrics_address(metrics_listen or alone, listen)
     if state is not None:
         member = Member(
             state=state,
