@@ -7,12 +7,10 @@ reference's.
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client.metrics_core import Metric
-
 from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import REFERENCE_NAME
 from inferx.core.units import MILLI_PER_GPU
-from inferx.exec.metrics.families import Counts, Family
+from inferx.exec.metrics.families import Counts, Family, Piece
 from inferx.exec.metrics.scheduler import SchedulerCounts, called
 from inferx.exec.scheduler.leader import Term
 
@@ -144,13 +142,13 @@ class SchedulerSource:
         self._counts = counts
         self._term = term
 
-    async def pieces(self) -> AsyncIterator[Metric]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """See `MetricSource`."""
         term = self._term()
         for piece in (*self._counted(term), *self._cluster(term)):
             yield piece
 
-    def _counted(self, term: Term | None) -> Iterator[Metric]:
+    def _counted(self, term: Term | None) -> Iterator[Piece]:
         counts = self._counts
         yield LEADER.one(term is not None)
         yield EPOCH.one(counts.epoch)
@@ -177,7 +175,7 @@ class SchedulerSource:
         )
         yield COLD_LEASE.spread(sorted(counts.cold.items(), key=lambda item: item[0]))
 
-    def _cluster(self, term: Term | None) -> Iterator[Metric]:
+    def _cluster(self, term: Term | None) -> Iterator[Piece]:
         """Yield how the cluster stands; nothing of who does not lead, for another one tells it."""
         if term is None:
             for family in CLUSTER:
@@ -193,7 +191,7 @@ class SchedulerSource:
         yield from _nodes(machine.cluster)
 
 
-def _pods(term: Term) -> Iterator[Metric]:
+def _pods(term: Term) -> Iterator[Piece]:
     cluster, names = term.machine.cluster, term.book.names
     states = dict.fromkeys(REFERENCE_NAME.values(), 0)
     nodes = enumerate(cluster.nodes)
@@ -212,7 +210,7 @@ def _pods(term: Term) -> Iterator[Metric]:
     yield GPU_COUNT.of(leased)
 
 
-def _nodes(c: Cluster) -> Iterator[Metric]:
+def _nodes(c: Cluster) -> Iterator[Piece]:
     alive = [
         (n, (spec.name,), slice(c.first_gpu[n], c.first_gpu[n + 1]))
         for n, spec in enumerate(c.nodes)

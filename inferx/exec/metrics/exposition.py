@@ -1,8 +1,4 @@
-"""From pieces of metrics to Prometheus' text: the library writes it, a slice at a time.
-
-Writing all of a thousand functions at once would hold the event loop for a third of a second; here
-others have their turn every millisecond.
-"""
+"""From pieces of metrics to Prometheus' text, a slice at a time: others have their turn between."""
 
 import asyncio
 import time
@@ -13,6 +9,8 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from inferx.exec.metrics.families import Piece
+
 __all__ = ["CONTENT_TYPE", "MetricSource", "exposition"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,8 +20,8 @@ SLICE_S: Final = 0.001
 class MetricSource(Protocol):
     """Part of what a service tells."""
 
-    def pieces(self) -> AsyncIterator[Metric]:
-        """Yield metrics; one with the name of the one before goes on with it."""
+    def pieces(self) -> AsyncIterator[Piece | Metric]:
+        """Yield lines of our families, and metrics that are the library's own."""
         ...
 
 
@@ -44,12 +42,13 @@ async def exposition(sources: Iterable[MetricSource]) -> bytes:
     began_s = time.monotonic()
     for source in sources:
         async for piece in source.pieces():
-            text = generate_latest(_One(piece))
-            if piece.name == name:
-                # Help and type stand once, before the first piece.
-                text = text.split(b"\n", 2)[2]
-            name = piece.name
-            parts.append(text)
+            if isinstance(piece, Metric):
+                parts.append(generate_latest(_One(piece)))
+            else:
+                if piece.family.name != name:
+                    name = piece.family.name
+                    parts.append(piece.family.head().encode())
+                parts.append(piece.lines.encode())
             if time.monotonic() - began_s >= SLICE_S:
                 await asyncio.sleep(0)
                 began_s = time.monotonic()

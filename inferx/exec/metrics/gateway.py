@@ -7,12 +7,9 @@ for those who waited. Names in one word are the reference's, with its units.
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-
-from inferx.exec.metrics.families import Counts, Family
+from inferx.exec.metrics.families import Counts, Family, Piece
 from inferx.exec.metrics.histogram import LATENCY_S, LINEAR_S, Histogram
 
 __all__ = ["CLIENT_LEFT", "FAMILIES", "CallCounts", "GatewayCounts", "GatewayNow", "GatewaySource"]
@@ -20,8 +17,12 @@ __all__ = ["CLIENT_LEFT", "FAMILIES", "CallCounts", "GatewayCounts", "GatewayNow
 CLIENT_LEFT: Final = 499
 """The code of a request whose client left before it was told anything."""
 GONE_KEPT: Final = 256
+BATCH: Final = 20
+"""Functions that are told of before others have their turn."""
 MS_PER_S: Final = 1e3
 STARTS: Final = ("warm", "cold")
+
+T = TypeVar("T")
 
 _FUNCTION: Final = ("tenant", "namespace", "function")
 _REFERENCE: Final = ("tenant", "namespace", "funcname")
@@ -244,7 +245,7 @@ class GatewaySource:
         self._counts = counts
         self._now = now
 
-    async def pieces(self) -> AsyncIterator[Metric]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """See `MetricSource`."""
         counts, now = self._counts, self._now()
         functions = list(now.functions)
@@ -262,17 +263,21 @@ class GatewaySource:
         yield METHODS.of(
             ((one.decode("ascii"),), count) for one, count in sorted(counts.methods.items())
         )
-        for piece in self._over_all():
+        async for piece in self._over_all():
             yield piece
-        yield QUEUED.of((name, queued) for name, queued, _ in functions)
-        yield RUNNING.of((name, running) for name, _, running in functions)
+        for some in _batches(functions):
+            yield QUEUED.of((name, queued) for name, queued, _ in some)
+        for some in _batches(functions):
+            yield RUNNING.of((name, running) for name, _, running in some)
         for piece in self._by_function():
             yield piece
 
-    def _over_all(self) -> Iterator[Metric]:
+    async def _over_all(self) -> AsyncIterator[Piece]:
         every = _Function()
-        for one in self._counts.all():
-            every.add(one)
+        for some in _batches(list(self._counts.all())):
+            for one in some:
+                every.add(one)
+            yield REQUESTS.of()  # Others may have their turn.
         codes = (("inference", every.codes), ("api", self._counts.api))
         yield REQUESTS.of(
             ((kind, str(code)), count) for kind, by in codes for code, count in sorted(by.items())
@@ -282,28 +287,31 @@ class GatewaySource:
         yield TTFT.spread(((start,), one.ttft) for start, one in starts)
         yield TOTAL.spread(((start,), one.latency) for start, one in starts)
 
-    def _by_function(self) -> Iterator[Metric]:
-        """Yield the reference's, a piece for each function: there may be many."""
-        named = list(self._counts.named())
-        yield FUNCCALLS.of()
-        for name, one in named:
+    def _by_function(self) -> Iterator[Piece]:
+        """Yield the reference's, histograms of those that were called alone: they are long."""
+        batches = list(_batches(list(self._counts.named())))
+        for some in batches:
             yield FUNCCALLS.of(
-                ((*name, str(code)), count) for code, count in sorted(one.codes.items())
+                ((*name, str(code)), count)
+                for name, one in some
+                for code, count in sorted(one.codes.items())
             )
-        yield COLD_CALLS.of((name, one.starts[1].calls) for name, one in named)
-        # Those that were called: a histogram is forty lines.
-        yield COLD_TTFT.spread()
-        for name, one in named:
-            linear = one.starts[1].linear
-            if linear is not None and any(linear.counts):
-                yield COLD_TTFT.spread(((name, linear),))
-        yield WARM_TTFT.spread()
-        for name, one in named:
-            if one.starts[0].calls:
-                yield _in_ms(name, one.starts[0].ttft)
+        for some in batches:
+            yield COLD_CALLS.of((name, one.starts[1].calls) for name, one in some)
+        for some in batches:
+            yield COLD_TTFT.spread(
+                (name, linear)
+                for name, one in some
+                if one.starts[1].calls and (linear := one.starts[1].linear)
+            )
+        for some in batches:
+            yield WARM_TTFT.spread(
+                ((name, one.starts[0].ttft) for name, one in some if one.starts[0].calls),
+                scale=MS_PER_S,
+            )
 
 
-def _in_ms(name: FunctionKey, ttft: Histogram) -> Metric:
-    metric = HistogramMetricFamily(WARM_TTFT.name, WARM_TTFT.says, labels=WARM_TTFT.labels)
-    metric.add_metric(name, ttft.cumulated(MS_PER_S), MS_PER_S * ttft.sum)
-    return metric
+def _batches(every: list[T]) -> Iterator[list[T]]:
+    """Yield all, a few at a time; once, where there is none, so that the family is told."""
+    for first in range(0, max(1, len(every)), BATCH):
+        yield every[first : first + BATCH]

@@ -1,4 +1,4 @@
-"""A histogram of plain numbers: cheap to add to, in Prometheus' form when it is read."""
+"""A histogram of plain numbers."""
 
 from bisect import bisect_left
 from typing import Final
@@ -35,12 +35,3 @@ class Histogram:
             mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
         ]
         self.sum += other.sum
-
-    def cumulated(self, scale: float = 1.0) -> list[tuple[str, float]]:
-        """Return the buckets as Prometheus has them, with their bounds times `scale`."""
-        told: list[tuple[str, float]] = []
-        so_far = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            so_far += count
-            told.append(("+Inf" if bound == float("inf") else f"{bound * scale:.12g}", so_far))
-        return told

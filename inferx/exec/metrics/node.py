@@ -9,13 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
-from prometheus_client.metrics_core import Metric
-
 from inferx.core.units import MILLI_PER_GPU
 from inferx.exec.agent.host_room import available_bytes
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
-from inferx.exec.metrics.families import Family
+from inferx.exec.metrics.families import Family, Piece
 
 __all__ = ["FAMILIES", "NodeSource"]
 
@@ -95,7 +93,7 @@ class NodeSource:
     def __init__(self, service: AgentService) -> None:
         self._service = service
 
-    async def pieces(self) -> AsyncIterator[Metric]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """See `MetricSource`."""
         service, counts = self._service, self._service.counts
         for look in (self._pods, self._gpus, self._host, self._snapshots):
@@ -114,7 +112,7 @@ class NodeSource:
         yield PHASES.spread(sorted(counts.phases.items(), key=lambda item: item[0]))
         yield ERRORS.one(counts.scrape_errors)
 
-    def _pods(self) -> Iterator[Metric]:
+    def _pods(self) -> Iterator[Piece]:
         pods = self._service.executor.pods
         states = dict.fromkeys(STATES, 0)
         stuck = pods.stuck()
@@ -123,7 +121,7 @@ class NodeSource:
         yield PODS.of(((state,), count) for state, count in states.items())
         yield STUCK.one(len(stuck))
 
-    def _gpus(self) -> Iterator[Metric]:
+    def _gpus(self) -> Iterator[Piece]:
         room = self._service.executor.pods.room
         gpus = [((str(gpu.index), gpu.uuid), gpu) for gpu in room.gpus() if not gpu.mig_enabled]
         slices = [one for held in room.held().values() for one in held]
@@ -138,11 +136,11 @@ class NodeSource:
             for key, held in charged.items()
         )
 
-    def _host(self) -> Iterator[Metric]:
+    def _host(self) -> Iterator[Piece]:
         yield HOST_PROMISED.one(self._service.executor.pods.host_room.promised_bytes())
         yield HOST_FREE.one(available_bytes())
 
-    def _snapshots(self) -> Iterator[Metric]:
+    def _snapshots(self) -> Iterator[Piece]:
         tiers = [
             (tier.name, tier, tier.contents())
             for tier in self._service.executor.pods.node.store.tiers
@@ -153,5 +151,5 @@ class NodeSource:
         yield UNREADABLE.of(((name,), len(one.unreadable)) for name, _, one in tiers)
 
 
-def _all(look: Callable[[], Iterator[Metric]]) -> list[Metric]:
+def _all(look: Callable[[], Iterator[Piece]]) -> list[Piece]:
     return list(look())

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics_core import Metric
 
 from inferx import __version__
-from inferx.exec.metrics.families import Family
+from inferx.exec.metrics.families import Family, Piece
 from inferx.exec.metrics.histogram import QUICK_S, Histogram
 
 __all__ = ["FAMILIES", "ProcessSource"]
@@ -55,7 +55,7 @@ class ProcessSource:
             await asyncio.sleep(LOOK_S)
             self._lag.observe(max(0.0, now_s() - due_s))
 
-    async def pieces(self) -> AsyncIterator[Metric]:
+    async def pieces(self) -> AsyncIterator[Piece | Metric]:
         """See `MetricSource`."""
         yield BUILD.of(((self._labels, 1),))
         yield LAG.spread((((), self._lag),))

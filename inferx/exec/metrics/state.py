@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Final
 
-from prometheus_client.metrics_core import Metric
-
-from inferx.exec.metrics.families import Family
+from inferx.exec.metrics.families import Family, Piece
 from inferx.exec.metrics.histogram import QUICK_S, Histogram
 from inferx.exec.state.store import (
     Bookmark,
@@ -155,7 +153,7 @@ class StateSource:
     def __init__(self, store: CountedStore) -> None:
         self._store = store
 
-    async def pieces(self) -> AsyncIterator[Metric]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """See `MetricSource`."""
         store = self._store
         yield TRANSACTIONS.of(((outcome,), count) for outcome, count in store.transactions.items())

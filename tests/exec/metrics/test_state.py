@@ -88,8 +88,8 @@ def test_a_watch_stands_until_it_is_closed() -> None:
         while not store.watched:
             await anext(watch)
         text = (await exposition([StateSource(store)])).decode()
-        assert "inferx_state_watchers 1.0" in text
-        assert "inferx_state_watched_commits_total 1.0" in text
+        assert "inferx_state_watchers 1\n" in text
+        assert "inferx_state_watched_commits_total 1\n" in text
         await watch.aclose()
         assert store.watchers == 0
         await store.close()
