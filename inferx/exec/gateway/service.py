@@ -7,7 +7,7 @@ served end, then the leases go back.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,16 @@ import grpc
 import msgspec
 
 from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
-from inferx.core.events import LeaseGranted, LeaseRevoked, RouterEvent
+from inferx.core.events import (
+    FunctionDefined,
+    FunctionRetired,
+    LeaseGranted,
+    LeaseRevoked,
+    RouterEvent,
+)
 from inferx.core.machine.router import Router
 from inferx.core.machine.step import Record
-from inferx.core.types import PodId
+from inferx.core.types import NO_FUNCTION, FunctionId, PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
@@ -233,11 +239,7 @@ class GatewayService:
         router = self._router
         return GatewayNow(
             functions=[
-                (
-                    (key.tenant, key.namespace, key.name),
-                    router.queued(called.id),
-                    router.inflight(called.id),
-                )
+                ((key.tenant, key.namespace, key.name), *self._inside(called.id))
                 for key, called in self.book.all().items()
             ],
             ended={
@@ -249,6 +251,22 @@ class GatewayService:
             policy_errors=router.policy_errors,
             journal_bytes=0 if self._journal is None else self._journal.size_bytes,
         )
+
+    def _inside(self, function: FunctionId) -> tuple[int, int]:
+        """Return how many requests of a function wait and run."""
+        try:
+            return self._router.queued(function), self._router.inflight(function)
+        except IndexError:
+            return 0, 0  # The router is about to be told of it.
+
+    def _count_functions(self, events: Iterable[FunctionDefined | FunctionRetired]) -> None:
+        for event in events:
+            one = self.book.by_id(event.function).object
+            name = one.tenant, one.namespace, one.name
+            if isinstance(event, FunctionDefined):
+                self.http.counts.add(name)
+            elif event.successor == NO_FUNCTION:
+                self.http.counts.drop(name)
 
     def _forget(self, pod: PodId) -> None:
         self._addresses.pop(pod, None)
@@ -271,9 +289,7 @@ class GatewayService:
             if events:
                 self._driver.post(*events)
                 self._catalogue.functions_changed()
-                self.http.counts.functions_are(
-                    (key.tenant, key.namespace, key.name) for key in self.book.all()
-                )
+                self._count_functions(events)
 
     def _leader_is(self, leader: DataObject | None) -> None:
         if leader is None:

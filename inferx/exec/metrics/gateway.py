@@ -6,10 +6,11 @@ for those who waited. Names in one word are the reference's, with its units.
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Final, NamedTuple, TypeVar
 
-from inferx.exec.metrics.families import Counts, Family, Piece
+from inferx.exec.metrics.families import OTHER, Counts, Family, Piece
 from inferx.exec.metrics.histogram import LATENCY_S, LINEAR_S, Histogram
 
 __all__ = ["CLIENT_LEFT", "FAMILIES", "CallCounts", "GatewayCounts", "GatewayNow", "GatewaySource"]
@@ -19,6 +20,7 @@ CLIENT_LEFT: Final = 499
 GONE_KEPT: Final = 256
 BATCH: Final = 20
 """Functions that are told of before others have their turn."""
+KNOWN: Final = frozenset(status.value for status in HTTPStatus) | {CLIENT_LEFT}
 MS_PER_S: Final = 1e3
 STARTS: Final = ("warm", "cold")
 
@@ -200,12 +202,18 @@ class GatewayCounts:
         """Codes of inference that found no function."""
         return self._rest.codes
 
-    def functions_are(self, names: Iterable[FunctionKey]) -> None:
-        """Count the calls of these apart, from now on; others' keep no series of their own."""
-        old = self._functions
-        self._functions = {name: old.pop(name) if name in old else _Function() for name in names}
-        self._gone.extend(old.values())
-        while len(self._gone) > GONE_KEPT:
+    def add(self, name: FunctionKey) -> None:
+        """Count the calls of a function apart, from now on."""
+        if name not in self._functions:
+            self._functions[name] = _Function()
+
+    def drop(self, name: FunctionKey) -> None:
+        """Keep no series of a function that is no more; sums keep what it had."""
+        gone = self._functions.pop(name, None)
+        if gone is None:
+            return
+        self._gone.append(gone)
+        if len(self._gone) > GONE_KEPT:
             self._rest.add(self._gone.popleft())
 
     def all(self) -> Iterator[_Function]:
@@ -280,7 +288,7 @@ class GatewaySource:
             yield REQUESTS.of()  # Others may have their turn.
         codes = (("inference", every.codes), ("api", self._counts.api))
         yield REQUESTS.of(
-            ((kind, str(code)), count) for kind, by in codes for code, count in sorted(by.items())
+            ((kind, code), count) for kind, by in codes for code, count in _by_status(by)
         )
         starts = tuple(zip(STARTS, every.starts, strict=True))
         yield WAIT.spread(((start,), one.wait) for start, one in starts)
@@ -292,9 +300,9 @@ class GatewaySource:
         batches = list(_batches(list(self._counts.named())))
         for some in batches:
             yield FUNCCALLS.of(
-                ((*name, str(code)), count)
+                ((*name, code), count)
                 for name, one in some
-                for code, count in sorted(one.codes.items())
+                for code, count in _by_status(one.codes)
             )
         for some in batches:
             yield COLD_CALLS.of((name, one.starts[1].calls) for name, one in some)
@@ -315,3 +323,10 @@ def _batches(every: list[T]) -> Iterator[list[T]]:
     """Yield all, a few at a time; once, where there is none, so that the family is told."""
     for first in range(0, max(1, len(every)), BATCH):
         yield every[first : first + BATCH]
+
+
+def _by_status(codes: Mapping[int, int]) -> list[tuple[str, int]]:
+    """Return counts by status: a tenant's program may make up any, which are one here."""
+    told = {code: count for code, count in codes.items() if code in KNOWN}
+    rest = sum(codes.values()) - sum(told.values())
+    return [(str(code), told[code]) for code in sorted(told)] + ([(OTHER, rest)] if rest else [])

@@ -16,16 +16,18 @@ from gateway_bed import (
     told,
     until,
 )
+from prometheus_client.parser import text_string_to_metric_families
 
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.metrics.gateway import CLIENT_LEFT, GatewayCounts
+from inferx.exec.metrics.exposition import exposition
+from inferx.exec.metrics.gateway import CLIENT_LEFT, GatewayCounts, GatewayNow, GatewaySource
 
 NAME = ("t", "n", "f")
 
 
 def counted(bed):
     """Have the bed's function counted apart, and return its counts."""
-    bed.gateway.counts.functions_are([NAME])
+    bed.gateway.counts.add(NAME)
     return bed.gateway.counts.function(NAME)
 
 
@@ -218,19 +220,43 @@ def test_who_came_after_a_pod_was_started_is_warm_and_who_waited_for_it_is_cold(
 
 def test_a_function_that_is_no_more_keeps_its_part_of_the_sums():
     counts = GatewayCounts()
-    counts.functions_are([NAME])
+    counts.add(NAME)
     served = counts.function(NAME)
-    served.codes[200] += 2
+    served.codes[200] += 1
     served.starts[0].connected(0.1)
+    counts.add(NAME)
+    assert counts.function(NAME) is served
+    counts.drop(NAME)
+    counts.drop(NAME)
+    # Its last call ends after it was deleted.
+    served.codes[200] += 1
     for number in range(600):
         other = ("t", "n", str(number))
-        counts.functions_are([other])
+        counts.add(other)
         counts.function(other).codes[200] += 1
-    # Its last call ends after it was deleted, and one that is not there is counted as nobody's.
-    counts.functions_are([])
+        counts.drop(other)
+    # What is not there is counted as nobody's.
     counts.function(NAME).codes[404] += 1
     assert list(counts.named()) == []
     assert sum(one.codes[200] for one in counts.all()) == 602
     assert sum(one.starts[0].calls for one in counts.all()) == 1
     assert counts.unnamed[404] == 1
     assert len(list(counts.all())) < 300
+
+
+def test_statuses_that_a_tenants_program_makes_up_are_one():
+    async def main():
+        counts = GatewayCounts()
+        counts.add(NAME)
+        for code in (200, 299, 418, 499, *range(600, 999)):
+            counts.function(NAME).codes[code] += 1
+        now = GatewayNow([(NAME, 0, 0)], {}, 0, False, 0, 0)
+        text = (await exposition([GatewaySource(counts, lambda: now)])).decode()
+        assert {
+            one.labels["status"]: one.value
+            for family in text_string_to_metric_families(text)
+            for one in family.samples
+            if one.name == "funccallcnt_total"
+        } == {"200": 1, "418": 1, "499": 1, "other": 400}
+
+    run(main())
