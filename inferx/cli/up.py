@@ -141,6 +141,7 @@ async def _start(
     wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
 ) -> None:
     metrics: dict[str, str] = {}
+    services: dict[str, str] = {}
 
     async def started(name: str, *arguments: str) -> str:
         listen = ("--metrics-listen", f"{HOST}:0")
@@ -150,6 +151,7 @@ async def _start(
         click.echo(f"starting {name}", err=True)
         told = await child.start()
         metrics[name] = str(told["metrics"])
+        services[name] = arguments[0]
         return str(told["address"])
 
     journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
@@ -174,7 +176,7 @@ async def _start(
     gateway = await started(
         "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
     )
-    _write_targets(metrics, folder)
+    _write_targets(metrics, services, folder)
     url = f"http://{gateway}"
     click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)
     click.echo(f"  export INFERX_SERVER={url} INFERX_API_KEY=$(cat {key})", err=True)
@@ -192,10 +194,10 @@ async def _start(
         write_aside(wanted.ready_file, told)
 
 
-def _write_targets(metrics: Mapping[str, str], folder: Path) -> None:
+def _write_targets(metrics: Mapping[str, str], services: Mapping[str, str], folder: Path) -> None:
     """Write where Prometheus reads, as its `file_sd_configs` takes it."""
     targets = [
-        {"targets": [address], "labels": {"service": name.partition("-")[0], "name": name}}
+        {"targets": [address], "labels": {"service": services[name], "name": name}}
         for name, address in metrics.items()
     ]
     write_aside(folder / "prometheus.json", targets)

@@ -20,7 +20,7 @@ BUILD: Final = Family(
     "inferx_build_info",
     "gauge",
     "1; which version runs, as what.",
-    ("version", "service", "policy"),
+    ("version", "component", "policy"),
 )
 LAG: Final = Family(
     "inferx_event_loop_lag_seconds",

@@ -58,7 +58,7 @@ def test_a_scrape_tells_the_process_and_how_late_its_loop_is() -> None:
 
     found = asyncio.run(main())
     [build] = found["inferx_build_info"].samples
-    assert build.labels["service"] == "gateway"
+    assert build.labels["component"] == "gateway"
     assert build.labels["policy"] == "default"
     assert found["process_resident_memory_bytes"].samples[0].value > 1 << 20
 
