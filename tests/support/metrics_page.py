@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from system_parts import ROOT
 
-__all__ = ["PAGE", "Told", "documented"]
+__all__ = ["Told", "documented", "questions"]
 
 PAGE = ROOT / "docs" / "metrics.md"
 SECTIONS = {
@@ -39,3 +39,9 @@ def documented() -> dict[str, list[Told]]:
         ]
     assert set(found) == set(SECTIONS.values())
     return found
+
+
+def questions() -> list[str]:
+    """Return the page's examples of PromQL."""
+    [block] = re.findall(r"^```promql$(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for line in block.splitlines() if line and not line.startswith("#")]

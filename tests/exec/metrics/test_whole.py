@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agent_node import needs_node
 from cluster_up import Up, function, up
-from metrics_page import documented
+from metrics_page import documented, questions
 from prometheus_server import needs_prometheus, prometheus, scraped
 
 pytestmark = needs_node
@@ -137,6 +137,12 @@ def test_prometheus_adds_up_what_was_sent(cluster: Up, tmp_path: Path) -> None:
         for _ in range(3):
             assert cluster.ask("one")[0] == 200
         server.until(f"sum({of_inference})", lambda value: value == served + 3, SOON_S)
+        # The page's own questions have answers, once there were two scrapes to compare.
+        end = time.monotonic() + SOON_S
+        for question in questions():
+            while not server.ask(question):
+                assert time.monotonic() < end, question
+                time.sleep(0.2)
         # Who is started again is where it was, and counts from its start.
         cluster.kill("scheduler")
         server.until("inferx_scheduler_epoch", lambda value: value == 2, SOON_S)
