@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ MAX_AGENTS = 16
 STAND_IN_HOST = "1TiB"
 """Host memory that a node tells to have where workers stand in: they hold a 1024th of theirs."""
 
+SNAPSHOTS_GIB = 64
+"""Of snapshots that each node keeps, and that all keep together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
@@ -36,6 +39,7 @@ class _Wanted:
 
     listen: str
     gpus: str | None
+    host: str | None
     agents: int
     stand_in_workers: bool
     policy: str
@@ -53,6 +57,9 @@ class _Wanted:
 @click.option("--listen", default=f"{HOST}:4000", show_default=True, help="Where the gateway is.")
 @click.option("--gpus", help="GPUs that each node declares, as 2x80GiB.  [default: those found]")
 @click.option(
+    "--host", metavar="SIZE", help="Host memory of each node that pods may be given, as 4GiB."
+)
+@click.option(
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=1, show_default=True, help="Nodes."
 )
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
@@ -67,6 +74,7 @@ def up(
     *,
     listen: str,
     gpus: str | None,
+    host: str | None,
     agents: int,
     stand_in_workers: bool,
     policy: str,
@@ -84,9 +92,12 @@ def up(
     """
     if gpus is not None:
         _check_gpus(gpus)
+    if host is not None:
+        parse_bytes("--host", host)
     wanted = _Wanted(
         listen=listen,
         gpus=gpus,
+        host=host,
         agents=agents,
         stand_in_workers=stand_in_workers,
         policy=policy,
@@ -142,12 +153,19 @@ async def _end_pods(config: Path) -> None:
 async def _start(
     wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
 ) -> None:
+    metrics: dict[str, str] = {}
+    services: dict[str, str] = {}
+
     async def started(name: str, *arguments: str) -> str:
-        command = (sys.executable, "-m", "inferx", *arguments)
+        listen = ("--metrics-listen", f"{HOST}:0")
+        command = (sys.executable, "-m", "inferx", *arguments, *listen)
         child = Child(name, command, folder)
         children.append(child)
         click.echo(f"starting {name}", err=True)
-        return str((await child.start())["address"])
+        told = await child.start()
+        metrics[name] = str(told["metrics"])
+        services[name] = arguments[0]
+        return str(told["address"])
 
     journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
     store = wanted.store or f"sqlite:{folder / 'state.db'}"
@@ -160,17 +178,17 @@ async def _start(
     )
     for config in configs:
         name = config.stem
-        stand_in = (
-            ("--stand-in-workers", "--host", STAND_IN_HOST) if wanted.stand_in_workers else ()
-        )
+        stand_in = ("--stand-in-workers",) if wanted.stand_in_workers else ()
+        room = wanted.host or (STAND_IN_HOST if wanted.stand_in_workers else None)
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", *stand_in),
+            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ())),
         )
     gateway = await started(
         "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
     )
+    _write_targets(metrics, services, folder)
     url = f"http://{gateway}"
     click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)
     click.echo(f"  export INFERX_SERVER={url} INFERX_API_KEY=$(cat {key})", err=True)
@@ -181,10 +199,20 @@ async def _start(
             "api_key_file": str(key),
             "state": state,
             "scheduler": scheduler,
+            "metrics": metrics,
             "folder": str(folder),
             "processes": {child.name: child.pid for child in children},
         }
         write_whole(wanted.ready_file, json.dumps(told).encode())
+
+
+def _write_targets(metrics: Mapping[str, str], services: Mapping[str, str], folder: Path) -> None:
+    """Write where Prometheus reads, as its `file_sd_configs` takes it."""
+    targets = [
+        {"targets": [address], "labels": {"service": services[name], "name": name}}
+        for name, address in metrics.items()
+    ]
+    write_whole(folder / "prometheus.json", json.dumps(targets).encode())
 
 
 async def _admin_key(state: str, folder: Path) -> Path:
@@ -214,5 +242,7 @@ def _node_config(wanted: _Wanted, folder: Path, number: int) -> Path:
         f'[agent]\nname = "{name}"\nstate = "{state}"\n'
         f'[network]\nsubnet = "10.{second}.{third}.0/24"\n'
         f"{sandbox}[gpu]\n{gpus}"
+        f'[store.nvme]\npath = "{state / "snapshots"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
+        f'[store.shared]\npath = "{folder / "shared"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
     )
     return config
