@@ -29,7 +29,9 @@ from inferx.exec.agent.processes.page_server import NOTE, pages_of
 
 KINDS = ("process", "runc", "containerd")
 HOST_MB = 120
-"""Of a pod: that takes seconds to come."""
+"""Of a pod: that takes half a minute to come, where it comes slowly."""
+SLOW = "slow"
+"""The file beside a slow CRIU that has it be so."""
 
 
 @contextmanager
@@ -79,9 +81,14 @@ def held_by(pid: int) -> list[str]:
 @contextmanager
 def held_up(agent: Executor, number: int) -> Iterator[Pod]:
     """Restore a pod, and keep its last pages from coming until the end of the body."""
-    one = agent.freezing.restore(pod(number), FUNCTION, (), Phases())
-    server = server_of(one)
-    os.kill(server, signal.SIGSTOP)
+    slow = Path(agent.pods.node.config.criu).with_name(SLOW)
+    slow.touch()
+    try:
+        one = agent.freezing.restore(pod(number), FUNCTION, (), Phases())
+        server = server_of(one)
+        os.kill(server, signal.SIGSTOP)
+    finally:
+        slow.unlink()
     assert held_by(server), "all pages have come: expected them to come slowly"
     try:
         yield one
@@ -97,7 +104,8 @@ def slow_criu(folder: Path) -> str:
     source = Path(__file__).parents[1] / "standin" / "slow_pages.c"
     command = ["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
     subprocess.run(command, check=True)
-    slow = f'[ "$1" = lazy-pages ] && export LD_PRELOAD={library}'
+    env = f"LD_PRELOAD={library} SLOW_WHILE={folder / SLOW}"
+    slow = f'[ "$1" = lazy-pages ] && export {env}'
     program.write_text(f'#!/bin/sh\n{slow}\nexec {criu_probe.find_criu()} "$@"\n')
     program.chmod(0o755)
     return str(program)
