@@ -144,12 +144,14 @@ checkpoints, PCIe or an engine's speed.
 pods are frozen in memory, then dumped to disk. {requests} requests in {span:.0f} s: Poisson, {rate} a second, Zipf {zipf}. Policy:
 `{policy}`. The cluster begins empty, as the simulated one does.
 
-Two predictions, which differ in where the start-up times come from:
+Three predictions, which differ in where the start-up times come from:
 
 - **bench**: `inferx agent bench` on this machine, one pod at a time and nothing else running; the workers' pace as it is
   declared. Nothing of a cluster went into it.
 - **calibrated**: what another live run on the same cluster took, of another trace (seed {calibrated}), as `inferx drive
-  --calibrate` writes it: starts beside other starts, and the path through the gateway, are in it."""
+  --calibrate` writes it: starts beside other starts, and the path through the gateway, are in it.
+- **hindsight**: what this very run took. It foretells nothing; what is wrong with it is not the times that went in, but what the
+  simulator makes of them."""
 
 _LIMITS = """\
 ## How to read the errors
