@@ -113,10 +113,10 @@ def test_who_gets_an_address_again_is_where_the_host_remembers_it(network: Bridg
         assert server.stdout is not None
         server.stdout.readline()
         subprocess.run(python(Place("", ""), CONNECT, left.host, "5"), check=True)
+        asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
+        remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
         server.kill()
     network.leave("pod-1")
-    asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
-    remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
     again = network.enter("pod-6")
     assert again.host == left.host
     there = ["ip", "-n", Path(again.namespace).name, "-j", "link", "show", "eth0"]
