@@ -121,6 +121,7 @@ def measure(case: Case, scratch: Path) -> dict:
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{cpu()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "cpus": os.cpu_count(),
         "load": os.getloadavg()[2],
         "seconds": round(time.monotonic() - began),
         "case": asdict(case),

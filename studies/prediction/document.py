@@ -6,6 +6,9 @@ from studies.prediction.compare import COUNTS, TIMES, same_cause
 
 __all__ = ["document"]
 
+BUSY = 2
+"""Load average for each processor from which on others have been at work: the study's own is less."""
+
 
 def document(found: dict) -> str:
     """Return the page."""
@@ -24,6 +27,9 @@ def _lines(found: dict) -> Iterator[str]:
         f" {found['load']:.1f}. The measurements: [`data/prediction.json`](data/prediction.json)."
     )
     yield ""
+    if found["load"] > BUSY * found["cpus"]:
+        yield _BUSY
+        yield ""
     yield _ABOUT.format(
         functions=case["functions"],
         sizes=", ".join(map(str, case["sizes_mib"])),
@@ -128,6 +134,10 @@ def _law(stages: list[dict], source: str) -> str:
             return f"{one['fixed_s']:.3f}{moves}, {100 * one['cv']:.0f} %{assumed}"
     return "-"
 
+
+_BUSY = """\
+**The machine was busy with other work meanwhile.** The bench and the two runs met different loads, so the errors below are the
+machine's before they are the model's; only *hindsight*, which has the times of the run itself, is about the model."""
 
 _ABOUT = """\
 The same policy runs in the simulator and in production; this page says how far the one predicts the other. A trace is
