@@ -30,7 +30,7 @@ from inferx.exec.agent.bench import (
     temporary_config,
 )
 from inferx.exec.agent.config import AgentConfig, read_config
-from inferx.exec.agent.host_room import available_bytes
+from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.network import HostNetwork
 from inferx.exec.agent.node import Node
 from inferx.exec.agent.store import TierName
