@@ -58,7 +58,7 @@ def draw(found: dict, folder: Path) -> None:
     ax.set_xlabel(f"time to first token, {SHOWN}, s")
     ax.set_ylabel("live, s")
     ax.grid(alpha=0.3)
-    ax.legend(loc="lower right", title="what it waited for, live")
+    ax.legend(loc="best", title="what it waited for, live")
     figure.suptitle(
         "One trace on a real cluster and in the simulator; dotted: twice and half as long"
     )
