@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 from inferx.core.units import MILLI_PER_GPU
-from inferx.exec.agent.host_room import available_bytes
+from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.metrics.families import Family, Piece
