@@ -93,17 +93,17 @@ class HostRoom:
             what = f"{pod}: {size_bytes} bytes to restore"
             return self._reserve(pod, size_bytes, 0, what, "function's limit is", left)
 
-    def promised_bytes(self) -> int:
-        """Return what is promised and not yet taken."""
-        with self._guard:
-            return sum(self._untaken(one) for one in self._promises)
-
     def owed(self, pod: str, size_bytes: int) -> Promise:
         """Reserve what an earlier agent has promised a restored pod, there or not."""
         with self._guard:
             promise = Promise(self, pod, size_bytes, 0)
             self._promises.append(promise)
             return promise
+
+    def promised_bytes(self) -> int:
+        """Return what is promised and not yet taken."""
+        with self._guard:
+            return sum(self._untaken(one) for one in self._promises)
 
     def release(self, promise: Promise) -> None:
         """Give back what is left of a promise."""
