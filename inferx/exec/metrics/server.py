@@ -63,7 +63,9 @@ def metrics_address(
     if not host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
         raise DescriptionError(f"--metrics-listen {given}: expected HOST:PORT, or {OFF}")
     host = host.removeprefix("[").removesuffix("]")
-    return MetricsAddress(host, int(port), None if _is_loopback(host) else tls)
+    if _is_loopback(host) or tls is None or tls.certificate is None:
+        return MetricsAddress(host, int(port))
+    return MetricsAddress(host, int(port), tls)
 
 
 def _is_loopback(host: str) -> bool:

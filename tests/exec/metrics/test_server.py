@@ -149,9 +149,14 @@ def test_an_address_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
 def test_the_loopback_is_in_the_clear_whatever_certificates_there_are(host: str) -> None:
-    found = metrics_address(f"{host}:1", "127.0.0.1:1237", TlsFiles())
+    found = metrics_address(f"{host}:1", "127.0.0.1:1237", TlsFiles(certificate=Path("c")))
     assert found is not None
     assert found.tls is None
+
+
+def test_who_has_no_certificate_serves_in_the_clear() -> None:
+    found = metrics_address("10.0.0.7:1", "127.0.0.1:1237", TlsFiles(authority=Path("a")))
+    assert found == ("10.0.0.7", 1, None)
 
 
 def test_beyond_the_loopback_scrapers_show_a_certificate(tmp_path: Path) -> None:
