@@ -1,7 +1,6 @@
 """A tier in a bucket, against real servers: whole or not there, verified, shared, cleaned up."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from inferx.exec.agent.store.s3.published import Published, data_key, key_of
 BLOCK = 5 * MIB
 LARGE = 12 * MIB
 """Two blocks and a piece."""
+ALL = -60.0
+"""A grace period that has passed for all that is there: it ends a minute from now."""
 
 
 @pytest.fixture(scope="module", params=["rclone", "moto"])
@@ -40,13 +41,16 @@ class Place:
     nvme: FolderTier
     prefix: str
     root: Path
+    own: S3Tier | None = None
 
     def tier(self, *, budget_bytes: int = 1 << 30, grace_s: float = 3_600.0) -> S3Tier:
+        """Return the bucket as another node has it."""
         config = self.server.config(budget_bytes=budget_bytes, prefix=self.prefix)
         return S3Tier("shared", config, block_bytes=BLOCK, grace_s=grace_s)
 
     def store(self, *, tier: S3Tier | None = None) -> SnapshotStore:
-        return SnapshotStore([self.nvme, tier or self.tier()])
+        self.own = self.own or self.tier()
+        return SnapshotStore([self.nvme, tier or self.own])
 
     def sunk(self, seed: int = 1, *, size_bytes: int = 3_000) -> Manifest:
         """Have a snapshot in the bucket alone."""
@@ -67,13 +71,6 @@ def place(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     credentials(server, monkeypatch)
     nvme = FolderTier("nvme", tmp_path / "nvme", budget_bytes=1 << 30)
     return Place(server, nvme, f"t/{tmp_path.name}", tmp_path)
-
-
-def until_older(seconds: float = 1.1) -> None:
-    """Wait until what was written is older than nothing: servers tell whole seconds."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 3_000, BLOCK - 100, LARGE])
@@ -175,8 +172,7 @@ def test_two_nodes_that_bring_one_snapshot_at_once_leave_one(place: Place) -> No
     data = [key for key in place.names() if key.startswith("files/")]
     if place.server.kind == "moto":
         assert len(data) == 1, "the second was told that there is one, and removed its own"
-    until_older()
-    assert place.tier(grace_s=1e-9).recover().unreadable == ()
+    assert place.tier(grace_s=ALL).recover().unreadable == ()
     assert len([key for key in place.names() if key.startswith("files/")]) == 1
     assert here.verify(manifest.id, Watch()) == []
 
@@ -224,11 +220,10 @@ def test_what_nobody_names_is_removed_when_it_is_old_and_all_else_stays(place: P
     place.put_object("files/README", b"of somebody else")
     client = place.server.client()
     client.create_multipart_upload(Bucket=BUCKET, Key=f"{place.prefix}/{lost}")
-    until_older()
     if place.server.kind == "rclone":  # moto says that all uploads began long ago.
         assert tier.recover().removed == 0
         assert len(place.server.uploads()) == 1
-    found = place.tier(grace_s=1e-9).recover()
+    found = place.tier(grace_s=ALL).recover()
     assert (found.removed, found.unreadable) == (2, ())
     assert place.server.uploads() == []
     assert lost not in place.names()
@@ -236,45 +231,48 @@ def test_what_nobody_names_is_removed_when_it_is_old_and_all_else_stays(place: P
     assert tier.verify(manifest.id, Watch()) == []
 
 
+def test_a_snapshot_that_cannot_be_read_is_told_of_and_hides_no_other(place: Place) -> None:
+    good, bad = place.sunk(1), place.sunk(2)
+    place.put_object(key_of(bad.id), b'{"version": 1')
+    tier = place.tier(grace_s=ALL)
+    contents = tier.contents()
+    assert [one.id for one in contents.manifests] == [good.id]
+    (line,) = contents.unreadable
+    assert bad.id in line
+    assert "no snapshot: Input data was truncated" in line
+    assert not tier.has(bad.id)
+    assert tier.has_any(bad.id)
+    found = tier.recover()
+    assert (found.removed, found.unreadable) == (0, (line,)), "its data may be wanted"
+    put(place.nvme, 2)
+    store = place.store()
+    store.sink(bad.id, "shared", keep=True)
+    assert store.tier("shared").verify(bad.id, Watch()) == []
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
         (b"", "no snapshot"),
-        (b"{", "no snapshot"),
         (b"[1]", "no snapshot"),
+        (b'"\xff"', "no snapshot"),
         (b'{"version": 9, "token": "0123456789abcdef", "manifest": {}}', "of version 9"),
         (b'{"version": 1, "token": "../x", "manifest": {}}', "names no data"),
         (b'{"version": 1, "token": "0123456789abcdef", "manifest": {}}', "no manifest"),
     ],
 )
-def test_a_snapshot_that_cannot_be_read_is_told_of_and_hides_no_other(
-    place: Place, content: bytes, why: str
-) -> None:
-    good, bad = place.sunk(1), place.sunk(2)
-    place.put_object(key_of(bad.id), content)
-    tier = place.tier()
-    contents = tier.contents()
-    assert [one.id for one in contents.manifests] == [good.id]
-    (line,) = contents.unreadable
-    assert bad.id in line
-    assert why in line
-    assert "\n" not in line
-    assert not tier.has(bad.id)
-    assert tier.has_any(bad.id)
-    until_older()
-    found = place.tier(grace_s=1e-9).recover()
-    assert (found.removed, found.unreadable) == (0, (line,)), "its data may be wanted"
-    put(place.nvme, 2)
-    place.store().sink(bad.id, "shared", keep=True)
-    assert tier.verify(bad.id, Watch()) == []
+def test_what_names_data_is_read_with_care(content: bytes, why: str) -> None:
+    with pytest.raises(AgentError, match=f"here: .*{why}") as caught:
+        Published.decode(content, snapshot="0" * 40, where="here")
+    assert "\n" not in str(caught.value)
+    assert caught.value.phase == "manifest"
 
 
 def test_one_that_cannot_be_read_can_be_removed(place: Place) -> None:
     bad = place.sunk()
     place.put_object(key_of(bad.id), b"{")
     assert place.store().delete(bad.id) == ("shared",)
-    until_older()
-    assert place.tier(grace_s=1e-9).recover().removed == 1
+    assert place.tier(grace_s=ALL).recover().removed == 1
     assert place.names() == []
 
 
