@@ -119,7 +119,7 @@ def create(
 
 def _written_to(store: SnapshotStore, tier: TierName) -> TierName:
     """Return the folder where a snapshot for a tier is written: for a bucket, the coldest."""
-    folders = [one.name for one in store.tiers if isinstance(one, FolderTier)]
+    folders: list[TierName] = [one.name for one in store.tiers if isinstance(one, FolderTier)]
     if store.tier(tier).name in folders:
         return tier
     if not folders:

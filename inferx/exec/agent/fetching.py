@@ -58,7 +58,7 @@ def reading(
     """
     snapshot, size_bytes = found.manifest.id, found.manifest.size_bytes
     within = _within(store, coldest)
-    folders = [tier.name for tier in store.tiers if isinstance(tier, FolderTier)]
+    folders: list[TierName] = [tier.name for tier in store.tiers if isinstance(tier, FolderTier)]
     with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         there = store.warmest(snapshot, within)
         if there is not None and there.name == _FAR and (keep or _FAR not in folders):
@@ -68,7 +68,7 @@ def reading(
                     store.make_room(to, size_bytes)
                 store.promote(snapshot, to)
             (undo if keep else always).callback(_drop, store, snapshot, to)
-        readable = [name for name in within if name in folders]
+        readable: list[TierName] = [name for name in within if name in folders]
         _, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=readable)
         assert isinstance(held, FolderHold), "the tiers are folders"
         with held:
@@ -92,7 +92,7 @@ def _place(store: SnapshotStore, size_bytes: int, folders: Sequence[TierName]) -
     Nothing goes for it: the scheduler counts on what is here, and does not know of this.
     """
     error: AgentError | None = None
-    for name in reversed([name for name in folders if name != _FAR]):
+    for name in reversed(folders):
         try:
             store.tier(name).require_room(size_bytes)
         except AgentError as full:

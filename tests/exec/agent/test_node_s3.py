@@ -113,7 +113,7 @@ def test_an_agent_starts_and_works_while_the_bucket_is_away(
         agent.perform(on(Stop, 3), Phases())
         agent.perform(on(Create, 4), Phases())
         with pytest.raises(AgentError, match="the server cannot be reached"):
-            agent.pods.node.store.sink("0" * 40, "shared", keep=True)
+            agent.perform(Copy(NODE, 1, 11, FUNCTION, Tier.NVME, Tier.REMOTE), Phases())
         agent.perform(on(Stop, 4), Phases())
 
 
