@@ -13,7 +13,7 @@ from typing import Final
 
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.store import FolderTier, Found, Held, SnapshotStore, TierName
+from inferx.exec.agent.store import FolderTier, Found, Held, SnapshotStore, Tier, TierName
 from inferx.exec.agent.store.holds import FolderHold
 
 __all__ = ["newest_within", "reading"]
@@ -42,16 +42,17 @@ def reading(
     found: Found,
     holder: str,
     phases: Phases,
+    kept: contextlib.ExitStack,
     *,
     now_ns: int,
     coldest: TierName | None = None,
     keep: bool = False,
-) -> Generator[Held]:
+) -> Generator[tuple[Tier, Held]]:
     """Hold the copy of a snapshot that is to be read.
 
-    It is fetched to this node before, with `keep` from a folder and in any case from a bucket. What
-    was fetched goes again, unless it is to be kept and the body succeeds: it is not where nobody
-    knows of it.
+    It is fetched to this node before, with `keep` from a folder and in any case from a bucket.
+    What is to stay goes again if the body fails: it is not where nobody knows of it. What is not
+    goes when `kept` is closed, which its caller does when nobody reads it any more.
 
     Raises:
         AgentError: It is not where it is to be read, or cannot be fetched.
@@ -59,7 +60,7 @@ def reading(
     snapshot, size_bytes = found.manifest.id, found.manifest.size_bytes
     within = _within(store, coldest)
     folders: list[TierName] = [tier.name for tier in store.tiers if isinstance(tier, FolderTier)]
-    with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo:
         there = store.warmest(snapshot, within)
         if there is not None and there.name == _FAR and (keep or _FAR not in folders):
             with phases.step("fetch", size_bytes):
@@ -67,12 +68,12 @@ def reading(
                 if keep:
                     store.make_room(to, size_bytes)
                 store.promote(snapshot, to)
-            (undo if keep else always).callback(_drop, store, snapshot, to)
+            (undo if keep else kept).callback(_drop, store, snapshot, to)
         readable: list[TierName] = [name for name in within if name in folders]
-        _, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=readable)
+        tier, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=readable)
         assert isinstance(held, FolderHold), "the tiers are folders"
         with held:
-            yield held
+            yield tier, held
         undo.pop_all()
 
 
