@@ -60,7 +60,7 @@ def reading(
     snapshot, size_bytes = found.manifest.id, found.manifest.size_bytes
     within = _within(store, coldest)
     folders: list[TierName] = [tier.name for tier in store.tiers if isinstance(tier, FolderTier)]
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
         there = store.warmest(snapshot, within)
         if there is not None and there.name == _FAR and (keep or _FAR not in folders):
             with phases.step("fetch", size_bytes):
@@ -68,7 +68,13 @@ def reading(
                 if keep:
                     store.make_room(to, size_bytes)
                 store.promote(snapshot, to)
-            (undo if keep else kept).callback(_drop, store, snapshot, to)
+            fetched = _Fetched(store, snapshot, to)
+            if keep:
+                undo.callback(fetched.drop)
+            else:
+                # Whichever of the two ends last finds it unused.
+                always.callback(fetched.drop)
+                kept.callback(fetched.drop)
         readable: list[TierName] = [name for name in within if name in folders]
         tier, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=readable)
         assert isinstance(held, FolderHold), "the tiers are folders"
@@ -105,7 +111,19 @@ def _place(store: SnapshotStore, size_bytes: int, folders: Sequence[TierName]) -
     )
 
 
-def _drop(store: SnapshotStore, snapshot: str, name: TierName) -> None:
-    # One that others read by now stays for them, and is told when the node joins anew.
-    with contextlib.suppress(AgentError):
-        store.evict(snapshot, name, last_copy=False)
+class _Fetched:
+    """A copy that is on this node for one restore."""
+
+    def __init__(self, store: SnapshotStore, snapshot: str, name: TierName) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._name: TierName = name
+        self._gone = False
+
+    def drop(self) -> None:
+        """Remove it, once, unless it is in use."""
+        if not self._gone:
+            # One that others read by now stays for them, and is told when the node joins anew.
+            with contextlib.suppress(AgentError):
+                self._store.evict(self._snapshot, self._name, last_copy=False)
+                self._gone = True

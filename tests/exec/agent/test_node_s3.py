@@ -20,6 +20,7 @@ from agent_node import (
 from s3_server import S3Server, credentials, missing_s3, s3_server
 from standin_gpus import Node as Gpus
 from standin_gpus import enter
+from system_parts import until
 
 from inferx.core.commands import Copy, Create, Drop, Restore, Snapshot, Stop
 from inferx.core.types import NodeId, Tier
@@ -27,6 +28,7 @@ from inferx.core.units import MIB
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes.page_server import pages_of
 from inferx.exec.agent.store import BucketConfig, FolderConfig
 
 pytestmark = [
@@ -125,3 +127,19 @@ def test_where_neither_disk_nor_memory_has_room_nothing_is_fetched(node: AgentNo
         with pytest.raises(AgentError, match=r"tier nvme: .* do not fit"):
             agent.perform(restore(2, keep=False), Phases())
         assert tiers_of(agent) == ("shared",)
+
+
+def test_what_was_fetched_stays_while_a_pod_s_pages_come_from_it(node: AgentNode) -> None:
+    with node.agent() as agent:
+        told = agent.pods.node.lazy_pages
+        if not told.available:
+            pytest.skip(told.reason)
+        before = sunk(agent)
+        one = agent.freezing.restore(
+            pod(2), FUNCTION, gpu(0), Phases(), coldest="shared", lazy=True
+        )
+        until(lambda: pages_of(one.spec.folder) == "whole")
+        assert agent.pods.pages.look() == {}
+        assert tiers_of(agent) == ("shared",)
+        assert memory(one) == before
+        agent.perform(on(Stop, 2), Phases())
