@@ -2,13 +2,18 @@
 
 import json
 import re
+import secrets
 from pathlib import Path
 
 import pytest
+from plain_pods import needs_criu, needs_root
 from s3_server import BUCKET, credentials, missing_s3, s3_server
 from snapshots import put
+from system_parts import remove_cgroup
 
 from inferx.exec.agent.store import FolderTier
+
+WORKER = Path(__file__).parents[2] / "deploy" / "functions" / "worker-paced.json"
 
 
 @pytest.mark.skipif(bool(missing_s3("rclone")), reason=missing_s3("rclone"))
@@ -51,3 +56,34 @@ def test_snapshots_are_copied_listed_verified_and_removed(
         assert err.count("\n") == 1
         for secret in (server.secret, "forgotten"):
             assert secret not in out + err
+
+
+@needs_root
+@needs_criu
+@pytest.mark.skipif(bool(missing_s3("rclone")), reason=missing_s3("rclone"))
+def test_a_pod_is_written_to_the_bucket_and_restored_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good
+) -> None:
+    name = f"d{secrets.token_hex(3)}"
+    with s3_server("rclone", tmp_path / "s3") as server:
+        credentials(server, monkeypatch)
+        config = tmp_path / "node.toml"
+        config.write_text(
+            f'[agent]\nname = "{name}"\nstate = "{tmp_path}/state"\n'
+            '[sandbox]\nkind = "process"\n[network]\nkind = "host"\n'
+            '[gpu]\ndeclare = "1x8GiB"\ncheckpoints = "none"\n'
+            f'[store.dram]\npath = "{tmp_path}/dram"\nbudget_gib = 1\n'
+            f'[store.shared]\nbucket = "{BUCKET}"\nendpoint = "{server.endpoint}"\nbudget_gib = 1\n'
+        )
+        on = ("--config", config)
+        try:
+            assert re.search(r"store/s3 +│ yes", good("agent", "probe", *on))
+            made = json.loads(good("snapshot", "create", WORKER, "--tier", "shared", "--json", *on))
+            assert [one["phase"] for one in made["phases"]][-1] == "sink"
+            assert list((tmp_path / "dram" / "snapshots").iterdir()) == []
+            words = ("restore", made["snapshot"], WORKER, "--for", "0", "--json")
+            restored = json.loads(good("snapshot", *words, *on))
+            assert "fetch" in [one["phase"] for one in restored["phases"]]
+            assert list((tmp_path / "dram" / "snapshots").iterdir()) == []
+        finally:
+            remove_cgroup(name)
