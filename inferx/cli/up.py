@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from inferx.cli.services import FILE, run_service, write_aside
+from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
@@ -36,6 +37,7 @@ class _Wanted:
     gpus: str | None
     agents: int
     stand_in_workers: bool
+    worker_set: tuple[str, ...]
     policy: str
     settings: tuple[str, ...]
     store: str | None
@@ -54,6 +56,7 @@ class _Wanted:
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=1, show_default=True, help="Nodes."
 )
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@worker_settings
 @click.option("--policy", default="default", show_default=True, help="Bundle, as for replay.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--store", help="Where state is kept.  [default: SQLite, in the folder]")
@@ -67,6 +70,7 @@ def up(
     gpus: str | None,
     agents: int,
     stand_in_workers: bool,
+    worker_set: tuple[str, ...],
     policy: str,
     settings: tuple[str, ...],
     store: str | None,
@@ -82,11 +86,13 @@ def up(
     """
     if gpus is not None:
         _check_gpus(gpus)
+    worker_options(worker_set)
     wanted = _Wanted(
         listen=listen,
         gpus=gpus,
         agents=agents,
         stand_in_workers=stand_in_workers,
+        worker_set=worker_set,
         policy=policy,
         settings=settings,
         store=store,
@@ -161,10 +167,11 @@ async def _start(
         stand_in = (
             ("--stand-in-workers", "--host", STAND_IN_HOST) if wanted.stand_in_workers else ()
         )
+        workers = [x for one in wanted.worker_set for x in ("--worker-set", one)]
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", *stand_in),
+            *("--listen", f"{HOST}:0", *stand_in, *workers, *journal),
         )
     gateway = await started(
         "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
