@@ -65,7 +65,7 @@ def worker_log(folder: Path) -> Path:
 def ready(cluster: Up, fresh: Sequence[str] = (FRESH,)) -> None:
     """Apply all functions, and have all but the fresh ones answer once."""
     names = (*WARM, *COLD, *fresh)
-    asyncio.run(cluster.apply(*(function(name, hold=1.0) for name in names)))
+    asyncio.run(cluster.apply(*(function(name) for name in names)))
     for name in (*COLD, *WARM):
         cluster.until_answers(name, 60)
 

@@ -1,4 +1,4 @@
-"""Clients that ask a cluster without pause while it is hurt, and the account of what they were told.
+"""Clients that ask a cluster without pause while it is hurt, and an account of what they were told.
 
 What is asked is new each time, and its answer is known: a function of the request's own text. So a
 wrong answer is seen, one that was another's, and a part that looks like a whole. Each request has
