@@ -284,4 +284,5 @@ def served_ids(log: Path) -> Counter[str]:
     """Return how often workers began each request, by their log."""
     if not log.exists():
         return Counter()
-    return Counter(json.loads(line)["request"] for line in log.read_text().splitlines())
+    ids = (json.loads(line)["request"] for line in log.read_text().splitlines())
+    return Counter(one for one in ids if one)

@@ -56,11 +56,13 @@ class HostNetwork:
 class BridgedNetwork:
     """A namespace and an address for each pod, on a bridge of this agent.
 
-    Pods hear the host and not each other.
+    Pods hear the host and not each other. Link addresses follow from IP addresses: what a host or a
+    pod has learned of one stays true when its holder changes, for it would believe it for a minute.
 
     Attributes:
         name: Of the bridge; also the prefix of namespaces. At most 8 characters.
-        subnet: The bridge has its first address; pods take the others, the lowest free one.
+        subnet: The bridge has its first address; pods take the others in turn, so that who has not
+            heard yet of a pod's end does not meet another one at its address.
     """
 
     def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
@@ -69,6 +71,7 @@ class BridgedNetwork:
         self._alias = f"inferx-agent-{name}"
         self._lock = threading.Lock()
         self._taken: dict[str, ipaddress.IPv4Address] = {}
+        self._latest = next(subnet.hosts())
 
     def probe(self) -> Capability:
         """Make and remove a namespace."""
@@ -116,6 +119,7 @@ class BridgedNetwork:
             for address in _addresses(name):
                 if address in self.subnet:
                     self._taken[pod] = address
+                    self._latest = max(self._latest, address)
 
     def close(self) -> None:
         """Remove the bridge, when no pod is on it any more; one of another's is left alone."""
@@ -127,8 +131,12 @@ class BridgedNetwork:
 
     def _free(self) -> ipaddress.IPv4Address:
         taken = frozenset(self._taken.values())
-        for address in _pods_of(self.subnet):
+        first, last = int(self.subnet.network_address) + 2, int(self.subnet.broadcast_address) - 1
+        count, begin = last - first + 1, int(self._latest) + 1 - first
+        for offset in range(count):
+            address = ipaddress.IPv4Address(first + (begin + offset) % count)
             if address not in taken:
+                self._latest = address
                 return address
         raise AgentError(f"network {self.subnet}: all addresses taken", phase="network")
 
@@ -147,6 +155,7 @@ class BridgedNetwork:
             f"link set {outside} type bridge_slave isolated on",
         )
         _ip(
+            f"link set eth0 address {_link_address(address)}",
             f"address add {address}/{self.subnet.prefixlen} dev eth0",
             "link set lo up",
             "link set eth0 up",
@@ -157,7 +166,8 @@ class BridgedNetwork:
         if not _there(self.name):
             first = next(self.subnet.hosts())
             _ip(
-                f"link add {self.name} type bridge",
+                # Without one of its own it has that of some pod, and another when that pod leaves.
+                f"link add {self.name} address {_link_address(first)} type bridge",
                 f"link set {self.name} alias {self._alias}",
                 f"address add {first}/{self.subnet.prefixlen} dev {self.name}",
                 f"link set {self.name} up",
@@ -220,10 +230,9 @@ def _addresses(namespace: str) -> Iterator[ipaddress.IPv4Address]:
             yield ipaddress.IPv4Address(address["local"])
 
 
-def _pods_of(subnet: ipaddress.IPv4Network) -> Iterator[ipaddress.IPv4Address]:
-    hosts = iter(subnet.hosts())
-    next(hosts)  # The bridge's own.
-    return hosts
+def _link_address(address: ipaddress.IPv4Address) -> str:
+    """Return a locally administered link address, the same for an IP address at all times."""
+    return ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed))
 
 
 Network = HostNetwork | BridgedNetwork
