@@ -174,7 +174,11 @@ async def _start(
             *("--listen", f"{HOST}:0", *stand_in, *workers, *journal),
         )
     gateway = await started(
-        "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
+        "gateway",
+        # Started again it is the same one, wherever it listens, and has its leases back at once.
+        *("gateway", "--state", state, "--name", "gateway", "--listen", wanted.listen),
+        *policy,
+        *journal,
     )
     url = f"http://{gateway}"
     click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)
