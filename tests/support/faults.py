@@ -1,15 +1,20 @@
 """What is done to a cluster while clients ask it, and what is told of it afterwards."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster_up import Up, function
+from etcd_server import Member, healthy
 from load import Account, Clients, served_ids
+from system_parts import until
 
 from inferx.exec.journal_check import Checked, check_journals
 from inferx.load import load_bundle
@@ -21,10 +26,13 @@ __all__ = [
     "WARM",
     "Hurt",
     "check_cluster",
+    "cut",
     "hurt",
     "killed",
+    "members_killed",
     "paused",
     "ready",
+    "report",
     "worker_killed",
     "worker_log",
 ]
@@ -112,6 +120,29 @@ def check_cluster(cluster: Up) -> Checked:
     return checked
 
 
+def report(came: Hurt, checked: Checked) -> dict[str, Any]:
+    """Return what a run is told by: plain values."""
+    account = came.account
+    outcomes = ("right", "again", "broken", "unheard", "wrong")
+    return {
+        "sent": len(account.ended),
+        **{outcome: account.count(outcome) for outcome in outcomes},
+        "reasons": account.reasons,
+        "twice": len(account.twice),
+        "denied": len(account.denied),
+        "unserved": len(account.unserved),
+        "fault_s": came.returned_s - came.began_s,
+        "gap_s": account.gap_s(),
+        "back_s": came.back_s,
+        "clean_s": account.clean_s(came.returned_s),
+        "fresh_s": came.fresh_s,
+        "epochs": len(checked.epochs),
+        "starts": checked.starts,
+        "dispatches": checked.dispatches,
+        "breaches": len(checked.findings),
+    }
+
+
 # -- faults: each returns when what it hurt was there again ---
 def killed(cluster: Up, name: str) -> Callable[[], float]:
     """A service is killed, and started again by its supervisor."""
@@ -143,6 +174,45 @@ def paused(cluster: Up, name: str, for_s: float) -> Callable[[], float]:
             time.sleep(for_s)
         finally:
             os.kill(pid, signal.SIGCONT)
+        return time.monotonic()
+
+    return fault
+
+
+def members_killed(members: Sequence[Member]) -> Callable[[], float]:
+    """Each member of etcd is killed in turn, and started again while the others go on."""
+
+    def fault() -> float:
+        for member in members:
+            member.stop()
+            time.sleep(1.0)
+            member.start()
+            member.await_up()
+            until(lambda: healthy(list(members)), within_s=RETURN_S)
+        return time.monotonic()
+
+    return fault
+
+
+def cut(cluster: Up, name: str, for_s: float) -> Callable[[], float]:
+    """Nothing passes between an agent and its scheduler, in either direction, for a while.
+
+    Only where this process has a network namespace to itself.
+    """
+    address = str(json.loads((cluster.folder / f"{name}.ready").read_text())["address"])
+    port = address.rpartition(":")[2]
+
+    def nft(*commands: str) -> None:
+        subprocess.run(["nft", "-f", "-"], input="\n".join(commands), text=True, check=True)
+
+    def fault() -> float:
+        hook = "type filter hook input priority 0; policy accept;"
+        rules = f"tcp dport {port} drop; tcp sport {port} drop;"
+        nft(f"table inet cut {{ chain input {{ {hook} {rules} }} }}")
+        try:
+            time.sleep(for_s)
+        finally:
+            nft("delete table inet cut")
         return time.monotonic()
 
     return fault
