@@ -202,13 +202,14 @@ def cut(cluster: Up, name: str, for_s: float) -> Callable[[], float]:
     address = str(json.loads((cluster.folder / f"{name}.ready").read_text())["address"])
     port = address.rpartition(":")[2]
 
-    def nft(*commands: str) -> None:
-        subprocess.run(["nft", "-f", "-"], input="\n".join(commands), text=True, check=True)
+    def nft(*lines: str) -> None:
+        rules = "".join(f"{line}\n" for line in lines)
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
 
     def fault() -> float:
         hook = "type filter hook input priority 0; policy accept;"
-        rules = f"tcp dport {port} drop; tcp sport {port} drop;"
-        nft(f"table inet cut {{ chain input {{ {hook} {rules} }} }}")
+        drop = (f"tcp dport {port} drop", f"tcp sport {port} drop")
+        nft("table inet cut {", "chain input {", hook, *drop, "}", "}")
         try:
             time.sleep(for_s)
         finally:

@@ -1,0 +1,83 @@
+"""Writes docs/results/faults.md and its data."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["document"]
+
+HEAD = """# Nothing lost under load
+
+Written by `{command}` at commit `{commit}`, {date}: {machine}, Linux {kernel}, load {load} when it began,
+seed {seed}. The measurements: [`data/faults.json`](data/faults.json).
+
+Each row is a cluster of its own (`inferx up`, stand-in workers, one declared GPU of 80 GiB; two such nodes for the cut; three
+members of etcd for theirs, SQLite else). Eight clients ask two functions all the time and two others now and then, half of them as
+streams. Every request is new, and its right answer is known: a function of its own text. Then the fault; after it, a
+function that nobody has asked is asked, too.
+
+| fault | sent | right | ask again | broken | no connection | wrong | twice | gap | back | new function | starts | epochs | breaches |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+"""
+TAIL = """
+- **ask again**: 429, 502 or 503 with `Retry-After`, or an error event in a stream. **broken**: the connection ended before the
+  answer did. **no connection**: the gateway was away; nothing was accepted. **wrong**: any other status, another answer than this
+  request's, a part that looks like a whole, or no end. **twice**: requests that workers began more than once, by their logs.
+- **gap**: the longest time without any right answer. **back**: from the return of what was hurt until both functions had
+  answered requests sent after it. **new function**: from the same moment until a function answered that has no pod. Seconds.
+  A return is: the service serves again; the process goes on; the packets pass; for a worker, the moment of its death.
+- **starts** on GPUs and **epochs** of leaders are those of the whole run. **breaches** are what `inferx replay-journal --check`
+  finds in the journals of all schedulers, gateways and agents held against each other: GPUs promised twice (INV-1), orders of
+  older leaders carried out (INV-8), slots given twice (INV-10), steps that do not replay (INV-7).
+- The cut drops all packets between an agent and its scheduler for {cut_s:.0f} s, with nftables in a network namespace; what the
+  node had is started on the other one meanwhile, and the node's own pods are ended when it is back.
+"""
+COLUMNS = ("sent", "right", "again", "broken", "unheard", "wrong", "twice")
+
+
+def document(found: Mapping[str, Mapping[str, Any]], results: Path) -> None:
+    """Write data and page."""
+    about = {
+        "command": "python -m studies.faults " + " ".join(sys.argv[1:]),
+        "commit": _said("git", "rev-parse", "--short=12", "HEAD"),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": f"{_cpu()}, {_said('nproc')} cores",
+        "kernel": platform.release(),
+        "load": Path("/proc/loadavg").read_text().split()[0],
+        "seed": 1,
+    }
+    about["command"] = about["command"].strip()
+    told = json.dumps({"about": about, "faults": found}, indent=1)
+    (results / "data" / "faults.json").write_text(told + "\n")
+    rows = [
+        "| "
+        + " | ".join(
+            (
+                name,
+                *(f"{one[column]:,}" for column in COLUMNS),
+                *(f"{one[column]:.1f}" for column in ("gap_s", "back_s", "fresh_s")),
+                *(str(one[column]) for column in ("starts", "epochs", "breaches")),
+            )
+        )
+        + " |"
+        for name, one in found.items()
+    ]
+    cut_s = max((one.get("cut_s", 0.0) for one in found.values()), default=0.0)
+    page = HEAD.format(**about) + "\n".join(rows) + "\n" + TAIL.format(cut_s=cut_s)
+    (results / "faults.md").write_text(page)
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
