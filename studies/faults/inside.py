@@ -26,7 +26,7 @@ from faults import (
     worker_log,
 )
 
-from studies.faults.document import document
+from studies.faults.document import about, document
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 GPUS = "1x80GiB"
@@ -99,12 +99,12 @@ def main() -> None:
             folder = options.keep or Path(stack.enter_context(scratch))
             own = folder / re.sub("[^a-z]+", "-", name)
             own.mkdir()
-            found[name] = run(name, own, options)
+            found[name] = {"about": about()} | run(name, own, options)
         print(name, json.dumps(found[name]), flush=True)
     if options.out is not None:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
         return
-    document(found, RESULTS)
+    document(found, RESULTS, FAULTS)
 
 
 if __name__ == "__main__":
