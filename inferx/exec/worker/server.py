@@ -46,8 +46,8 @@ async def serve(served: Served, engine: Engine, say: Callable[[str], None]) -> N
     Raises:
         WorkerError: The port is taken, the model cannot be loaded, or no log can be written.
     """
-    listener = _listen(served)
     log = None if served.request_log is None else RequestLog(served.request_log)
+    listener = _listen(served)
     handlers = Handlers(served.model, engine, Slots(served.slots, served.queue_len), log)
     runner = web.AppRunner(
         handlers.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
