@@ -108,9 +108,8 @@ class Account:
 
     def clean_s(self, returned_s: float) -> float:
         """Return when the last request began that did not end well, after a time; 0 for none."""
-        return max(
-            (one.began_s - returned_s for one in self.ended if one.outcome != "right"), default=0.0
-        )
+        began = (one.began_s - returned_s for one in self.ended if one.outcome != "right")
+        return max(0.0, *began, 0.0)
 
     def gap_s(self) -> float:
         """Return the longest time in which no right answer came."""
