@@ -23,14 +23,15 @@ function that nobody has asked is asked, too.
 """
 COLUMNS = (
     "fault", "sent", "right", "ask again", "broken", "no connection", "wrong", "twice",
-    "gap", "back", "new function", "starts", "epochs", "breaches", "load",
+    "gap", "back", "ordered", "new function", "starts", "epochs", "breaches", "load",
 )  # fmt: skip
 TAIL = """
 - **ask again**: 429, 502 or 503 with `Retry-After`, or an error event in a stream. **broken**: the connection ended before the
   answer did. **no connection**: the gateway was away; nothing was accepted. **wrong**: any other status, another answer than this
   request's, a part that looks like a whole, or no end. **twice**: requests that workers began more than once, by their logs.
 - **gap**: the longest time without any right answer. **back**: from the return of what was hurt until both functions had
-  answered requests sent after it. **new function**: from the same moment until a function answered that has no pod. Seconds.
+  answered requests sent after it. **ordered**: how long the first request for a function without a pod, sent at the same moment, waited until
+  a leader had ordered a pod for it. **new function**: until that function answered, its pod's start included. Seconds.
   A return is: the service serves again; the process goes on; the packets pass; for a worker, the moment of its death.
 - **starts** on GPUs and **epochs** of leaders are those of the whole run. **breaches** are what `inferx replay-journal --check`
   finds in the journals of all schedulers, gateways and agents held against each other: GPUs promised twice (INV-1), orders of
@@ -79,7 +80,7 @@ def page(told: Mapping[str, Mapping[str, Any]]) -> str:
         (
             name,
             *(f"{one[column]:,}" for column in COUNTS),
-            *(f"{one[column]:.1f}" for column in ("gap_s", "back_s", "fresh_s")),
+            *(f"{one[column]:.1f}" for column in ("gap_s", "back_s", "ordered_s", "fresh_s")),
             *(str(one[column]) for column in ("starts", "epochs", "breaches")),
             f"{one['about']['load']:.0f}",
         )

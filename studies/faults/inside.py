@@ -60,7 +60,7 @@ def _cluster(folder: Path, *options: str) -> Iterator[Up]:
 def _hurt(cluster: Up, fault: Callable[[], float], asked: argparse.Namespace) -> dict[str, Any]:
     log = worker_log(cluster.folder.parent)
     came = asyncio.run(hurt(cluster, fault, log, after_s=asked.after_s))
-    return report(came, check_cluster(cluster))
+    return report(came, check_cluster(cluster), cluster.folder / "journals")
 
 
 def run(name: str, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:

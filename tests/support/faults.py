@@ -1,6 +1,7 @@
 """What is done to a cluster while clients ask it, and what is told of it afterwards."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -16,6 +17,10 @@ from etcd_server import Member, healthy
 from load import Account, Clients, served_ids
 from system_parts import until
 
+from inferx.core.commands import Create, Restore
+from inferx.core.events import FunctionDefined, LeaseAsked
+from inferx.core.journal import JournalReader, decoded
+from inferx.core.units import NS_PER_S
 from inferx.exec.journal_check import Checked, check_journals
 from inferx.load import load_bundle
 
@@ -30,6 +35,7 @@ __all__ = [
     "hurt",
     "killed",
     "members_killed",
+    "ordered_s",
     "paused",
     "ready",
     "report",
@@ -120,7 +126,29 @@ def check_cluster(cluster: Up) -> Checked:
     return checked
 
 
-def report(came: Hurt, checked: Checked) -> dict[str, Any]:
+def ordered_s(journals: Path, fresh: str) -> float:
+    """Return how long a function's first request waited until a leader ordered a pod for it.
+
+    What the pod then takes to start is the machine's matter, not the control plane's.
+    """
+    asked_ns: list[int] = []
+    for path in sorted(journals.glob("scheduler-*.journal")):
+        reader = JournalReader(io.BytesIO(path.read_bytes()))
+        known: dict[int, str] = {}
+        for number, entry in enumerate(reader):
+            events, step = decoded(reader.machine, number, entry)
+            for event in events:
+                if isinstance(event, FunctionDefined):
+                    known[event.function] = event.spec.name
+                elif isinstance(event, LeaseAsked) and known[event.function] == fresh:
+                    asked_ns.append(event.oldest_ns)
+            for command in step.commands:
+                if isinstance(command, Create | Restore) and known[command.function] == fresh:
+                    return (entry.now_ns - min(asked_ns)) / NS_PER_S
+    raise AssertionError(f"no pod of {fresh} was ordered")
+
+
+def report(came: Hurt, checked: Checked, journals: Path, fresh: str = FRESH) -> dict[str, Any]:
     """Return what a run is told by: plain values."""
     account = came.account
     outcomes = ("right", "again", "broken", "unheard", "wrong")
@@ -135,6 +163,7 @@ def report(came: Hurt, checked: Checked) -> dict[str, Any]:
         "gap_s": account.gap_s(),
         "back_s": came.back_s,
         "clean_s": account.clean_s(came.returned_s),
+        "ordered_s": ordered_s(journals, fresh),
         "fresh_s": came.fresh_s,
         "epochs": len(checked.epochs),
         "starts": checked.starts,
