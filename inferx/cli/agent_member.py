@@ -20,6 +20,9 @@ from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.metrics.node import NodeSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
@@ -37,6 +40,7 @@ class Member:
     worker_options: tuple[str, ...]
     journals: Path | None
     listen: str
+    metrics: tuple[str, int] | None
     tls: TlsFiles | None
 
 
@@ -71,7 +75,9 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
         )
         control = await serve(service, config.socket)
         try:
-            await membership.run(ready=ready)
+            sources = (ProcessSource("agent"), NodeSource(service))
+            async with metrics_served(member.metrics, sources) as at:
+                await membership.run(ready=partial(ready, metrics=at))
         finally:
             await control.cleanup()
             await store.close()
