@@ -222,10 +222,10 @@ def replay(kind: str, machine: Machine[Any, Any], entries: Iterable[Entry]) -> D
     Raises:
         JournalError: An entry is not of such a machine.
     """
-    for one in replaying(kind, machine, entries):
-        if isinstance(one, Divergence):
-            return one
-    return None
+    latest: Replayed | Divergence | None = None
+    for latest in replaying(kind, machine, entries):  # noqa: B007 - the last one is what counts.
+        pass
+    return latest if isinstance(latest, Divergence) else None
 
 
 def replaying(

@@ -5,6 +5,7 @@ Made by iproute2's `ip`.
 """
 
 import ipaddress
+import itertools
 import json
 import os
 import shutil
@@ -71,7 +72,8 @@ class BridgedNetwork:
         self._alias = f"inferx-agent-{name}"
         self._lock = threading.Lock()
         self._taken: dict[str, ipaddress.IPv4Address] = {}
-        self._latest = next(subnet.hosts())
+        self._next = 0
+        """The number of the address that is looked at first."""
 
     def probe(self) -> Capability:
         """Make and remove a namespace."""
@@ -119,7 +121,7 @@ class BridgedNetwork:
             for address in _addresses(name):
                 if address in self.subnet:
                     self._taken[pod] = address
-                    self._latest = max(self._latest, address)
+                    self._next = max(self._next, int(address) + 1)
 
     def close(self) -> None:
         """Remove the bridge, when no pod is on it any more; one of another's is left alone."""
@@ -130,14 +132,18 @@ class BridgedNetwork:
         return f"{self.name}-{pod}"
 
     def _free(self) -> ipaddress.IPv4Address:
-        taken = frozenset(self._taken.values())
-        first, last = int(self.subnet.network_address) + 2, int(self.subnet.broadcast_address) - 1
-        count, begin = last - first + 1, int(self._latest) + 1 - first
-        for offset in range(count):
-            address = ipaddress.IPv4Address(first + (begin + offset) % count)
-            if address not in taken:
-                self._latest = address
-                return address
+        """Return the next free address, round and round.
+
+        One that has just been left is not given at once: whoever spoke to it may hold connections.
+        """
+        first, last = int(self.subnet[2]), int(self.subnet[-2])
+        taken = {int(address) for address in self._taken.values()}
+        for number in itertools.chain(
+            range(max(first, self._next), last + 1), range(first, last + 1)
+        ):
+            if number not in taken:
+                self._next = number + 1
+                return ipaddress.IPv4Address(number)
         raise AgentError(f"network {self.subnet}: all addresses taken", phase="network")
 
     def _connect(self, pod: str, address: ipaddress.IPv4Address) -> None:
