@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.core.units import GIB
+from inferx.core.units import GIB, MIB
 from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.gpus.share import MPS_PIPES
 from inferx.exec.agent.store.config import FolderConfig
@@ -25,6 +25,9 @@ _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
 _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
+
+LOG_BYTES_LEAST = 64 * 1024
+"""Room for a few blocks: what is given up is half of a bound."""
 
 
 def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
@@ -54,6 +57,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         mps_pipes: Folder of the MPS daemon's pipes.
         tiers: Where snapshots lie.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
+        log_bytes: What is kept of a pod's standard output, and as much of its standard error.
+        kept_log_bytes: Of all pods that have ended together; 0 keeps none.
     """
 
     name: str = "inferx"
@@ -74,6 +79,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     mps_pipes: Path = MPS_PIPES
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
     over_memory: Action = "warn"
+    log_bytes: int = 16 * MIB
+    kept_log_bytes: int = 256 * MIB
 
     @property
     def runc(self) -> Path:
@@ -90,6 +97,7 @@ def read_config(path: Path) -> AgentConfig:
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
     gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
+    logs = top.table("logs")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
@@ -115,8 +123,10 @@ def read_config(path: Path) -> AgentConfig:
         mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
         tiers=_tiers(store, state),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
+        log_bytes=logs.size("pod", 16 * MIB, minimum=LOG_BYTES_LEAST),
+        kept_log_bytes=logs.size("kept", 256 * MIB),
     )
-    for table in (agent, sandbox, network, gpu, store, top):
+    for table in (agent, sandbox, network, gpu, store, logs, top):
         table.close()
     return config
 
