@@ -6,7 +6,7 @@ Laws:
 2. Nothing is remembered here but the leader's latest answer: a view is as old as it says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -15,14 +15,12 @@ from inferx.core.errors import DescriptionError
 from inferx.core.units import NS_PER_S
 from inferx.exec.gateway.api.access import Access
 from inferx.exec.gateway.api.leader import Leader
-from inferx.exec.gateway.api.places import named, only, place_in, within
-from inferx.exec.gateway.api.routing import Parameter, Route, json_answer, number
+from inferx.exec.gateway.api.places import Row, named, only, place_in, within
+from inferx.exec.gateway.api.routing import Parameter, Route, flag, json_answer, number
 from inferx.exec.identity.audit import Target
 from inferx.exec.identity.principal import EVERY, Principal
 
 __all__ = ["ViewRoutes"]
-
-Row = Mapping[str, Any]
 
 DRAIN_S = 30
 DRAIN_LIMIT_S = 86_400
@@ -30,6 +28,11 @@ _FOR = Parameter(
     "for",
     "Seconds that those who are served there may take.",
     {"type": "integer", "minimum": 0, "maximum": DRAIN_LIMIT_S, "default": DRAIN_S},
+)
+_NOW = Parameter(
+    "now",
+    "At once: whom it serves is told that the pod failed.",
+    {"type": "integer", "enum": [0, 1], "default": 0},
 )
 
 
@@ -65,6 +68,14 @@ class ViewRoutes:
             Route("GET", f"/function/{place}", self.function, "One function."),
             Route("GET", f"/snapshot/{place}", self.snapshots, "One function's snapshots."),
             Route("GET", f"/pod/{place}{{version}}/{{pod}}/", self.pod, "One pod."),
+            Route(
+                "DELETE",
+                f"/pod/{place}{{version}}/{{pod}}/",
+                self.end_pod,
+                "End a pod, once it has served whom it serves.",
+                (_NOW,),
+                status=202,
+            ),
         ]
 
     async def view(self, request: web.Request) -> web.Response:
@@ -120,14 +131,20 @@ class ViewRoutes:
 
     async def pod(self, request: web.Request) -> web.Response:
         """GET /pod/TENANT/NAMESPACE/FUNCTION/VERSION/POD/."""
-        place = request.match_info
-        found = [
-            one
-            for one in await self._pods(request)
-            if str(one["pod"]) == place["pod"]
-            and named(one["function"]).version == place["version"]
-        ]
-        return json_answer(only(found, f"pod {place['pod']!r}"))
+        return json_answer(_pod(request, await self._pods(request)))
+
+    async def end_pod(self, request: web.Request) -> web.Response:
+        """DELETE /pod/TENANT/NAMESPACE/FUNCTION/VERSION/POD/."""
+        who = await self._access.who(request)
+        place = place_in(request)
+        tenant, namespace = place["tenant"], place["namespace"]
+        self._access.check(who, "write", tenant, namespace, "pod")
+        now = flag(request, "now")
+        pod = _pod(request, (await self._leader.view())["pods"])["pod"]
+        target = Target(type="pod", tenant=tenant, namespace=namespace, name=str(pod))
+        async with self._access.act(who, "kill" if now else "end", target):
+            await self._leader.end_pod(pod, now=now)
+        return json_answer({"pod": pod, "ending": True, "now": now}, 202)
 
     async def functions(self, request: web.Request) -> web.Response:
         """GET /functions/[TENANT/[NAMESPACE/]]."""
@@ -180,3 +197,16 @@ class ViewRoutes:
     def _sees(self, who: Principal, function: str, kind: str) -> bool:
         of = named(function)
         return self._access.may(who, "read", of.tenant, of.namespace, kind)
+
+
+def _pod(request: web.Request, pods: Iterable[Row]) -> Row:
+    """Return the pod that a path names."""
+    place = request.match_info
+    found = (
+        one
+        for one in pods
+        if str(one["pod"]) == place["pod"]
+        and within(request, one["function"])
+        and named(one["function"]).version == place["version"]
+    )
+    return only(found, f"pod {place['pod'][:40]!r}")
