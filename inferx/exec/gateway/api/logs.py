@@ -44,10 +44,9 @@ _QUERY: Final = (
 class LogRoutes:
     """Serves them, `LOG_READERS` at once."""
 
-    def __init__(self, access: Access, agents: Agents, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, access: Access, agents: Agents) -> None:
         self._access = access
         self._agents = agents
-        self._heartbeat_s = heartbeat_s
         self._running: set[asyncio.Task[Any]] = set()
 
     def routes(self) -> list[Route]:
@@ -119,7 +118,7 @@ class LogRoutes:
         )
         await answer.prepare(request)
         try:
-            async with aclosing(with_pauses(pieces, self._heartbeat_s)) as coming:
+            async with aclosing(with_pauses(pieces, HEARTBEAT_S)) as coming:
                 await self._follow(request, answer, coming, form)
             if form.end:
                 await answer.write(form.end)
@@ -141,11 +140,11 @@ class LogRoutes:
         form: "_Lines | _Text",
     ) -> None:
         now_s = asyncio.get_running_loop().time
-        due_s = now_s() + self._heartbeat_s
+        due_s = now_s() + HEARTBEAT_S
         async for piece in coming:
             if now_s() >= due_s:
                 await self._check(request)
-                due_s = now_s() + self._heartbeat_s
+                due_s = now_s() + HEARTBEAT_S
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError("the reader left")
             if told := form.idle if piece is None else form.piece(piece):
