@@ -43,6 +43,7 @@ CLIENT: dict[str, tuple[str, str]] = {
     "update": ("inferx.cli.client.writing:update", "Change objects that nobody else changed."),
     "delete": ("inferx.cli.client.writing:delete", "Remove an object."),
     "logs": ("inferx.cli.client.logs:logs", "Print what a pod wrote."),
+    "drive": ("inferx.cli.drive:drive", "Send a trace's requests, as they are due."),
     "top": ("inferx.cli.client.top:top", "Watch nodes, GPUs and functions."),
     "keys": ("inferx.cli.client.keys:keys", "Make, list and revoke API keys."),
     "context": ("inferx.cli.client.contexts:context", "Keep which clusters there are."),

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from inferx.core.errors import InferXError
+from inferx.exec.files import write_whole
 from inferx.exec.identity.tls import TlsFiles
 
 __all__ = ["FILE", "Ready", "run_service", "service_options", "tls_files"]
@@ -64,16 +64,7 @@ class Ready:
         """Say it."""
         click.echo(f"{self._name} ready at {address}", err=True)
         if self._path is not None:
-            write_aside(self._path, {"address": address, **more})
-
-
-def write_aside(path: Path, told: Mapping[str, object]) -> None:
-    """Write a small file whole, that only its owner can read."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(told, file)
-    aside.rename(path)
+            write_whole(self._path, json.dumps({"address": address, **more}).encode())
 
 
 class _JsonLines(logging.Formatter):

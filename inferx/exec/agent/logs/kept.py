@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from inferx.exec.agent.logs.stream import STREAMS, held_bytes, trim
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.store.durable import make_folder, remove_tree
+from inferx.exec.files import write_whole
 
 __all__ = ["KEPT_PODS", "KeptLog", "KeptLogs"]
 
