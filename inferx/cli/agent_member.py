@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from inferx.cli.services import Ready
 from inferx.core.types import NodeId
@@ -18,6 +19,9 @@ from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.metrics.node import NodeSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
@@ -33,6 +37,7 @@ class Member:
     host_bytes: int
     stand_in_workers: bool
     listen: str
+    metrics: tuple[str, int] | None
     tls: TlsFiles | None
 
 
@@ -58,7 +63,9 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
         )
         control = await serve(service, config.socket)
         try:
-            await membership.run(ready=ready)
+            sources = (ProcessSource("agent"), NodeSource(service))
+            async with metrics_served(member.metrics, sources) as at:
+                await membership.run(ready=partial(ready, metrics=at))
         finally:
             await control.cleanup()
             await store.close()

@@ -3,6 +3,7 @@
 import gc
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
 from inferx.exec.identity.tls import channel_credentials
+from inferx.exec.metrics.server import metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 from inferx.load import load_bundle, parse_setting
@@ -46,6 +48,7 @@ def gateway(
     audit: str | None,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -70,17 +73,22 @@ def gateway(
         audit=audit,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    work = _run(state, config, Ready("gateway", ready_file))
+    metrics = metrics_address(metrics_listen, listen)
+    work = _run(state, config, metrics, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
 
-async def _run(state: str, config: GatewayConfig, ready: Ready) -> None:
+async def _run(
+    state: str, config: GatewayConfig, metrics: tuple[str, int] | None, ready: Ready
+) -> None:
     clock = WallClock()
     store = await open_store(state, clock)
     # What is there now stays: the collector need not look at it for each few hundred requests.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        await GatewayService(config, store, Objects(store), clock).run(ready=ready)
+        service = GatewayService(config, store, Objects(store), clock)
+        async with metrics_served(metrics, service.metrics) as at:
+            await service.run(ready=partial(ready, metrics=at))
     finally:
         await store.close()

@@ -17,6 +17,7 @@ from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import error_event, event_of
+from inferx.exec.metrics.gateway import CallCounts
 
 __all__ = ["Exchange"]
 
@@ -33,12 +34,14 @@ class Exchange:
 
     Args:
         waited_s: From the request's arrival to its slot.
+        counts: Told when a good answer's body begins.
     """
 
     __slots__ = (
         "_body",
         "_chunked",
         "_client",
+        "_counts",
         "_done",
         "_error",
         "_pod",
@@ -50,12 +53,20 @@ class Exchange:
     )
 
     def __init__(
-        self, client: ClientAnswer, body: Body, pod: PodConnection, *, waited_s: float
+        self,
+        client: ClientAnswer,
+        body: Body,
+        pod: PodConnection,
+        *,
+        waited_s: float,
+        counts: CallCounts | None = None,
     ) -> None:
         self._client = client
         self._body = body
         self._pod = pod
         self._waited_s = waited_s
+        self._counts = counts
+        """None once it was told."""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tail = b""
         self._streaming = client.begun
@@ -123,6 +134,8 @@ class Exchange:
     ) -> None:
         """Pass the head on, with its latencies as far as they are known."""
         self.status = status
+        if status >= 400:
+            self._counts = None
         if self._streaming:
             if status != 200:
                 self._error = bytearray()
@@ -139,6 +152,7 @@ class Exchange:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
                 lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+                self._count_first(took_s)
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
             self._client.start(status, lines, first, framed=framed, last=last)
             self._tail = first
@@ -152,9 +166,17 @@ class Exchange:
             if len(self._error) <= ERROR_BYTES:
                 self._error += piece
             return
+        if self._counts is not None:
+            self._count_first(time.monotonic() - self._sent_s)
         self._client.write(piece, last=last)
         size = len(piece)
         self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
+
+    def _count_first(self, took_s: float) -> None:
+        counts = self._counts
+        if counts is not None:
+            self._counts = None
+            counts.first(self._waited_s + took_s)
 
     def on_end(self) -> None:
         """The answer is whole."""

@@ -26,6 +26,7 @@ from inferx.exec.gateway.pods import PodConnection, Pods
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.metrics.gateway import CLIENT_LEFT, CallCounts, GatewayCounts
 
 __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 
@@ -77,9 +78,11 @@ class Proxy:
         pods: Pods,
         limits: HttpLimits,
         sweep: Sweep,
+        counts: GatewayCounts,
         *,
         fault: Callable[[Exception], None],
     ) -> None:
+        self._counts = counts
         self._dispatcher = dispatcher
         self._authorize = authorize
         self._catalogue = catalogue
@@ -91,14 +94,24 @@ class Proxy:
         """Where what is no inference is answered; nowhere, if empty."""
 
     async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
-        """Answer one request."""
+        """Answer one request, and count it."""
+        counts = self._counts
+        counts.methods[head.method] += 1
+        client.counted = counts.unnamed
         try:
             await self._answer(client, head, body)
         except Refused as why:
+            counts.refusals.add(why.reason)
             _tell(client, why)
         except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
             self._fault(error)
-            _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
+            told = Refused("internal error", "the gateway failed; it has been logged")
+            counts.refusals.add(told.reason)
+            _tell(client, told)
+        finally:
+            counts.body_bytes_in += body.size
+            counts.body_bytes_out += client.body_bytes
+            client.counted[client.status or CLIENT_LEFT] += 1
 
     async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         arrived_s = time.monotonic()
@@ -106,9 +119,11 @@ class Proxy:
         peeked: Peeked | None = None
         match asked:
             case Models():
+                client.counted = self._counts.api
                 client.whole(200, _listed(await self._catalogue.visible(head)))
                 return
             case ApiCall():
+                client.counted = self._counts.api
                 await self._at_api(client, head, body)
                 return
             case FunctionCall():
@@ -119,6 +134,8 @@ class Proxy:
                 if found is None:
                     raise _no_model(peeked)
                 function = found
+        counted = self._counts.function(function)
+        client.counted = counted.codes
         leave = await self._authorize(head, function)
         if isinstance(leave, Refused):
             if isinstance(asked, ModelCall) and leave.reason == "forbidden":
@@ -128,7 +145,9 @@ class Proxy:
         tokens = 0
         try:
             call = Call(function, _timeout_s(head))
-            request = _Request(client, head, body, asked.target, call, peeked, arrived_s)
+            request = _Request(
+                client, head, body, asked.target, call, peeked, arrived_s, counted.starts
+            )
             tokens = await self._at_some_pod(request)
         finally:
             leave.ended(tokens)
@@ -159,6 +178,7 @@ class Proxy:
             except _ConnectError as error:
                 if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
+                self._counts.retries += 1
             finally:
                 comments.stop()
         raise AssertionError("the last try returned or raised")
@@ -166,12 +186,16 @@ class Proxy:
     async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> int:
         head = request.head
         waited_s = time.monotonic() - request.arrived_s
-        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s)
-        return await exchange.run(
+        counts = request.starts[route.cold]
+        counts.connected(waited_s)
+        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s, counts=counts)
+        tokens = await exchange.run(
             forwarded(head, request.target, route.address),
             chunked=head.length is None,
             head_only=head.method == b"HEAD",
         )
+        counts.whole(time.monotonic() - request.arrived_s)
+        return tokens
 
     async def _connection(self, route: Route) -> PodConnection:
         kept = self._pods.fresh(route.address)
@@ -213,6 +237,8 @@ class _Request(NamedTuple):
     call: Call
     peeked: Peeked | None
     arrived_s: float
+    starts: tuple[CallCounts, CallCounts]
+    """What it is counted in where it is warm, and where it is cold."""
 
     def wants_events(self) -> bool:
         """Return whether it asks for an event stream, as far as its body came."""

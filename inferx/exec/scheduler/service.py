@@ -19,6 +19,10 @@ from inferx.core.lifecycle import PodState
 from inferx.core.types import PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
+from inferx.exec.metrics.cluster import SchedulerSource
+from inferx.exec.metrics.exposition import MetricSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.scheduler import SchedulerCounts
 from inferx.exec.scheduler.election import DeposedError, win
 from inferx.exec.scheduler.leader import Term, TermConfig
 from inferx.exec.scheduler.view import view_of
@@ -64,6 +68,12 @@ class SchedulerService:
         self._clock = clock or WallClock()
         self.term: Term | None = None
         """The present one; None while another scheduler leads, or none."""
+        self._counts = SchedulerCounts(config.policy)
+        self.metrics: tuple[MetricSource, ...] = (
+            ProcessSource("scheduler", config.policy),
+            SchedulerSource(self._counts, lambda: self.term),
+        )
+        """What Prometheus is told."""
 
     async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until cancelled; `ready` takes the address."""
@@ -79,14 +89,16 @@ class SchedulerService:
     async def _lead(self, informer: Informer, address: str) -> None:
         leadership = await win(self._store, address)
         _log.info("epoch %d: leading at %s", leadership.epoch, address)
-        self.term = Term(self._config, leadership, informer, self._clock)
+        self._counts.begin(leadership.epoch)
+        self.term = term = Term(self._config, leadership, informer, self._clock, self._counts)
         try:
-            await self.term.run()
+            await term.run()
         except* DeposedError as deposed:
             for error in deposed.exceptions:
                 _log.warning("%s", error)
         finally:
             self.term = None
+            self._counts.end(term.machine.fleet.counters)
             await leadership.resign()
 
     @asynccontextmanager
