@@ -4,7 +4,7 @@ Each node that is registered is asked at its own address; nothing of what they t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -78,7 +78,7 @@ class Agents:
         return Logs(rows, all(answer is not None for answer in answers))
 
     @asynccontextmanager
-    async def reading(self, request: pb.ReadLogRequest) -> AsyncIterator[AsyncIterator[Any]]:
+    async def reading(self, request: pb.ReadLogRequest) -> AsyncGenerator[AsyncIterator[Any]]:
         """Open a pod's output, as pieces that come as fast as they are taken.
 
         Raises:
