@@ -14,7 +14,7 @@ from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
 from inferx.exec.identity.tls import channel_credentials
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 from inferx.load import load_bundle, parse_setting
@@ -73,13 +73,13 @@ def gateway(
         audit=audit,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    metrics = metrics_address(metrics_listen, listen)
+    metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(state, config, metrics, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
 
 async def _run(
-    state: str, config: GatewayConfig, metrics: tuple[str, int] | None, ready: Ready
+    state: str, config: GatewayConfig, metrics: MetricsAddress | None, ready: Ready
 ) -> None:
     clock = WallClock()
     store = await open_store(state, clock)

@@ -9,7 +9,7 @@ import click
 from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import ServerTls, TlsFiles, channel_credentials
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
@@ -60,7 +60,7 @@ def scheduler(
         journals=journal,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    metrics = metrics_address(metrics_listen, listen)
+    metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
     run_service(work, log_json=log_json)
 
@@ -70,7 +70,7 @@ async def _run(
     config: TermConfig,
     listen: str,
     tls: TlsFiles | None,
-    metrics: tuple[str, int] | None,
+    metrics: MetricsAddress | None,
     ready: Ready,
 ) -> None:
     clock = WallClock()
