@@ -1,5 +1,7 @@
 """The agent's server: a leader's stream comes in, commands are carried out, facts go back.
 
+Gateways ask it for pods' output; that is `logs/desk.py`.
+
 Laws:
 1. One leader is followed at a time: the newest. One of an older epoch than any that was followed is
    turned away (INV-8).
@@ -19,6 +21,7 @@ import grpc.aio
 from inferx.core.events import Fact, NodeJoined, PodFound, PodReady
 from inferx.core.types import PodId
 from inferx.exec.agent.deployments import Deployments
+from inferx.exec.agent.logs.desk import LogDesk
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.clock import Clock
@@ -26,7 +29,7 @@ from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.codec import FROM_NODE, TO_NODE, Codec, WireError
 from inferx.exec.wire.line import Line, LineError
 from inferx.exec.wire.names import Peer
-from inferx.exec.wire.rpc import FOLLOW, KEEPALIVE, handlers
+from inferx.exec.wire.rpc import FOLLOW, KEEPALIVE, LIST_LOGS, READ_LOG, handlers
 
 __all__ = ["LeaderLine"]
 
@@ -53,6 +56,7 @@ class LeaderLine:
         self._peer = Peer(service.node, 0, gpus)
         self._epoch = 0
         self._following: asyncio.Task[None] | None = None
+        self._logs = LogDesk(service.executor.pods)
 
     @asynccontextmanager
     async def served(
@@ -60,7 +64,9 @@ class LeaderLine:
     ) -> AsyncGenerator[str]:
         """Listen at an address, and yield it; port 0 is chosen by the system."""
         server = grpc.aio.server(options=KEEPALIVE)
-        server.add_generic_rpc_handlers((handlers("NodeAgent", {FOLLOW: self._follow}),))
+        logs = self._logs
+        served = {FOLLOW: self._follow, LIST_LOGS: logs.list, READ_LOG: logs.read}
+        server.add_generic_rpc_handlers((handlers("NodeAgent", served),))
         host, _, _ = address.rpartition(":")
         if credentials is None:
             port = server.add_insecure_port(address)

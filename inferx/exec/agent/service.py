@@ -22,6 +22,7 @@ from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, ex
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.store.durable import told
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.files import write_whole
@@ -245,8 +246,16 @@ class AgentService:
             try:
                 for pod, reason in await loop.run_in_executor(self._threads, self._ended_pods):
                     self._driver.post(PodExited(pod, reason))
+                await loop.run_in_executor(self._threads, self._trim_logs)
             except AgentError as error:
                 _log.warning("looking after pods: %s", error)
+
+    def _trim_logs(self) -> None:
+        """Hold what pods write to its bound; in between, a fast writer may exceed it."""
+        pods = self.executor.pods
+        for one in pods.known():
+            with told(f"the output of pod {one.pod} cannot be bounded", phase="logs"):
+                pods.logs.trim(pods.records.place(one.pod))
 
     def _ended_pods(self) -> list[tuple[PodId, str]]:
         """End what is to end: pods whose process is gone, and those that exceed their share."""

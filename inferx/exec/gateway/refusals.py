@@ -29,6 +29,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "internal error": (500, "server_error"),
     "pod failed": (502, "server_error"),
     "busy": (503, "service_unavailable"),
+    "node unreachable": (503, "service_unavailable"),
     "no leader": (503, "service_unavailable"),
     "store unavailable": (503, "service_unavailable"),
     "draining": (503, "service_unavailable"),

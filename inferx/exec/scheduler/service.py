@@ -14,7 +14,9 @@ import grpc
 import grpc.aio
 import msgspec
 
-from inferx.core.events import NodeDraining
+from inferx.core.events import NodeDraining, PodEndAsked
+from inferx.core.lifecycle import PodState
+from inferx.core.types import PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
 from inferx.exec.metrics.cluster import SchedulerSource
@@ -29,7 +31,7 @@ from inferx.exec.state.objects.mirror import Source
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
 from inferx.exec.wire import wire_pb2 as pb
-from inferx.exec.wire.rpc import DRAIN, JOIN, KEEPALIVE, VIEW, handlers
+from inferx.exec.wire.rpc import DRAIN, END_POD, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
 
@@ -102,7 +104,12 @@ class SchedulerService:
     @asynccontextmanager
     async def _served(self) -> AsyncGenerator[str]:
         server = grpc.aio.server(options=KEEPALIVE)
-        served = {JOIN: self._join, VIEW: self._view, DRAIN: self._drain}
+        served = {
+            JOIN: self._join,
+            VIEW: self._view,
+            DRAIN: self._drain,
+            END_POD: self._end_pod,
+        }
         server.add_generic_rpc_handlers((handlers("Scheduler", served),))
         host, _, _ = self._address.rpartition(":")
         if self._credentials is None:
@@ -137,3 +144,16 @@ class SchedulerService:
         assert node is not None
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
         return pb.DrainReply()
+
+    async def _end_pod(self, request: pb.EndPodRequest, context: Any) -> pb.EndPodReply:
+        term = await self._leading(context)
+        pod = PodId(request.pod)
+        there = term.machine.cluster.pods.get(pod)
+        if there is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"pod {pod} is not there")
+        assert there is not None
+        if there.state is PodState.TERMINATING and not term.machine.fleet.gave_up(pod):
+            text = f"pod {pod} is being ended already"
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
+        term.post(PodEndAsked(pod, request.now))
+        return pb.EndPodReply()
