@@ -18,7 +18,8 @@ from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.routing import Parameter, Route, json_answer, number
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Target
-from inferx.exec.identity.principal import EVERY, Principal, is_name
+from inferx.exec.identity.principal import EVERY, Principal
+from inferx.spec.reference import is_name
 
 __all__ = ["ViewRoutes"]
 
