@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 import uvloop
 
+from inferx.cli.identity_options import IdentityOptions, identity_options
 from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import channel_credentials
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
@@ -33,7 +35,7 @@ COLLECT_AFTER = 50_000
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
-@click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
+@identity_options
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -44,6 +46,7 @@ def gateway(
     seed: int,
     journal: Path | None,
     audit: str | None,
+    identity: IdentityOptions,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -67,20 +70,23 @@ def gateway(
         settings=chosen,
         seed=seed,
         journals=journal,
-        audit=audit,
+        issuers=identity.settings(),
+        public=identity.public,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    work = _run(state, config, Ready("gateway", ready_file))
+    work = _run(state, config, audit, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
 
-async def _run(state: str, config: GatewayConfig, ready: Ready) -> None:
+async def _run(state: str, config: GatewayConfig, audit: str | None, ready: Ready) -> None:
     clock = WallClock()
+    log = None if audit is None else open_audit(audit, clock)
     store = await open_store(state, clock)
     # What is there now stays: the collector need not look at it for each few hundred requests.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        await GatewayService(config, store, Objects(store), clock).run(ready=ready)
+        service = GatewayService(config, store, Objects(store), clock, audit=log)
+        await service.run(ready=ready)
     finally:
         await store.close()

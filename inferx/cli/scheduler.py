@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from inferx.cli.identity_options import AUDIT
 from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
 from inferx.exec.clock import WallClock
+from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import ServerTls, TlsFiles, channel_credentials
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
@@ -30,6 +32,7 @@ ADDRESS = "127.0.0.1:1238"
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for the journal of each term.")
+@AUDIT
 @service_options(ADDRESS)
 def scheduler(
     *,
@@ -38,6 +41,7 @@ def scheduler(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    audit: str | None,
     listen: str,
     ready_file: Path | None,
     tls_certificate: Path | None,
@@ -56,6 +60,7 @@ def scheduler(
         seed=seed,
         journals=journal,
         credentials=None if tls is None else channel_credentials(tls),
+        audit=None if audit is None else open_audit(audit, WallClock()),
     )
     work = _run(state, config, listen, tls, Ready("scheduler", ready_file))
     run_service(work, log_json=log_json)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import click
 
+from inferx.cli.identity_options import IdentityOptions, identity_options
 from inferx.cli.services import FILE, run_service, write_aside
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
+from inferx.exec.identity.audit_opening import audit_url
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
 from inferx.exec.supervision import Child, supervised
@@ -40,6 +42,8 @@ class _Wanted:
     settings: tuple[str, ...]
     store: str | None
     journal: bool
+    audit: str | None
+    identity: IdentityOptions
     ready_file: Path | None
 
 
@@ -59,6 +63,7 @@ class _Wanted:
 @click.option("--store", help="Where state is kept.  [default: SQLite, in the folder]")
 @click.option("--folder", type=FILE, help="What stays after it.  [default: nothing does]")
 @click.option("--journal", is_flag=True, help="Write the machines' journals to the folder.")
+@identity_options
 @click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves.")
 @click.option("--log-json", is_flag=True, help="Log lines of JSON.")
 def up(
@@ -72,6 +77,8 @@ def up(
     store: str | None,
     folder: Path | None,
     journal: bool,
+    audit: str | None,
+    identity: IdentityOptions,
     ready_file: Path | None,
     log_json: bool,
 ) -> None:
@@ -82,6 +89,10 @@ def up(
     """
     if gpus is not None:
         _check_gpus(gpus)
+    # What cannot be used is told before anything is started.
+    identity.settings()
+    if audit is not None:
+        audit_url(audit)
     wanted = _Wanted(
         listen=listen,
         gpus=gpus,
@@ -91,6 +102,8 @@ def up(
         settings=settings,
         store=store,
         journal=journal,
+        audit=audit,
+        identity=identity,
         ready_file=ready_file,
     )
     with ExitStack() as stack:
@@ -148,13 +161,16 @@ async def _start(
         return str((await child.start())["address"])
 
     journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
+    audit = ("--audit", wanted.audit or f"sqlite:{folder / 'audit.db'}")
     store = wanted.store or f"sqlite:{folder / 'state.db'}"
     address = await started("state", "state", "--store", store, "--listen", f"{HOST}:0")
     state = f"grpc://{address}"
     policy = ("--policy", wanted.policy, *(x for one in wanted.settings for x in ("--set", one)))
     key = await _admin_key(state, folder)
     scheduler = await started(
-        "scheduler", "scheduler", "--state", state, "--listen", f"{HOST}:0", *policy, *journal
+        "scheduler",
+        *("scheduler", "--state", state, "--listen", f"{HOST}:0"),
+        *(*policy, *journal, *audit),
     )
     for config in configs:
         name = config.stem
@@ -167,7 +183,9 @@ async def _start(
             *("--listen", f"{HOST}:0", *stand_in),
         )
     gateway = await started(
-        "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
+        "gateway",
+        *("gateway", "--state", state, "--listen", wanted.listen),
+        *(*policy, *journal, *audit, *wanted.identity.words()),
     )
     url = f"http://{gateway}"
     click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)

@@ -14,6 +14,8 @@ from cluster_objects import namespace, tenant
 
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.audit import Audit
+from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.key_desk import KeyRequest, new_record
 from inferx.exec.identity.keys import Secret, make_secret, store_key, write_record
 from inferx.exec.state.memory import MemoryStore
@@ -117,9 +119,9 @@ async def bed(audit: Path | None = None) -> AsyncGenerator[Bed]:
         load=load_bundle,
         name="bed",
         port=0,
-        audit=None if audit is None else f"sqlite:///{audit}",
     )
-    service = GatewayService(config, store, objects, clock)
+    log = None if audit is None else Audit(AuditTable(f"sqlite:///{audit}"), clock)
+    service = GatewayService(config, store, objects, clock, audit=log)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as http:
         running = tasks.create_task(service.run(ready=address.set_result))

@@ -31,6 +31,7 @@ EVERY: Final = "*"
 SYSTEM_TENANT: Final = "system"
 """Where services keep their own objects; nobody is granted it by name."""
 
+
 class Level(IntEnum):
     """How much a grant allows in its scope; the reference's levels, and services above them."""
 

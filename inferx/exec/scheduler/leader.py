@@ -39,9 +39,11 @@ from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
 from inferx.exec.clock import Clock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.identity.audit import Audit
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.scheduler.election import Leadership
 from inferx.exec.scheduler.nodes import NodeLines
+from inferx.exec.scheduler.recording import Recorder
 from inferx.exec.scheduler.routers import RouterLines
 from inferx.exec.state.objects.bodies import NodeInfo
 from inferx.exec.state.objects.envelope import DataObject, encode
@@ -70,6 +72,7 @@ class TermConfig:
         seed: Of its random streams.
         journals: Folder that journals are written to; None writes none.
         credentials: Of the channels to nodes; None is in the clear.
+        audit: Takes every decision with its reason; None keeps no record.
     """
 
     load: LoadBundle
@@ -80,6 +83,7 @@ class TermConfig:
     seed: int = 1
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
+    audit: Audit | None = None
 
 
 class Term:
@@ -115,9 +119,13 @@ class Term:
             "awaited_nodes": len(self._known),
             "awaited_routers": len(gateways),
         }
-        machine = make(
-            "scheduler", made_of, config.load, on_decision=self.decisions.append, explain=True
+        self.recorder = Recorder(
+            config.audit,
+            epoch,
+            name_of=lambda function: self.book.names.name_of(FunctionId(function)),
+            node_of=lambda node: self.node_name(NodeId(node)) if node >= 0 else "",
         )
+        machine = make("scheduler", made_of, config.load, on_decision=self._decided, explain=True)
         assert isinstance(machine, Scheduler)
         self.machine = machine
         self.journal: Journal | None = None
@@ -186,6 +194,10 @@ class Term:
         for router in sorted(self._silent_routers):
             _log.warning("gateway %d did not join in %.0f s", router, GATHER_S)
             self.post(RouterLost(router))
+
+    def _decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self.recorder.decided(decision)
 
     # -- effects of the machine ---
     async def persist(self, records: tuple[Record, ...]) -> None:

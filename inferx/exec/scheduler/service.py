@@ -15,6 +15,7 @@ import grpc.aio
 import msgspec
 
 from inferx.core.events import NodeDraining
+from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
 from inferx.exec.scheduler.election import DeposedError, win
@@ -69,6 +70,8 @@ class SchedulerService:
         informer = Informer(self._objects, *(Selection(type=kind) for kind in kinds))
         async with self._served() as address, asyncio.TaskGroup() as tasks:
             tasks.create_task(informer.run(), name="objects")
+            if self._config.audit is not None:
+                tasks.create_task(self._config.audit.run(), name="audit")
             await informer.synced()
             ready(address)
             while True:
@@ -77,12 +80,14 @@ class SchedulerService:
     async def _lead(self, informer: Informer, address: str) -> None:
         leadership = await win(self._store, address)
         _log.info("epoch %d: leading at %s", leadership.epoch, address)
-        self.term = Term(self._config, leadership, informer, self._clock)
+        self.term = term = Term(self._config, leadership, informer, self._clock)
+        term.recorder.happened("lead", "", outcome=f"at {address}", reason="elected")
         try:
-            await self.term.run()
+            await term.run()
         except* DeposedError as deposed:
             for error in deposed.exceptions:
                 _log.warning("%s", error)
+                term.recorder.happened("lead no more", "", outcome="", reason=str(error))
         finally:
             self.term = None
             await leadership.resign()
@@ -124,4 +129,7 @@ class SchedulerService:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"node {request.node!r} is not known")
         assert node is not None
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
+        term.recorder.happened(
+            "drain", request.node, outcome=f"for {request.for_ns / NS_PER_S:g} s", reason="asked"
+        )
         return pb.DrainReply()
