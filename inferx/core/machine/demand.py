@@ -179,6 +179,11 @@ class Demand:
             ):
                 yield pod
 
+    def holds(self, router: RouterId, lease_id: LeaseId) -> bool:
+        """Say whether a lease is a router's to give back."""
+        lease = self._leases.get(lease_id)
+        return lease is not None and lease.router == router
+
     def returned(self, lease_id: LeaseId) -> Pod | None:
         """Take a lease back and return its pod; None if it came before, or its pod was lost."""
         lease = self._leases.pop(lease_id, None)

@@ -219,8 +219,9 @@ class Scheduler:
                     if event.function in self._retired:
                         self._demand.refuse(event.function, REMOVED)
             case LeaseReturned():
-                self._joining.returned(event.lease, event.pod)
-                self._returned(event.lease, failed=event.failed)
+                self._joining.returned(event.router, event.lease, event.pod)
+                if self._demand.holds(event.router, event.lease):
+                    self._returned(event.lease, failed=event.failed)
             case LoadReported():
                 self._demand.loaded(event)
             case RouterJoined():

@@ -94,12 +94,18 @@ class LeaderLine:
             task.cancel()
 
     async def _serve(self, line: Line, epoch: int) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(self._tell(line, epoch))
-            try:
-                await line.run(self._hear)
-            finally:
-                telling.cancel()
+        broken = ""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(line, epoch))
+                try:
+                    await line.run(self._hear)
+                finally:
+                    telling.cancel()
+        except* (LineError, AgentError) as errors:
+            broken = str(errors.exceptions[0])
+        if broken:
+            raise LineError(broken)
 
     def _hear(self, message: Any) -> None:
         kind = message.WhichOneof("message")
@@ -109,11 +115,11 @@ class LeaderLine:
             except AgentError as error:
                 _log.warning("%s", error)
             return
-        if kind is not None:
+        if kind in TO_NODE.received:
             # One that is not known here gets a number: its command must be answered, by a failure.
             self._functions.names.add(getattr(message, kind).function)
         try:
-            command: Any = self._codec.decode(TO_NODE, message, self._peer)
+            command: Any = self._codec.heard(TO_NODE, message, self._peer)
         except WireError as error:
             _log.warning("%s", error)
             return

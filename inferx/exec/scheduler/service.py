@@ -30,6 +30,9 @@ from inferx.exec.wire.rpc import DRAIN, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
 
+DRAIN_LIMIT_NS = 366 * 86_400 * NS_PER_S
+"""A node that is to be gone for longer is to be removed."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -128,6 +131,9 @@ class SchedulerService:
         if node is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"node {request.node!r} is not known")
         assert node is not None
+        if not 0 <= request.for_ns <= DRAIN_LIMIT_NS:
+            text = f"for_ns is {request.for_ns}; expected 0 to {DRAIN_LIMIT_NS}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
         term.recorder.happened(
             "drain", request.node, outcome=f"for {request.for_ns / NS_PER_S:g} s", reason="asked"
