@@ -42,48 +42,47 @@ _ODD = (
 )
 
 
-def messages(kind: type[Message], words: Sequence[str] = (), texts: Sequence[bytes] = ()) -> Any:
+def messages(kind: type[Message], words: Sequence[str] = (), numbers: Sequence[int] = ()) -> Any:
     """Return a strategy of messages of a type: any fields, set to anything that their types allow.
 
     Args:
         kind: The message's class.
         words: Texts that mean something to the service, to be chosen often.
-        texts: The same for bytes.
+        numbers: The same of numbers.
     """
-    return _message(kind.DESCRIPTOR, DEEP, tuple(words), tuple(texts)).map(
+    return _message(kind.DESCRIPTOR, DEEP, tuple(words), tuple(numbers)).map(
         lambda fields: _made(kind, fields)
     )
 
 
-def _message(descriptor: Descriptor, depth: int, words: Any, texts: Any) -> Any:
+def _message(descriptor: Descriptor, depth: int, words: Any, numbers: Any) -> Any:
     kept: dict[str, Any] = {}
     for field in descriptor.fields:
         if field.message_type is not None and not depth:
             continue
-        one = _field(field, depth, words, texts)
+        one = _field(field, depth, words, numbers)
         kept[field.name] = one
     return st.fixed_dictionaries({}, optional=kept)
 
 
-def _field(field: FieldDescriptor, depth: int, words: Any, texts: Any) -> Any:
+def _field(field: FieldDescriptor, depth: int, words: Any, numbers: Any) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         key, value = field.message_type.fields
-        entries = _field(key, depth, words, texts), _field(value, depth - 1, words, texts)
+        entries = _field(key, depth, words, numbers), _field(value, depth - 1, words, numbers)
         return st.dictionaries(*entries, max_size=MANY)
-    one = _scalar(field, depth, words, texts)
+    one = _scalar(field, depth, words, numbers)
     return st.lists(one, max_size=MANY) if field.is_repeated else one
 
 
-def _scalar(field: FieldDescriptor, depth: int, words: Any, texts: Any) -> Any:
+def _scalar(field: FieldDescriptor, depth: int, words: Any, numbers: Any) -> Any:
     match field.type:
         case FieldDescriptor.TYPE_MESSAGE:
-            return _message(field.message_type, depth - 1, words, texts)
+            return _message(field.message_type, depth - 1, words, numbers)
         case FieldDescriptor.TYPE_STRING:
             odd = st.sampled_from(_ODD) | st.text(max_size=20).filter(_encodes)
             return st.one_of(st.sampled_from(words), st.sampled_from(words), odd) if words else odd
         case FieldDescriptor.TYPE_BYTES:
-            odd = st.binary(max_size=60)
-            return st.sampled_from(texts) | odd if texts else odd
+            return st.binary(max_size=60)
         case FieldDescriptor.TYPE_BOOL:
             return st.booleans()
         case FieldDescriptor.TYPE_DOUBLE:
@@ -93,6 +92,7 @@ def _scalar(field: FieldDescriptor, depth: int, words: Any, texts: Any) -> Any:
         case kind:
             low, high = _INTEGERS[kind]
             edges = [one for one in EDGES if low <= one <= high]
+            edges += [one for one in numbers if low <= one <= high]
             return st.sampled_from(edges) | st.integers(low, high)
 
 

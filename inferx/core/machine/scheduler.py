@@ -49,6 +49,7 @@ from inferx.core.events import (
 )
 from inferx.core.explain import DecisionSink
 from inferx.core.lifecycle import PodState
+from inferx.core.machine.answers import Answer
 from inferx.core.machine.asking import Asking
 from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
@@ -239,7 +240,7 @@ class Scheduler:
                     self._room_came()
             case PodFound():
                 pod = self.cluster.pods.get(event.pod)
-                if pod is not None:
+                if pod is not None and pod.node == event.node:
                     self._joining.settled(pod, event.state)
             case NodeDraining() | FunctionRetired() if self._gathering:
                 self._later.append(event)
@@ -258,7 +259,9 @@ class Scheduler:
                 # A newer leader acts; this one's command is void and so is this one.
                 self.fleet.count("commands_refused")
             case PodFailed() if event.sequence < 0:
-                self._failed(event.pod, event.reason)
+                pod = self.cluster.pods.get(event.pod)
+                if pod is not None and pod.node == event.node:
+                    self._failed(event.pod, event.reason)
             case (
                 PodReady()
                 | PodSuspended()
@@ -273,28 +276,21 @@ class Scheduler:
             case _:
                 assert_never(event)
 
-    def _answer(
-        self,
-        fact: PodReady
-        | PodSuspended
-        | PodGone
-        | PodFailed
-        | PodStuck
-        | SnapshotTaken
-        | SnapshotCopied
-        | SnapshotDropped,
-    ) -> None:
+    def _answer(self, fact: Answer) -> None:
         if fact.epoch != self._epoch:
             return
-        command = self.fleet.outbox.answered(fact.sequence)
+        command = self.fleet.outbox.answered(fact)
         if command is None:
             return
-        if isinstance(command, Copy):
-            self.fleet.disks.copied(command, ok=isinstance(fact, SnapshotCopied) and fact.ok)
+        if isinstance(fact, SnapshotCopied):
+            assert isinstance(command, Copy), "that alone it answers"
+            self.fleet.disks.copied(command, ok=fact.ok)
             return
-        if isinstance(command, Drop):
-            self.fleet.disks.dropped(command, ok=isinstance(fact, SnapshotDropped) and fact.ok)
+        if isinstance(fact, SnapshotDropped):
+            assert isinstance(command, Drop), "that alone it answers"
+            self.fleet.disks.dropped(command, ok=fact.ok)
             return
+        assert not isinstance(command, Copy | Drop), "what remains is about pods"
         pod = self.cluster.pods.get(command.pod)
         if isinstance(fact, PodStuck):
             self._stuck(command, pod, fact.reason)
@@ -320,7 +316,7 @@ class Scheduler:
             case PodFailed():
                 self._failed(pod.id, fact.reason)
             case _:
-                raise AssertionError(f"{fact} does not answer {command}")
+                assert_never(fact)
 
     def _work(self) -> None:
         """Serve whom the events concern; then, if room came, those who wait for it."""
