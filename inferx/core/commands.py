@@ -10,6 +10,7 @@ from inferx.core.events import Fact, FoundPod, HeldLease, LeaderChanged, Perform
 from inferx.core.types import FunctionId, GpuId, LeaseId, NodeId, PodId, RequestId, RouterId, Tier
 
 __all__ = [
+    "REMOVED",
     "AgentCommand",
     "AgentEvent",
     "AskLease",
@@ -38,6 +39,9 @@ __all__ = [
     "Stop",
     "Suspend",
 ]
+
+REMOVED = "function removed"
+"""Reason of a refusal: the function is no more."""
 
 
 # -- router: to pods and clients, and to the scheduler ---

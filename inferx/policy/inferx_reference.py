@@ -1,8 +1,8 @@
 """The InferX reference's own policy, its waste included: the baseline to beat.
 
-Source: repository inferx-net/inferx at 875cb0f: `ixshare/src/scheduler/scheduler_handler.rs`
-(FindNode4Pod, TryAdjustStandbyPodsOnNode, TryCreateSnapshotOnNode) and
-`ixshare/src/gateway/func_agent_mgr.rs` (NeedNewWorker).
+Source: repository inferx-net/inferx at 875cb0f, `ixshare/src/scheduler/scheduler_handler.rs`
+(FindNode4Pod, line 3444; TryCreateSnapshotOnNode, 4201; TryAdjustStandbyPodsOnNode, 4475) and
+`ixshare/src/gateway/func_agent_mgr.rs` (NeedNewWorker, line 693).
 
 - A start is a resume: only nodes that hold a suspended pod of the function are candidates, in the
   order of their names; the first on which it fits wins, on the GPUs with the lowest numbers.

@@ -1,10 +1,12 @@
 """No snapshots: autoscaled on concurrency, to zero, with full cold starts on whole GPUs.
 
 Source: Knative Serving's pod autoscaler (KPA), repository knative/serving at 98e5ef9,
-`pkg/autoscaler`: stable window 60 s, panic window 10 % of it, panic threshold 200 %, tick 2 s,
-target 70 % of a pod's concurrency, scale-up by at most 1,000 times and scale-down to no less than
-half a tick, and 30 s of grace before zero. A window that is not full yet is averaged over the
-seconds since its first sample; a function silent for a whole window begins anew.
+`pkg/autoscaler/scaling/autoscaler.go` (Scale, line 149), and the defaults of
+`config/core/configmaps/autoscaler.yaml`: stable window 60 s, panic window 10 % of it, panic
+threshold 200 %, tick 2 s, target 70 % of a pod's concurrency, scale-up by at most 1,000 times and
+scale-down to no less than half a tick, and 30 s of grace before zero. A window that is not full yet
+is averaged over the seconds since its first sample; a function silent for a whole window begins
+anew.
 
 Differs: one concurrency sample a second instead of one a pod and second; a second without a report
 counts as one of no requests; the activator, which wakes a function at zero, is the kernel's demand.

@@ -1,8 +1,8 @@
 """Start-up-time-aware placement over checkpoint tiers.
 
-Source: Fu et al., "ServerlessLLM: Low-Latency Serverless Inference for LLMs", OSDI'24 (estimate of
-the loading time, section 6.1); constants of the repository ServerlessLLM/ServerlessLLM at 9f50241:
-keep-alive 0 s, ties to the lowest node.
+Source: Fu et al., "ServerlessLLM: Low-Latency Serverless Inference for LLMs", OSDI'24, pp. 135-153,
+section 6.1 (estimate of the loading time); constants of the repository ServerlessLLM/ServerlessLLM
+at 9f50241: keep-alive 0 s, ties to the lowest node.
 
 The loading time on a server is what its queue of loads still takes, plus the model's bytes over
 the slowest link from the tier where its checkpoint lies; the server with the least wins. Pods are

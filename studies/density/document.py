@@ -165,8 +165,9 @@ is below its floor. The last columns say what the requests over 2 s waited for m
 
 ![Cold TTFT by part](density-causes.svg)
 
-`default` leaves idle pods on their GPUs until somebody needs the room. So a cold start waits for a victim to leave
-first, however calm the node is: *room* is {room} on average. A victim whose state lies in host memory is killed, which
+`default` leaves idle pods on their GPUs and makes room ahead for the next start where that saves more waiting than the
+pod that must go is worth. A start that finds no such place waits for a victim to leave first, on a calm node too: *room*
+is {room} on average. A victim whose state lies in host memory is killed, which
 takes half a second; others are copied out. As the node fills, *room* grows, for nobody is idle, and so does *turn*,
 because starts on one GPU go one after another. Small nodes suffer most: g6e has
 four GPUs of three slices of a 3b model, and one visitor more than usual fills them.

@@ -80,7 +80,8 @@ def _work(cited: str) -> str:
         quoted ^= letter in '"`'
         depth += (letter == "(") - (letter == ")")
         initial = letter == "." and at > 1 and cited[at - 1].isupper() and cited[at - 2] in " ("
-        stops = letter in ";:" or (letter == "." and not initial)
+        short = initial or cited[:at].endswith((" p", " pp", "(p", "vol"))
+        stops = letter in ";:" or (letter == "." and not short)
         if stops and not quoted and not depth and cited[at + 1 : at + 2] in (" ", ""):
             return cited[:at]
     return cited

@@ -91,6 +91,25 @@ def test_a_retired_function_ends_what_it_runs_and_keeps_nothing() -> None:
     assert any("scheduler -> RefuseLease" in line for line in w.log)
 
 
+def test_a_node_that_comes_back_drops_its_snapshots_of_what_was_retired_meanwhile() -> None:
+    functions = (function("f"), function("g"))
+    w = World(load_bundle("plain"), nodes=NODES[:2], functions=functions, on_disk=[0])
+    w.run(S)
+    w.lose(1, disk=True)
+    w.detect(1)
+    w.retire(0)
+    w.retire(1)
+    w.settle()
+    assert not w.cluster.nvme.any()
+    assert w.disk[1]
+    w.restart(1)
+    w.report(1)
+    w.settle()
+    w.check_rest()
+    assert not w.cluster.nvme.any()
+    assert not w.disk[1]
+
+
 def test_a_pod_on_its_way_when_its_function_is_retired_ends_when_it_is_there() -> None:
     w = world(remote=False)
     w.arrive(0)

@@ -54,7 +54,10 @@ def reference_example():
 
 
 def test_the_reference_kills_a_victim_that_does_not_help():
-    """The worked example of the reference's over-eviction: A frees GPU 0 in vain, B suffices."""
+    """InferX at 875cb0f, `ixshare/src/scheduler/scheduler_handler.rs`, FindNode4Pod, line 3444.
+
+    The worked example of its over-eviction: A frees GPU 0 in vain, B suffices.
+    """
     c = reference_example()
     view = ClusterView(c, snapshots=True)
     bundle = load_bundle("inferx-reference", {"contexts_per_gpu": 4})
@@ -123,6 +126,7 @@ def kpa(c, seconds, inside, autoscaler=None, start=0):
 
 
 def test_kpa_settles_at_concurrency_over_seventy_percent_of_the_slots():
+    """Knative at 98e5ef9, `config/core/configmaps/autoscaler.yaml`, line 58."""
     c = cluster([function("a")])  # 50 slots: a target of 35 a pod.
     c.fn_ready[0] = 3
     _, target = kpa(c, 120, 100.0)
@@ -166,6 +170,39 @@ def test_kpa_scales_to_zero_after_window_and_grace():
     assert 89 <= zero <= 29 + 60 + 30 + 4
 
 
+def of_knatives_tests():
+    """Return a function's cluster and the autoscaler of Knative's tests: 10 a pod, rates of 10."""
+    c = cluster([function("a")])  # 50 slots.
+    return c, KnativePodAutoscaler(utilisation=0.2, up=10.0, down=10.0)
+
+
+def test_kpa_rises_and_falls_by_no_more_than_its_rates():
+    """Knative at 98e5ef9, `pkg/autoscaler/scaling/autoscaler_test.go`, lines 676 and 688.
+
+    TestAutoscalerRateLimitScaleUp: 1,000 requests, 1 and then 10 pods; ScaleDown: 1 request, 100
+    and then 10 pods.
+    """
+    for inside, steps in ((1000.0, {1: 10, 10: 100}), (1.0, {100: 10, 10: 1})):
+        for pods, wanted in steps.items():
+            c, scaler = of_knatives_tests()
+            c.fn_ready[0] = pods
+            assert kpa(c, 60, inside, scaler)[1] == wanted
+
+
+def test_kpa_panics_and_calms_down_as_in_its_own_test():
+    """Knative at 98e5ef9, `pkg/autoscaler/scaling/autoscaler_test.go`, line 658.
+
+    TestAutoscalerPanicThenUnPanicScaleDown: 100 requests want 10 pods, 1,000 in the panic window
+    100, and one request no fewer until the stable window has passed.
+    """
+    c, scaler = of_knatives_tests()
+    c.fn_ready[0] = 10
+    assert kpa(c, 60, 100.0, scaler)[1] == 10
+    assert kpa(c, 6, 1000.0, scaler, start=60)[1] == 100
+    assert kpa(c, 30, 1.0, scaler, start=66)[1] == 100
+    assert kpa(c, 40, 1.0, scaler, start=96)[1] == 1
+
+
 def test_whole_gpu_bundles_say_so():
     assert [load_bundle(n).whole_gpus for n in ("dedicated", "scale-to-zero", "serverlessllm")] == [
         True
@@ -173,6 +210,7 @@ def test_whole_gpu_bundles_say_so():
 
 
 def test_serverlessllm_prefers_the_node_that_loads_soonest():
+    """Fu et al. 2024, OSDI, pp. 135-153, section 6.1: the least of queue plus bytes over link."""
     c = cluster([function("a")], nodes=3)
     c.remote[:, 0] = True
     c.nvme[1, 0] = True

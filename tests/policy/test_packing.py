@@ -124,7 +124,7 @@ def kai(c, row, name):
     if c.gpus == 0 and c.count[row] == 0:
         score += 10
     shared = any(ok and left < 1000 for ok, left in zip(c.open[row], c.left[row], strict=True))
-    return score + (10_000 if c.gpus == 1 and c.milli[row] < 1000 and shared else 0), used
+    return score + (1_000 if c.gpus == 1 and c.milli[row] < 1000 and shared else 0), used
 
 
 def fragment(c, row, left, host):
@@ -245,6 +245,76 @@ def test_random_draws_among_all_that_have_room(case):
     assert rows == (set(np.flatnonzero(case.room).tolist()) or {-1})
     for row in rows - {-1}:
         assert case.open[row, list(choose_gpus(rule, case, row))].all()
+
+
+# -- what the papers say ------------------------------------------------------------------------
+def gpus_of(left, asked, *, mix=()):
+    """Return nodes of these GPUs, thousandths left of each, for a pod that asks for a part of one.
+
+    The mix is the parts that usually come, each as often as the others. No host resources.
+    """
+    left = np.array(left)
+    opened = left >= asked
+    rows = len(left)
+    return Case(
+        left=left,
+        compute_left=left,
+        memory_left=left,
+        open=opened,
+        milli=np.full(rows, asked),
+        gpus=1,
+        host=np.zeros((rows, 0), np.int64),
+        kind=kind_bit(1, asked),
+        room=opened.any(axis=1),
+        count=np.full(rows, left.shape[1]),
+        kinds=np.zeros(rows, np.int64),
+        host_left=np.zeros((rows, 0), np.int64),
+        host_total=np.zeros((rows, 0), np.int64),
+        most=np.array([1000 * left.shape[1]]),
+        mix=Mix(
+            weight=np.ones(len(mix), np.int64),
+            gpus=np.ones(len(mix), np.int64),
+            milli=np.tile(np.array(mix)[:, None], rows),
+            host=np.zeros((len(mix), 0), np.int64),
+            allowed=np.ones((len(mix), rows), bool),
+        ),
+    )
+
+
+def test_gradient_descent_takes_the_steps_of_the_papers_running_example():
+    """Weng et al. 2023, USENIX ATC, p. 1003, figure 8; the numbers are in the text of p. 1002.
+
+    A node with <0.5, 1> GPUs left; 0.3, 0.5 and 0.7 of one come equally often. The fragment is 1/6
+    of a GPU. 0.3 goes to the second, 0.5 to the first, which leaves none, 0.7 to the second.
+    """
+    rule, left = RULES["fragmentation-gradient-descent"](), [500, 1000]
+    taken, gains = [], []
+    for asked in (300, 500, 700):
+        case = gpus_of([left], asked, mix=(300, 500, 700))
+        gains.append(float(rule.score(case, stream(1, "p"))[0]))
+        (gpu,) = choose_gpus(rule, case, 0)
+        taken.append(gpu)
+        left[gpu] -= asked
+    assert taken == [1, 0, 1]
+    assert gains == pytest.approx([0.0, 1 / 6, 0.0])
+    assert left == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["first-fit", "clean-best-fit"])
+@given(parts=st.integers(2, 5), sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=60))
+def test_first_and_best_fit_open_no_more_gpus_than_is_proven(name, parts, sizes):
+    """Johnson et al. 1974, SIAM Journal on Computing 3(4), p. 307, theorem 2.3 (ii).
+
+    Where nobody asks for more than 1 / m of a bin, both need at most (m + 1) / m L* + 2 bins. The
+    proof's bins are all but two more than m / (m + 1) full, so that what is asked for stands in
+    for the optimum L*, which is no less.
+    """
+    sizes = [max(1, size // parts) for size in sizes]
+    rule, left = RULES[name](), np.full((len(sizes), 1), 1000)
+    for size in sizes:
+        case = gpus_of(left, size, mix=(1000,))
+        left[choose_row(rule.score(case, stream(1, "p")), case.room)] -= size
+    assert (left < 1000).sum() <= (parts + 1) / parts * sum(sizes) / 1000 + 2
 
 
 # -- in the placement slot -----------------------------------------------------------------------

@@ -6,7 +6,7 @@ taken as independent. Seeds are fixed, so a case that agrees goes on to agree. S
 misses once in a hundred: after a change of lengths or seeds, judge a miss by a longer run, not by
 another seed.
 
-Sources: Kleinrock, Queueing Systems, vol. 1, sections 3.4 to 3.6 (Erlang B and C), and vol. 2,
+Sources: Kleinrock, Queueing Systems, vol. 1, sections 3.5 and 3.7 (Erlang C and B), and vol. 2,
 section 4.4 (processor sharing); Little, Operations Research 9(3), 1961; Law, Simulation Modeling
 and Analysis, 5th ed., section 9.5.3 (batch means).
 """

@@ -20,11 +20,11 @@ from msgspec import structs
 from numpy.random import Generator
 
 from inferx.core.commands import (
+    REMOVED,
     AskLease,
     Dispatch,
     Refuse,
     ReportLeases,
-    ReportLoad,
     ReturnLease,
     RouterCommand,
 )
@@ -45,6 +45,7 @@ from inferx.core.events import (
     RequestFinished,
     RouterEvent,
 )
+from inferx.core.machine.load import Load
 from inferx.core.machine.step import Step
 from inferx.core.machine.turns import Turns
 from inferx.core.machine.waiting import FunctionQueue, LeasedPod
@@ -68,9 +69,6 @@ REMEMBERED = 4_096
 ASK_AGAIN_NS = NS_PER_S
 ASK_AGAIN_LIMIT = 3
 """An unmet demand is repeated after 1, 2, 4, 8, 8, ... s; at once where it doubles."""
-
-REMOVED = "function removed"
-"""Why the requests of a function are refused that is no more."""
 
 _ADMIT = Admit()
 _REPORT, _QUEUE, _LINGER, _ASK = 0, 1, 2, 3
@@ -108,10 +106,9 @@ class Router:
         if isinstance(policies.queueing, WatchedQueueing):
             self._turns = Turns(policies.queueing, self, strict=strict, on_error=self._forgive)
         self._rng = rng
-        self._report_period_ns = report_period_ns
-        self._report_due = False
-        self._reported_ns = 0
-        self._dirty: list[FunctionId] = []
+        self._load = Load(
+            router, report_period_ns, self._f, lambda at_ns: self._arm(at_ns, _REPORT, 0)
+        )
         self._out: list[RouterCommand] = []
         self._quiet: Step[RouterCommand] = Step((), (), None)
         """The latest answer without commands: most steps give it again."""
@@ -196,7 +193,7 @@ class Router:
                     self._out.append(ReturnLease(self._id, event.lease, event.pod, failed=False))
             case LeaseRefused():
                 f = self._f[event.function]
-                self._count(f, event.function)
+                self._load.count(f, event.function, self.now_ns)
                 while f.queue:
                     self._refuse(f.queue.popleft().request.request, event.reason)
                 f.asked = 0
@@ -207,7 +204,7 @@ class Router:
                 f = self._f[function]
                 for entry in f.queue:
                     if entry.request.request == event.request:
-                        self._count(f, function)
+                        self._load.count(f, function, self.now_ns)
                         f.queue.remove(entry)
                         self.cancelled += 1
                         if not f.queue:
@@ -244,7 +241,7 @@ class Router:
             return
         f = self._f[function]
         self._retired[function] = successor
-        self._count(f, function)
+        self._load.count(f, function, self.now_ns)
         waiting, f.queue = f.queue, deque()
         f.asked = 0
         for one in waiting:
@@ -306,7 +303,7 @@ class Router:
             f.inside_ns += (f.inflight + queued) * (now - f.changed_ns)
             f.changed_ns = now
         else:
-            self._mark(f, function)
+            self._load.mark(f, function, now)
         f.arrivals += 1
         if type(verdict) is Reject:
             self._refuse(event.request, verdict.reason)
@@ -407,7 +404,7 @@ class Router:
         self._pods[event.pod] = pod
         f.asked = max(0, f.asked - event.slots)
         f.repeats = 0
-        self._count(f, event.function)
+        self._load.count(f, event.function, self.now_ns)
         queue = f.queue
         while queue and pod.free_slots > 0:
             pod.free_slots -= 1
@@ -454,65 +451,6 @@ class Router:
             AskLease(self._id, function, lack, f.inflight, f.queue[0].since_ns, f.ask_sequence)
         )
 
-    # -- load ---
-    def _mark(self, f: FunctionQueue, function: FunctionId) -> None:
-        """Begin to measure a function in this report window; it was steady until now."""
-        f.dirty = True
-        f.inside_ns = (f.inflight + len(f.queue)) * (self.now_ns - self._reported_ns)
-        f.changed_ns = self.now_ns
-        self._dirty.append(function)
-        if not self._report_due:
-            self._report_due = True
-            self._reported_ns = self.now_ns
-            f.inside_ns = 0
-            self._arm(self.now_ns + self._report_period_ns, _REPORT, 0)
-
-    def _count(self, f: FunctionQueue, function: FunctionId) -> None:
-        if f.dirty:
-            f.inside_ns += (f.inflight + len(f.queue)) * (self.now_ns - f.changed_ns)
-            f.changed_ns = self.now_ns
-        else:
-            self._mark(f, function)
-
-    def _report(self) -> None:
-        now, window = self.now_ns, self.now_ns - self._reported_ns
-        functions = self._dirty
-        self._dirty = []
-        inside: list[int] = []
-        queued: list[int] = []
-        arrivals: list[int] = []
-        busy = False
-        for function in functions:
-            f = self._f[function]
-            load = f.inflight + len(f.queue)
-            total = f.inside_ns + load * (now - f.changed_ns)
-            inside.append(1000 * total // window if window else 0)
-            queued.append(len(f.queue))
-            arrivals.append(f.arrivals)
-            f.arrivals = 0
-            f.dirty = False
-            # A function that fell idle is told once more: its last average was not zero.
-            if load or total:
-                busy = True
-                f.dirty = True
-                f.inside_ns = 0
-                f.changed_ns = now
-                self._dirty.append(function)
-        self._out.append(
-            ReportLoad(
-                self._id,
-                window,
-                tuple(functions),
-                tuple(arrivals),
-                tuple(inside),
-                tuple(queued),
-            )
-        )
-        self._reported_ns = now
-        self._report_due = busy
-        if busy:
-            self._arm(now + self._report_period_ns, _REPORT, 0)
-
     # -- timers ---
     def _arm(self, at_ns: int, kind: int, key: int) -> None:
         self._timer_count += 1
@@ -533,7 +471,7 @@ class Router:
                     f.repeats = min(f.repeats + 1, ASK_AGAIN_LIMIT)
                     self._ask(f, FunctionId(key))
             else:
-                self._report()
+                self._out.append(self._load.report(now))
 
     def _lingered(self, pod_id: PodId) -> None:
         pod = self._pods.get(pod_id)
@@ -557,7 +495,7 @@ class Router:
         f.due_ns = FOREVER_NS
         queue = f.queue
         if queue and (f.mixed or queue[0].deadline_ns <= now):
-            self._count(f, function)
+            self._load.count(f, function, self.now_ns)
             if f.mixed:
                 late = [one for one in queue if one.deadline_ns <= now]
                 f.queue = queue = deque(one for one in queue if one.deadline_ns > now)

@@ -15,12 +15,10 @@ import heapq
 from collections.abc import Sequence
 from typing import assert_never
 
-import msgspec
-import numpy as np
 from numpy.random import Generator
 
 from inferx.core.cluster import Cluster
-from inferx.core.commands import Copy, Drop, PodCommand, SchedulerCommand
+from inferx.core.commands import REMOVED, Copy, Drop, PodCommand, SchedulerCommand
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
     CommandAccepted,
@@ -55,6 +53,7 @@ from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
 from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet, first_id
+from inferx.core.machine.functions import Functions, as_sliced
 from inferx.core.machine.joining import Joining
 from inferx.core.machine.placing import EVERY, Placing
 from inferx.core.machine.step import Step
@@ -71,16 +70,13 @@ from inferx.core.types import (
     RouterId,
     Tier,
 )
-from inferx.core.units import FOREVER_NS, MILLI_PER_GPU
+from inferx.core.units import FOREVER_NS
 from inferx.core.view import ClusterView
 
 __all__ = ["Scheduler"]
 
 RETRY_WANTS = 8
 """After so many wants in a row still do not fit, the rest wait for the next change."""
-
-REMOVED = "function removed"
-"""Why nobody gets a pod of a function that is no more."""
 
 _HOLD, _TICK, _WANT = 0, 1, 2
 
@@ -119,8 +115,8 @@ class Scheduler:
             on_decision: Takes every decision as it is made.
             explain: Whether decisions carry their explanation.
         """
-        self._whole_gpus = policies.whole_gpus
-        specs = [self._as_sliced(spec) for spec in functions]
+        whole_gpus = policies.whole_gpus
+        specs = [as_sliced(spec, whole_gpus=whole_gpus) for spec in functions]
         self.cluster = cluster = Cluster(nodes, specs)
         self._epoch = epoch
         self._out: list[SchedulerCommand] = []
@@ -141,6 +137,9 @@ class Scheduler:
         )
         self._demand = Demand(cluster, routers=routers, first_lease=first_id(epoch), out=self._out)
         self.placing = Placing(cluster, self.fleet, self._ask, self._demand, self._tell)
+        self._functions = Functions(
+            cluster, self.fleet, self._demand, self.placing, self._tell, whole_gpus=whole_gpus
+        )
         self._control = Control(
             cluster, self.fleet, self._ask, self.placing, self._tell, lambda: self._room
         )
@@ -152,8 +151,6 @@ class Scheduler:
         self._timer_count = 0
         self._ticking = False
         self._busy_ns = 0
-        self._retired: dict[FunctionId, None] = {}
-        """Functions that are no more."""
         self._later: list[NodeDraining | FunctionRetired] = []
         """What must not be acted on before it is known who holds what."""
         self._joining = Joining(
@@ -167,11 +164,6 @@ class Scheduler:
             on_missing=lambda pod: self._failed(pod, "not reported"),
         )
         self._gathering = self._joining.waits
-
-    def _as_sliced(self, spec: FunctionSpec) -> FunctionSpec:
-        if not self._whole_gpus:
-            return spec
-        return msgspec.structs.replace(spec, milli_gpu=MILLI_PER_GPU, enforcement="exclusive")
 
     @property
     def view(self) -> ClusterView:
@@ -217,7 +209,7 @@ class Scheduler:
             case LeaseAsked():
                 if self._demand.asked(event):
                     self._to_serve[event.function] = None
-                    if event.function in self._retired:
+                    if event.function not in self._functions:
                         self._demand.refuse(event.function, REMOVED)
             case LeaseReturned():
                 self._joining.returned(event.router, event.lease, event.pod)
@@ -232,11 +224,14 @@ class Scheduler:
                 self._joining.lost_router(event.router)
                 self._lose_router(event.router)
             case FunctionDefined():
-                self._defined(event.function, event.spec)
+                if not self._functions.define(event.function, event.spec):
+                    self._to_serve[event.function] = None
+                self._functions_changed()
             case NodeDescribed():
                 self._described(event)
             case NodeJoined():
                 if self._joining.node(event):
+                    self._functions.node_joined(event.node)
                     self._room_came()
             case PodFound():
                 pod = self.cluster.pods.get(event.pod)
@@ -245,7 +240,8 @@ class Scheduler:
             case NodeDraining() | FunctionRetired() if self._gathering:
                 self._later.append(event)
             case FunctionRetired():
-                self._retire(event.function)
+                if self._functions.retire(event.function):
+                    self._functions_changed()
             case NodeDraining():
                 if self.cluster.node_schedulable[event.node]:
                     self._tell.decided("drain", NO_FUNCTION, node=event.node)
@@ -383,7 +379,7 @@ class Scheduler:
             self.fleet.sink(pod, Tier.ABSENT)
 
     def _stays(self, pod: Pod) -> bool:
-        return bool(self.cluster.node_schedulable[pod.node]) and pod.function not in self._retired
+        return bool(self.cluster.node_schedulable[pod.node]) and pod.function in self._functions
 
     def _became_idle(self, pod: Pod) -> None:
         """Offer a free pod to its function's requests; if none waits, decide how long it stays."""
@@ -499,48 +495,12 @@ class Scheduler:
         else:
             self._failed(waiting.id, "victim is stuck")
 
-    # -- functions ---
-    def _defined(self, function: FunctionId, spec: FunctionSpec) -> None:
-        c = self.cluster
-        if not 0 <= function <= len(c.functions):
-            expected = len(c.functions)
-            raise LocalProtocolError(f"function {function} is defined, expected up to {expected}")
-        if function == len(c.functions):
-            c.add_functions((self._as_sliced(spec),))
-        else:
-            c.redefine(function, self._as_sliced(spec))
-            self._to_serve[function] = None
-        self._functions_changed()
-
+    # -- functions and nodes ---
     def _functions_changed(self) -> None:
         self._demand.functions_changed()
         self._control.functions_changed()
         self.view.grown()
 
-    def _retire(self, function: FunctionId) -> None:
-        """Let a function's pods end as they fall idle; nobody gets another."""
-        c = self.cluster
-        if function in self._retired:
-            return
-        self._retired[function] = None
-        spec = c.functions[function]
-        gone = {"min_replica": 0, "max_replica": 0, "standby_per_node": 0}
-        c.redefine(function, msgspec.structs.replace(spec, **gone))
-        self._functions_changed()
-        self._tell.decided("retire", function)
-        self._demand.refuse(function, REMOVED)
-        self.placing.waiting.pop(function, None)
-        for pod in list(c.by_function[function].values()):
-            rests = pod.state in (PodState.READY, PodState.STANDBY)
-            if rests and pod.sink_to is Tier.HBM and pod.blocks < 0:
-                self.fleet.sink(pod, Tier.ABSENT)
-        self._drop_snapshots(function)
-
-    def _drop_snapshots(self, function: FunctionId) -> None:
-        for node in np.flatnonzero(self.cluster.nvme[:, function] & self.cluster.node_alive):
-            self.fleet.disks.drop(function, NodeId(int(node)))
-
-    # -- nodes ---
     def _described(self, event: NodeDescribed) -> None:
         c = self.cluster
         if event.node != len(c.nodes):
@@ -576,9 +536,7 @@ class Scheduler:
             self._ticking = False
             return
         self._arm(c.now_ns + p.control_period_ns, _TICK, 0, 0)
-        for function in self._retired:
-            # Those that were being read when it was retired, or were being written.
-            self._drop_snapshots(function)
+        self._functions.end_retired()
         self._control.run()
 
     # -- timers ---

@@ -1,9 +1,9 @@
 """Minimum-cost victim sets: of all sets of idle pods that make room, the cheapest.
 
 Source: the covering (minimisation) knapsack, the complement of the 0-1 knapsack of Martello and
-Toth, "Knapsack Problems", 1990, chapter 2: who stays is a knapsack that fills what the newcomer
-leaves free. ServerlessLLM chooses whom to migrate by the same dynamic program, over a shortage of
-whole GPUs: repository ServerlessLLM/ServerlessLLM at 9f50241,
+Toth, "Knapsack Problems", 1990, chapter 2, example 2.2: who stays is a knapsack that fills what the
+newcomer leaves free. ServerlessLLM chooses whom to migrate by the same dynamic program, over a
+shortage of whole GPUs: repository ServerlessLLM/ServerlessLLM at 9f50241,
 `sllm/schedulers/storage_aware_scheduler.py`, get_migration_plans.
 
 - Cost of a pod: the bytes a second that its function is expected to move back to a GPU, its arrival

@@ -1,10 +1,11 @@
 """The reference's eviction alone: a prefix of the global list of idle pods, oldest first.
 
-Source: repository inferx-net/inferx at 875cb0f, `ixshare/src/scheduler/scheduler_handler.rs`,
-FindNode4Pod, as `inferx-reference` has it: idle pods are walked from the least recently used, each
-is added to the victims of its node, and the first node with room wins. All victims gathered there
-are killed, those on other GPUs too; `trim` spares them. Pods of the function itself, and the last
-`min_replica` of any other, are passed over; memory is counted in slots of 256 MB.
+Source: repository inferx-net/inferx at 875cb0f, `ixshare/src/scheduler/scheduler_handler.rs`
+(FindNode4Pod, line 3444), as `inferx-reference` has it: idle pods are walked from the least
+recently used, each is added to the victims of its node, and the first node with room wins. All
+victims gathered there are killed, those on other GPUs too; `trim` spares them. Pods of the function
+itself, and the last `min_replica` of any other, are passed over; memory is counted in slots of
+256 MB.
 
 Differs: every node is a candidate, where the reference's starts are resumes and need a suspended
 pod there; GPUs take as many pods as fit, where the reference's take one unless it is set otherwise

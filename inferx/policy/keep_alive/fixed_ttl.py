@@ -1,9 +1,9 @@
 """Fixed keep-alive: an idle pod stays for a set time, whatever its function.
 
 Source: the baseline of Fuerst and Sharma, "FaasCache: Keeping Serverless Computing Alive with
-Greedy-Dual Caching", ASPLOS'21; repository aFuerst/faascache-sim at e1f3b84,
-`code/split/LambdaScheduler.py`: `TTL` is 10 minutes, counted from the latest use, and `LONG-TTL`
-is 2 hours. A pod idle for exactly the time is still warm.
+Greedy-Dual Caching", ASPLOS'21, p. 394, section 7.1; repository aFuerst/faascache-sim at e1f3b84,
+`code/split/LambdaScheduler.py`, lines 45 and 46: `TTL` is 10 minutes, counted from the latest use,
+and `LONG-TTL` is 2 hours. A pod idle for exactly the time is still warm.
 
 Differs: the time runs from when a gateway gave the pod back, after its last request has ended, not
 from that request's arrival; pods leave when their time is over, not at the next look; one that

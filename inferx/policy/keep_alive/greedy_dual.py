@@ -1,8 +1,8 @@
 """Greedy-Dual-Size-Frequency: keep what is used often, dear to start, and small.
 
 Source: Fuerst and Sharma, "FaasCache: Keeping Serverless Computing Alive with Greedy-Dual Caching",
-ASPLOS'21, equation 1; repository aFuerst/faascache-sim at e1f3b84, `code/split/LambdaScheduler.py`,
-`calc_priority` and `Eviction` under `GD`:
+ASPLOS'21, p. 390, equation 1; repository aFuerst/faascache-sim at e1f3b84,
+`code/split/LambdaScheduler.py`, `calc_priority` and `Eviction` under `GD`:
 
     priority = clock + frequency x cost / size
 

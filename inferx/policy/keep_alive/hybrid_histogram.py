@@ -1,9 +1,10 @@
 """Hybrid histogram: each function's own idle times say when it leaves and when it comes back.
 
 Source: Shahrad et al., "Serverless in the Wild: Characterizing and Optimizing the Serverless
-Workload at a Large Cloud Provider", USENIX ATC'20, section 4; the rounding and the threshold of out
-of bounds are those of dslab-faas, `HybridHistogramPolicy`, a simulator that implements it. For each
-function a histogram of its idle times, from the end of a request to the next one: bins of 1 minute,
+Workload at a Large Cloud Provider", USENIX ATC'20, pp. 205-218, section 4; the rounding and the
+threshold of out of bounds are those of a simulator that implements it, repository
+osukhoroslov/dslab at a6c155e, `crates/dslab-faas/src/extra/hybrid_histogram.rs`. For each function
+a histogram of its idle times, from the end of a request to the next one: bins of 1 minute,
 240 of them, longer ones out of bounds.
 
 - The head is the bin of the 5th percentile, rounded down, less 10 %; the tail that of the 99th,

@@ -1,12 +1,13 @@
 """Landlord: residents pay rent for their room; who cannot pay any more leaves.
 
-Source: Young, "On-Line File Caching", SODA'98; Algorithmica 33(3), 2002 (Landlord; its cost is at
-most k / (k - h + 1) times that of the best cache of size h <= k). `LND` of aFuerst/faascache-sim at
-e1f3b84, `code/split/LambdaScheduler.py`, is its use for keep-alive. What is brought in gets credit
+Source: Young, "On-Line File Caching", Algorithmica 33(3), 2002, pp. 371-383 (Landlord; p. 371: its
+cost is at most k / (k - h + 1) times that of the best cache of size h <= k). FaasCache, ASPLOS'21,
+p. 391, section 4.2, uses it for keep-alive: `LND` of aFuerst/faascache-sim at e1f3b84,
+`code/split/LambdaScheduler.py` (`Landlord_Charge_Rent`). What is brought in gets credit
 equal to its cost. When room is needed, each resident is charged rent in proportion to its size,
 just so much that the first has no credit left; those without credit leave until there is room. A
 use restores the credit. Without frequencies, Greedy-Dual is the same rule, written with a clock
-(Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS'97).
+(Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS'97, pp. 193-206).
 
 Differs: of the choices that the source leaves open, a use restores the credit in full, and among
 those without credit the one idle longest leaves; the cost is the expected start from where the

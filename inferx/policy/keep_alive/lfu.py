@@ -1,9 +1,9 @@
 """Least frequently used: pods stay until room is needed, then the one used least often leaves.
 
 Source: the `LFU` rule of Sleator and Tarjan, "Amortized Efficiency of List Update and Paging
-Rules", CACM 28(2), 1985, who show that no factor bounds its faults; uses count from when the
-function became resident, as the frequency of aFuerst/faascache-sim at e1f3b84,
-`code/split/LambdaScheduler.py`, does.
+Rules", CACM 28(2), 1985, pp. 202-208, section 4, who show that no factor bounds its faults; uses
+count from when the function became resident, as the frequency of FaasCache, ASPLOS'21, p. 390,
+section 4.1, does.
 
 Differs: uses are counted over all pods of a function and forgotten when the last one leaves;
 arrivals are counted when gateways report them, once a second; ties go to the pod idle longest,

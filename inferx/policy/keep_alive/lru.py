@@ -1,8 +1,9 @@
 """Least recently used: pods stay until room is needed, then the one idle longest leaves.
 
 Source: Sleator and Tarjan, "Amortized Efficiency of List Update and Paging Rules", CACM 28(2),
-1985; `LRU` of aFuerst/faascache-sim at e1f3b84, `code/split/LambdaScheduler.py`. On any sequence
-its faults are at most k / (k - h + 1) times those of the best cache of h <= k slots, plus h.
+1985, pp. 202-208, section 4, theorem 6; `LRU` of aFuerst/faascache-sim at e1f3b84,
+`code/split/LambdaScheduler.py` (`calc_priority`). On any sequence its faults are at most
+k / (k - h + 1) times those of the best cache of h <= k slots, plus h.
 
 Differs: only idle pods may leave; a pod counts as used when its gateway gives it back, not when a
 request arrives, so that requests which overlap are ordered by their ends; where GPUs hold several

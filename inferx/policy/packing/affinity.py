@@ -21,8 +21,8 @@ class GpuClustering:
     Bands: nodes with this kind alone, with this and others, empty ones, ones with other kinds; the
     fuller within a band first.
 
-    Source: Xiao et al., "Gandiva", OSDI 2018, section 4, as Weng et al., USENIX ATC 2023,
-    section 6, adapt it. Fullness is that of the node itself.
+    Source: Xiao et al., "Gandiva", OSDI 2018, pp. 595-610, as Weng et al., USENIX ATC 2023,
+    p. 1003, section 6.1, adapt it. Fullness is that of the node itself.
     """
 
     local = True
@@ -54,8 +54,8 @@ class GpuPacking:
     Within the first band the GPUs with the least left first, then the fewest opened, then the
     smallest node.
 
-    Source: Xiao et al., "AntMan", OSDI 2020, section 5, as Weng et al., USENIX ATC 2023, section 6,
-    adapt it. Real-valued where theirs is truncated.
+    Source: Weng et al., "MLaaS in the Wild", NSDI 2022, pp. 945-960, as the same, USENIX ATC 2023,
+    p. 1003, section 6.1, adapt it. Real-valued where theirs is truncated.
     """
 
     local = True

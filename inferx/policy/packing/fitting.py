@@ -18,7 +18,7 @@ __all__ = ["BestFit", "FirstFit", "Random", "WorstFit"]
 class Random:
     """Any node that has room, each as likely as the others; its GPUs take turns.
 
-    Source: the baseline of Weng et al., USENIX ATC 2023, section 6.
+    Source: the baseline of Weng et al., USENIX ATC 2023, p. 1003, section 6.1.
     Differs: of the node's GPUs none is drawn; they take turns by what the node has left.
     """
 
@@ -42,7 +42,8 @@ class Random:
 class FirstFit:
     """The first node that has room; of its GPUs the first.
 
-    Source: Johnson, "Near-optimal bin packing algorithms", MIT 1973.
+    Source: Johnson et al., "Worst-Case Performance Bounds for Simple One-Dimensional Packing
+    Algorithms", SIAM Journal on Computing 3(4), 1974, pp. 299-325; p. 307, theorem 2.3.
     """
 
     local = True
@@ -73,8 +74,9 @@ def _left_after(case: Case) -> F64:
 class BestFit:
     """The node with the least left afterwards; of its GPUs the tightest.
 
-    Source: Johnson, MIT 1973; over several dimensions as the sum of what is left of each as a share
-    of the largest node, as in Weng et al., USENIX ATC 2023, section 6. Host memory counts as well.
+    Source: Johnson et al. as for `FirstFit`, p. 307, theorem 2.3; over several dimensions as the
+    sum of what is left of each as a share of the largest node, as in Weng et al., USENIX ATC 2023,
+    p. 1003, section 6.1. Host memory counts as well.
     """
 
     local = True
@@ -96,7 +98,8 @@ class BestFit:
 class WorstFit:
     """The node with the most left afterwards; of its GPUs the emptiest.
 
-    Source: Johnson, MIT 1973; dimensions as in `BestFit`.
+    Source: Johnson, "Fast Algorithms for Bin Packing", Journal of Computer and System Sciences
+    8(3), 1974, pp. 272-314; dimensions as in `BestFit`.
     """
 
     local = True

@@ -5,8 +5,9 @@ can take, only the GPUs with less left than it asks for. The measure is the mean
 pods, weighted by how often they come. Unit: thousandths of a GPU.
 
 Source: Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation
-Gradient Descent", USENIX ATC 2023, section 3; sums are taken in the order of the authors' simulator
-(kubernetes-scheduler-simulator, pkg/utils/frag.go), because scores are truncated to integers.
+Gradient Descent", USENIX ATC 2023, p. 1000, equations 1 to 3; sums are taken in the order of the
+authors' simulator, repository hkust-adsl/kubernetes-scheduler-simulator at 8f3d641,
+`pkg/utils/frag.go` (`NodeGpuShareFragAmount`), because scores are truncated to integers.
 """
 
 from bisect import bisect_right

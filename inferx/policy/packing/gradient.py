@@ -19,7 +19,8 @@ _WORST: Final = np.iinfo(np.int64).min
 def fragments(mix: Mix, left: I64, host_left: I64) -> I64:
     """Return the fragment of each row with this left; times the mix's total weight.
 
-    Source: Weng et al., USENIX ATC 2023, section 3. Shape (rows,). Cost: O(rows * kinds * width).
+    Source: Weng et al., USENIX ATC 2023, p. 1000, equations 1 to 3.
+    Shape (rows,). Cost: O(rows * kinds * width).
     """
     short = left[:, np.newaxis, :] < mix.milli.T[:, :, np.newaxis]
     idle: I64 = left.sum(axis=1)[:, np.newaxis]
@@ -37,7 +38,7 @@ def fragments(mix: Mix, left: I64, host_left: I64) -> I64:
 class FragmentationGradientDescent:
     """Goes where the fragment, over the kinds that usually come, grows least or shrinks most.
 
-    Source: Weng et al., "Beware of Fragmentation", USENIX ATC 2023, algorithm 1.
+    Source: Weng et al., "Beware of Fragmentation", USENIX ATC 2023, p. 1003, algorithm 1.
     Differs: the score is the whole number behind the paper's sigmoid, so it ties only where the
     fragments do; a typical kind must find all its host resources, not the CPU alone.
     """

@@ -22,7 +22,8 @@ class Hami:
     A node scores ten times the used share of compute and of memory, without the request, as the
     code does; a GPU's score includes it.
 
-    Source: repository Project-HAMi/HAMi, pkg/scheduler/policy: node_policy.go, gpu_policy.go.
+    Source: repository Project-HAMi/HAMi at 4707fb0, `pkg/scheduler/policy/node_policy.go`
+    (`ComputeDefaultScore`, line 106) and `gpu_policy.go` (`ComputeScore`, line 194).
     Differs: no third term for how many of a GPU's slots are taken, for any number of pods may share
     one; no topology and no NUMA filter.
     """

@@ -16,7 +16,7 @@ __all__ = ["Kai"]
 
 _DENSITY: Final = 9.0
 _RESOURCE_TYPE: Final = 10.0
-_GPU_SHARING: Final = 10_000.0
+_GPU_SHARING: Final = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,10 @@ class Kai:
     nodes with room; spread's is the unallocated share of the node. GPUs with the most used come
     first, or those with the least.
 
-    Source: repository NVIDIA/KAI-Scheduler, pkg/scheduler/plugins: nodeplacement, resourcetype,
-    gpusharingorder, gpupack, gpuspread.
+    Source: repository NVIDIA/KAI-Scheduler at 72de64f, below `pkg/scheduler/plugins`:
+    `nodeplacement/pack.go` and `spread.go`, `resourcetype/resourcetype.go`,
+    `gpusharingorder/gpusharingorder.go`, `gpupack/gpupack.go`, `gpuspread/gpuspread.go`; the bands
+    are those of `scores/scores.go`.
     Differs: bands for topology, NUMA, nominated nodes and what other tasks free are left out.
     """
 

@@ -23,8 +23,9 @@ class DotProduct:
     others and fills full nodes first, as the authors of the fragmentation gradient run it; `max`
     aligns, and goes to empty nodes first.
 
-    Source: Weng et al., USENIX ATC 2023, section 6 (`min`); Panigrahy et al., "Heuristics for
-    vector bin packing", Microsoft Research 2011 (`max`). Host memory counts as well.
+    Source: Weng et al., USENIX ATC 2023, p. 1003, section 6.1 (`min`); Panigrahy et al.,
+    "Heuristics for vector bin packing", Microsoft Research 2011 (`max`). Host memory counts as
+    well.
     """
 
     sign: Literal["min", "max"]
@@ -56,7 +57,8 @@ class DotProduct:
 class Tetris:
     """The node with the best alignment: the largest product, both as shares of the node itself.
 
-    Source: Grandl et al., "Multi-resource packing for cluster schedulers", SIGCOMM 2014, 3.2.
+    Source: Grandl et al., "Multi-resource packing for cluster schedulers", SIGCOMM 2014,
+    pp. 455-466, section 3.2.
     Differs: no preference for short jobs, for nobody knows how long a pod will stay; no penalty for
     remote input. The paper packs tasks onto a free machine, here a machine is sought for a pod.
     """

@@ -1,8 +1,9 @@
 """Packing rules as the authors of "Beware of Fragmentation" ran them, quirks included.
 
-Source: Weng et al., USENIX ATC 2023, section 6, and their kubernetes-scheduler-simulator,
-pkg/simulator/plugin. Scores are integers from 0 to 100, by truncation, so ties are common; whoever
-replays them breaks ties by the nodes' order. The largest node, 128 CPUs and 8 GPUs, is a constant.
+Source: Weng et al., USENIX ATC 2023, p. 1003, section 6.1, and their simulator, repository
+hkust-adsl/kubernetes-scheduler-simulator at 8f3d641, `pkg/simulator/plugin`. Scores are integers
+from 0 to 100, by truncation, so ties are common; whoever replays them breaks ties by the nodes'
+order. The largest node, 128 CPUs and 8 GPUs, is a constant.
 
 For rules with real-valued scores, which fit any cluster, see the other modules of this package.
 """
@@ -103,7 +104,7 @@ class PublishedBestFit:
 class PublishedGpuClustering:
     """Pods that share go to pods that share, pods of n GPUs to pods of n GPUs.
 
-    After Gandiva (Xiao et al., OSDI 2018), as the authors adapted it.
+    After Gandiva (Xiao et al., OSDI 2018), as the authors adapted it: p. 1003, section 6.1.
     """
 
     def score(self, pod: PodShape, node: NodeState) -> int:
@@ -125,7 +126,7 @@ class PublishedGpuClustering:
 class PublishedGpuPacking:
     """Shared GPUs first, then free GPUs of a node in use, then a free node.
 
-    After AntMan (Xiao et al., OSDI 2020), as the authors adapted it.
+    After "MLaaS in the Wild" (Weng et al., NSDI 2022), as adapted on p. 1003, section 6.1.
     """
 
     def score(self, pod: PodShape, node: NodeState) -> int:

@@ -1,8 +1,8 @@
 """Placement where the pressure on KV memory is least.
 
-Source: Yu et al., "Prism: Cost-Efficient Multi-LLM Serving via GPU Memory Ballooning", arXiv
-2505.04021, v3, section 6.1, Algorithm 1 and appendix A.2; request rates as in v2, "Unleashing GPU
-Sharing". The KV pressure ratio of a GPU is
+Source: Yu et al., "Prism: Cost-Efficient Multi-LLM Serving via GPU Memory Ballooning",
+OSDI'26, pp. 82-83, section 6.1, algorithm 1, and appendix A.2 (arXiv 2505.04021, v3); request rates
+as in v2, "Unleashing GPU Sharing". The KV pressure ratio of a GPU is
 
     KVPR(g) = sum over models m on g of rate_m / SLO_m  /  shared_kv(g),
 

@@ -1,9 +1,9 @@
 """ServerlessLLM as its repository has it: storage-aware scheduling without migration.
 
-Source: repository ServerlessLLM/ServerlessLLM at 9f50241, below `sllm`:
-`schedulers/storage_aware_scheduler.py` (schedule, _get_model_loading_time), `store_manager.py`
-(get_store_info, load_to_host, register), `hardware_info_collector.py` and
-`routers/roundrobin_router.py` (auto_scaler). The paper's variant is `serverlessllm`.
+Source: repository ServerlessLLM/ServerlessLLM at 9f50241,
+`sllm/schedulers/storage_aware_scheduler.py` (schedule, line 210; _get_model_loading_time, 454);
+beside it `store_manager.py` (get_store_info, load_to_host, register), `hardware_info_collector.py`
+and `routers/roundrobin_router.py` (auto_scaler). The paper's variant is `serverlessllm`.
 
 - A server is a candidate if the model's checkpoint is on its disk and it has the free GPUs, whole
   ones. Loading is expected to take size / PCIe bandwidth where the checkpoint is in the server's

@@ -1,7 +1,7 @@
 """Prewarming by Fourier extrapolation: trend and strongest harmonics of the arrivals a minute.
 
 Source: Roy, Patel and Tiwari, "IceBreaker: Warming Serverless Functions Better with Heterogeneity",
-ASPLOS'22, its Function Invocation Prediction: the series less a quadratic trend,
+ASPLOS'22, pp. 753-767, its Function Invocation Prediction: the series less a quadratic trend,
 `f(t) - a t^2 - b t - c`, is transformed, its harmonics are carried on past the end, the trend is
 added again, and what is below nothing is nothing. One minute a sample, a window of 60 minutes, 10
 harmonics.

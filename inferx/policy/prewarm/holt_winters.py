@@ -1,9 +1,10 @@
 """Prewarming by Holt-Winters: level, trend and season of the arrivals a minute.
 
-Source: Winters, "Forecasting Sales by Exponentially Weighted Moving Averages", Management Science 6
-(1960), in its additive form as Brutlag uses it, "Aberrant Behavior Detection in Time Series for
-Network Monitoring", LISA 2000, whose constants RRDtool made the usual ones: alpha 0.1, beta 0.0035,
-gamma 0.1, a season of a day.
+Source: Winters, "Forecasting Sales by Exponentially Weighted Moving Averages", Management Science
+6(3), 1960, pp. 324-342, in its additive form as Brutlag uses it, "Aberrant Behavior Detection in
+Time Series for Network Monitoring", LISA 2000, pp. 139-146, whose constants RRDtool made the usual
+ones (repository oetiker/rrdtool-1.x, `doc/rrdcreate.pod`, its example of HWPREDICT): alpha 0.1,
+beta 0.0035, gamma 0.1, a season of a day.
     l' = alpha (y - s) + (1 - alpha) (l + b)      s is the season's value one season ago
     b' = beta (l' - l) + (1 - beta) b
     s' = gamma (y - l') + (1 - gamma) s

@@ -1,9 +1,9 @@
 """A buffer of free slots for the arrivals of one start-up time, sized as a newsvendor would.
 
 Source: the critical fractile of Arrow, Harris and Marschak, "Optimal Inventory Policy",
-Econometrica 19 (1951), with the demand of a lead time, as in base-stock control. The lead time is a
-start-up, its demand N is Poisson, each free slot that nobody takes costs `idle`, each request that
-finds none costs `miss`. Wanted is the least k with
+Econometrica 19(3), 1951, pp. 250-272, with the demand of a lead time, as in base-stock control. The
+lead time is a start-up, its demand N is Poisson, each free slot that nobody takes costs `idle`,
+each request that finds none costs `miss`. Wanted is the least k with
     P(N(start-up) > k) <= idle / (idle + miss)
 free slots, and as many pods as lack for them. The application is ours, and so are the two costs.
 

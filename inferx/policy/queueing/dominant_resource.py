@@ -1,9 +1,9 @@
 """Dominant resource fairness (DRF): room goes to the tenant that holds the least of what it needs.
 
 Source: Ghodsi et al., "Dominant Resource Fairness: Fair Allocation of Multiple Resource Types",
-NSDI'11, algorithm 1 (progressive filling), weighted. A tenant's dominant share is the greatest of
-its shares of each resource, over its weight; the next pod is for a tenant of the least. No
-constants.
+NSDI'11, pp. 323-336, section 4, algorithm 1 (progressive filling), weighted. A tenant's dominant
+share is the greatest of its shares of each resource, over its weight; the next pod is for a tenant
+of the least. No constants.
 
 The resources are GPU memory, GPU compute and host memory, over all pods that a tenant's functions
 have, suspended ones too; a tenant is a function's, by description.

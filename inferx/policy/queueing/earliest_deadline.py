@@ -1,10 +1,10 @@
 """Earliest deadline first: whoever must start soonest.
 
 Source: Jackson, "Scheduling a Production Line to Minimize Maximum Tardiness", Management Science
-Research Project 43, UCLA, 1955; Liu, Layland, "Scheduling Algorithms for Multiprogramming in a
-Hard-Real-Time Environment", Journal of the ACM 20(1), 1973, section 7 (the deadline driven
-algorithm). On one server it meets all deadlines that can be met: of jobs that are all there, and of
-jobs of one length whose times are multiples of it. No constants.
+Research Project 43, UCLA, 1955, and Liu, Layland, "Scheduling Algorithms for Multiprogramming in a
+Hard-Real-Time Environment", Journal of the ACM 20(1), 1973, pp. 55 and 56, section 7, theorem 7
+(the deadline driven algorithm). On one server it meets all deadlines that can be met: of jobs that
+are all there, and of jobs of one length whose times are multiples of it. No constants.
 
 A request's deadline is its own, or its function's `queue_timeout`; it says when the wait ends, not
 the service. A function's want is as urgent as the oldest request behind it.

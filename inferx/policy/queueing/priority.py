@@ -1,8 +1,8 @@
 """Priority: the most urgent first, and who waits longest among equals.
 
 Source: Cobham, "Priority Assignment in Waiting Line Problems", Journal of the Operations Research
-Society of America 2(1), 1954: head of the line. A customer in service is not interrupted. No
-constants.
+Society of America 2(1), 1954, pp. 70-76: head of the line. A customer in service is not
+interrupted. No constants.
 
 Requests have a priority of their own, functions one by description; larger is more urgent.
 

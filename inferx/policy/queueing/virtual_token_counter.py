@@ -1,12 +1,13 @@
 """Virtual token counter (VTC): the tenant that was served the fewest tokens, weighted.
 
-Source: Sheng et al., "Fairness in Serving Large Language Models", OSDI'24 (arXiv 2401.00588);
-repository Ying1123/VTC-artifact at 14c19b7, `slora/server/router/vtc_req_queue.py`: w_in = 1 an
-input token, w_out = 2 an output token, each over the tenant's weight. The tenant with the least
-counter is served; input tokens are charged when a request begins. A tenant that comes back is
-lifted: to the least counter of those who wait or, where nobody does, to that of the tenant who was
-the last to leave the queue. While two tenants have requests waiting, their service differs by at
-most 2 max(w_in L, w_out M), with inputs of at most L tokens and M tokens in service.
+Source: Sheng et al., "Fairness in Serving Large Language Models", OSDI'24, pp. 965-988, section 4
+(arXiv 2401.00588); repository Ying1123/VTC-artifact at 14c19b7,
+`slora/server/router/vtc_req_queue.py` (`VTCReqQueue`): w_in = 1 an input token, w_out = 2 an output
+token, each over the tenant's weight. The tenant with the least counter is served; input tokens are
+charged when a request begins. A tenant that comes back is lifted: to the least counter of those who
+wait or, where nobody does, to that of the tenant who was the last to leave the queue. While two
+tenants have requests waiting, their service differs by at most 2 max(w_in L, w_out M), with inputs
+of at most L tokens and M tokens in service.
 
 Differs: output tokens are charged when the request ends, not as they are generated, and the bound
 is on what has been charged; M is counted over all slots, inputs and outputs, for the memory of the

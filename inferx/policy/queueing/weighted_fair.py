@@ -1,12 +1,13 @@
 """Weighted fair queueing between tenants: by virtual finish times, self-clocked.
 
-Source: Demers, Keshav, Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", SIGCOMM'89;
-with weights, Parekh, Gallager, IEEE/ACM Transactions on Networking 1(3), 1993; the virtual time is
-Golestani's, "A Self-Clocked Fair Queueing Scheme for Broadband Applications", INFOCOM'94. A request
-of tenant t has the virtual start max(V, finish of t's request before it) and the virtual finish
-start + 1 / weight; the least virtual finish is served first; V is the virtual finish of the request
-that began last. While two tenants have requests waiting, the requests that began, each over its
-tenant's weight, differ by no more than one request of each: 1 / weight + 1 / weight.
+Source: Demers, Keshav, Shenker, "Analysis and Simulation of a Fair Queueing Algorithm", SIGCOMM'89,
+pp. 1-12; with weights, Parekh, Gallager, IEEE/ACM Transactions on Networking 1(3), 1993,
+pp. 344-357; the virtual time is Golestani's, "A Self-Clocked Fair Queueing Scheme for Broadband
+Applications", INFOCOM'94, pp. 636-646. A request of tenant t has the virtual start max(V, finish of
+t's request before it) and the virtual finish start + 1 / weight; the least virtual finish is served
+first; V is the virtual finish of the request that began last. While two tenants have requests
+waiting, the requests that began, each over its tenant's weight, differ by no more than one request
+of each: 1 / weight + 1 / weight.
 
 Differs: every request costs 1, for its length is not known when it comes; several are in service
 at once, and one begins when a slot falls free; V does not follow an ideal server in real time,

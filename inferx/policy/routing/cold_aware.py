@@ -1,9 +1,9 @@
 """Cold-aware scaling, wait or wake: another pod only where waiting takes longer than its start.
 
 Source: ours. Two facts of queueing theory carry it. Little, "A Proof for the Queuing Formula
-L = lambda W", Operations Research 9(3), 1961: the mean service time is the mean number in service
-over the rate of arrivals, while nobody waits. Erlang's M/M/c: with all c slots busy, the n-th in
-line waits for n departures, n * service / c on average.
+L = lambda W", Operations Research 9(3), 1961, pp. 383-387: the mean service time is the mean number
+in service over the rate of arrivals, while nobody waits. Erlang's M/M/c: with all c slots busy, the
+n-th in line waits for n departures, n * service / c on average.
 
 The requests that wait and that starting pods will not take are set against the slots there are:
 one more pod is wanted as long as the last of them would wait longer, on average, than the quickest

@@ -1,10 +1,10 @@
 """Power of two choices: the less busy of two pods drawn at random.
 
 Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE Transactions on
-Parallel and Distributed Systems 12(10), 2001: each customer draws d = 2 servers, independently,
-uniformly and with replacement, and waits at the one with the fewest customers. With many servers
-at load l, the mean time in system is the sum over i >= 1 of l^((d^i - d) / (d - 1)) service times,
-where one choice gives 1 / (1 - l).
+Parallel and Distributed Systems 12(10), 2001, p. 1099, corollary 2: each customer draws d = 2
+servers, independently, uniformly and with replacement, and waits at the one with the fewest
+customers. With many servers at load l, the mean time in system is the sum over i >= 1 of
+l^((d^i - d) / (d - 1)) service times, where one choice gives 1 / (1 - l).
 
 Differs: draws are among the pods with a free slot; load is requests in service from this router,
 where others may serve as well; a tie goes to the pod drawn first.

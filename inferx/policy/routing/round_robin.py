@@ -1,8 +1,8 @@
 """Round robin: the pods of a function take turns.
 
 Source: Ephremides, Varaiya, Walrand, "A simple dynamic routing problem", IEEE Transactions on
-Automatic Control 25(4), 1980: where queues cannot be seen and servers are alike, sending customers
-to each in turn minimises the expected time in system. No constants.
+Automatic Control 25(4), 1980, pp. 690-693: where queues cannot be seen and servers are alike,
+sending customers to each in turn minimises the expected time in system. No constants.
 
 The next pod is the one with the least id above that of the pod chosen last; after the greatest id
 the least comes again.

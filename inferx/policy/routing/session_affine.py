@@ -1,7 +1,7 @@
 """Session affinity by rendezvous hashing: a tenant's requests go to the same pod.
 
 Source: Thaler, Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM
-Transactions on Networking 6(1), 1998. Every pair of a key k and a server s has the weight
+Transactions on Networking 6(1), 1998, pp. 1-14. Every pair of a key k and a server s has the weight
 W = (A * ((A * s + B) xor D(k)) + B) mod 2^31 with A = 1103515245 and B = 12345, where D(k) is a
 31-bit digest of the key; the key goes to the server of the greatest weight. Where a server leaves,
 only its keys move, and to all others alike; a new one takes its share and moves no other key. As in

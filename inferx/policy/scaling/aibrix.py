@@ -1,10 +1,10 @@
 """AIBrix's own autoscaler (APA): a proportional rule with tolerances and bounded steps.
 
-Source: repository vllm-project/aibrix, `pkg/controller/podautoscaler`: the rule is
-`computeTargetReplicas` of `algorithm/apa.go` (at 4148b7a), its constants `NewBaseScalingContext` of
-`context/context.go` (at 2576b18): tolerances 10 % up and down, at most twice or half the pods in a
+Source: repository vllm-project/aibrix at 2576b18, `pkg/controller/podautoscaler/algorithm/apa.go`
+(`computeTargetReplicas`, line 70); its constants are `NewBaseScalingContext` of
+`context/context.go`, line 106: tolerances 10 % up and down, at most twice or half the pods in a
 step, cooldown 0 s up and 300 s down; the cooldown is `stabilizeRecommendation` of
-`podautoscaler_controller.go`.
+`podautoscaler_controller.go`, line 1128.
 
 With N pods and `ratio` of the measured load a pod to the wanted one:
     ratio > 1 + up_tolerance:    min(ceil(N ratio), ceil(up_rate N))

@@ -1,9 +1,10 @@
 """Queueing theory: the fewest pods with which few requests wait longer than they may.
 
-Source: Erlang's C formula for M/M/c (A. K. Erlang, 1917), with B from its recursion in the number
-of servers; for M/G/c the Allen-Cunneen approximation (A. O. Allen, "Probability, Statistics and
-Queueing Theory", 1978), which multiplies the waits of M/M/c by (Ca^2 + Cs^2) / 2. With `a` the
-offered load in erlangs, S the mean service time and c slots:
+Source: Erlang's C formula for M/M/c (A. K. Erlang, 1917; Kleinrock, "Queueing Systems", vol. 1,
+1975, section 3.5), with B from its recursion in the number of servers; for M/G/c the Allen-Cunneen
+approximation (A. O. Allen, "Probability, Statistics and Queueing Theory", 1978), which multiplies
+the waits of M/M/c by (Ca^2 + Cs^2) / 2. With `a` the offered load in erlangs, S the mean service
+time and c slots:
     1 / B(c, a) = 1 + (c / a) / B(c - 1, a),   C = c B / (c - a (1 - B))
     P(W > t) = C exp(-(c - a) t / (S v)),      v = (Ca^2 + Cs^2) / 2
 Both inputs are measured: `a` is the mean number in service and, by Little's law, S = a / arrivals.

@@ -4,7 +4,7 @@ Exact where every function takes the same room and every start costs the same; t
 problem is bounded by `sized_cache`, and by `keep_alive` for pods that serve over time.
 
 Source: Belady, A study of replacement algorithms for a virtual-storage computer, IBM Systems
-Journal 5(2), 1966 (MIN).
+Journal 5(2), 1966, pp. 78-101 (MIN).
 """
 
 from heapq import heappop, heappush

@@ -21,8 +21,9 @@ The relaxation, beside fractions:
    and host memory only sums are met by it (`tiers`).
 
 Source: Berger, Beckmann and Harchol-Balter, Practical Bounds on Optimal Caching with Variable
-Object Sizes, SIGMETRICS'18, section 4 (FOO). Differs: bytes held over time instead of at requests,
-several resources, two places to keep in, the price is the wait, and a late start.
+Object Sizes, POMACS 2(2), 2018, article 32, section 4 (FOO; arXiv 1711.03709). Differs: bytes held
+over time instead of at requests, several resources, two places to keep in, the price is the wait,
+and a late start.
 """
 
 import math

@@ -5,7 +5,7 @@ functions: u with sum(u(x)) <= 1 for every set of sizes with sum(x) <= 1. So thr
 GPU need three GPUs, where the sums ask for 1.8.
 
 Source: Fekete and Schepers, New classes of fast lower bounds for bin packing problems, Mathematical
-Programming 91, 2001, theorem 1 (u^(k)).
+Programming 91(1), 2001, pp. 11-31, theorem 1 (u^(k)).
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,8 @@ Every use enters the cache, and pays its key's cost unless it was inside. For eq
 of an online policy's distance to the bound may be the bound's own looseness.
 
 Source: Berger, Beckmann and Harchol-Balter, Practical Bounds on Optimal Caching with Variable
-Object Sizes, SIGMETRICS'18 (that it is NP-hard; FOO). Differs: costs, and a use may not bypass.
+Object Sizes, POMACS 2(2), 2018, article 32, section 4 (that it is NP-hard; FOO). Differs: costs,
+and a use may not bypass.
 """
 
 from math import inf

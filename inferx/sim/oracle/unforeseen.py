@@ -12,7 +12,8 @@ others while it lasts, that a busy function needs several pods, and which GPU is
 
 Source: the independent reference model, under which keeping the most probable is the best that a
 cache without foresight can do: Aho, Denning and Ullman, Principles of Optimal Page Replacement,
-Journal of the ACM 18, 1971, theorem on A0. Sizes, costs and the relaxation to fractions are ours.
+Journal of the ACM 18(1), 1971, pp. 80-93, theorem on A0. Sizes, costs and the relaxation to
+fractions are ours.
 """
 
 import math

@@ -71,7 +71,7 @@ def test_the_keys_are_asked_for_once():
         ({"exp": 1}, "expired"),
         ({"exp": None}, "bad token"),
         ({"exp": "never"}, "bad token"),
-        ({"nbf": int(time.time()) + 3600}, "bad token"),
+        ({"nbf": 1 << 33}, "bad token"),  # a fixed time: it names the test
         ({"aud": "another"}, "bad token"),
         ({"aud": []}, "bad token"),
         ({"aud": None}, "bad token"),

@@ -24,7 +24,9 @@ def evict(c, f, name="knapsack", **settings):
 
 
 def test_who_stays_is_the_textbook_knapsack():
-    """Martello and Toth, "Knapsack Problems" (1990), chapter 2, example 2.2: 7 items, room for 50.
+    """Martello and Toth 1990, Knapsack Problems, chapter 2, example 2.2 (again on p. 47).
+
+    7 items, room for 50.
 
     Profits 70 20 39 37 7 5 10 and weights 31 10 20 19 4 3 6; items 1 and 4 stay, worth 107. The
     others leave: they weigh 43 of 93, what a newcomer of 43 beside 50 needs.
@@ -71,7 +73,8 @@ def test_the_plan_is_the_best_of_all_subsets_ties_included(gpus, data):
 
 @given(st.data())
 def test_over_whole_gpus_it_is_the_table_of_serverlessllm(data):
-    """get_migration_plans: dp[i][j] = min(dp[i-1][j], dp[i-1][j - g_i] + cost_i), j the shortage.
+    """ServerlessLLM at 9f50241, `sllm/schedulers/storage_aware_scheduler.py`, get_migration_plans,
+    line 279: dp[i][j] = min(dp[i-1][j], dp[i-1][j - g_i] + cost_i), j the shortage.
 
     Instances hold one whole GPU each, so that no plan frees more than the shortage.
     """

@@ -22,7 +22,10 @@ def evict(c, f, **settings):
 
 @pytest.mark.parametrize(("trim", "victims"), [(False, (0, 1)), (True, (1,))])
 def test_the_walk_kills_what_does_not_help_unless_trimmed(trim, victims):
-    """FindNode4Pod's pass 2, by hand: A is idle longest but on the other GPU; B makes the room."""
+    """InferX at 875cb0f, `ixshare/src/scheduler/scheduler_handler.rs`, FindNode4Pod, line 3444.
+
+    Its pass 2 by hand: A is idle longest but on the other GPU; B makes the room.
+    """
     sizes = {"A": 20, "B": 72, "C": 60, "D": 60}
     c = cluster([function(name, gib, milli=100) for name, gib in sizes.items()], nodes=1, gpus=2)
     for pod, (f, gpu, since) in enumerate([(0, 0, 1), (1, 1, 2), (2, 0, 3)]):

@@ -72,7 +72,8 @@ def cheapest(requests, costs, slots):
 @pytest.mark.parametrize("name", ["lru", "landlord", "greedy-dual"])
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_a_cycle_of_one_more_than_the_slots_misses_always_and_the_best_every_kth(name, k):
-    """Sleator and Tarjan 1985, the lower bound: no rule without foresight has a factor below k.
+    """Sleator and Tarjan 1985, CACM 28(2), pp. 202-208, section 4: no rule without foresight has a
+    factor below k.
 
     On the cycle of k + 1 pages the least recently used is the one asked for next; the best rule
     evicts the one asked for last, and after the first k faults has one each k requests.
@@ -84,7 +85,9 @@ def test_a_cycle_of_one_more_than_the_slots_misses_always_and_the_best_every_kth
 
 
 def test_lfu_has_no_factor():
-    """Sleator and Tarjan 1985: against LFU, two pages in turn cost a fault each, for ever.
+    """Sleator and Tarjan 1985, CACM 28(2), pp. 202-208, section 4: LFU has no factor.
+
+    Two pages in turn cost a fault each, for ever.
 
     Page 0 of two slots was used often once; pages 1 and 2 in turn then miss always. The best rule
     has three faults, however long it goes on.
@@ -99,7 +102,7 @@ def test_lfu_has_no_factor():
 @pytest.mark.parametrize("name", ["landlord", "greedy-dual"])
 @given(requests=REQUESTS, weights=SIZES)
 def test_landlord_keeps_its_bound(name, requests, weights):
-    """Young 2002, the theorem of Landlord: cost <= k / (k - h + 1) x the best of h <= k slots."""
+    """Young 2002, Algorithmica 33(3), p. 371: cost <= k / (k - h + 1) x the best of h slots."""
     models = [model(i, weights=w) for i, w in enumerate(weights)]
     costs, k = costs_s(models), 3
     paid = sum(costs[f] for f in serve(cache(name, models, k), requests).missed)
@@ -109,7 +112,10 @@ def test_landlord_keeps_its_bound(name, requests, weights):
 
 @given(requests=REQUESTS, slots=st.integers(1, 4))
 def test_lru_keeps_its_bound(requests, slots):
-    """Sleator and Tarjan 1985: F_LRU <= k / (k - h + 1) x F_MIN(h) + h."""
+    """Sleator and Tarjan 1985, CACM 28(2), section 4, theorem 6.
+
+    F_LRU <= k / (k - h + 1) x F_MIN(h) + h.
+    """
     missed = serve(cache("lru", [model(i) for i in range(7)], slots), requests).missed
     for h in range(1, slots + 1):
         least = cheapest(requests, [1.0] * 7, h)
@@ -118,7 +124,10 @@ def test_lru_keeps_its_bound(requests, slots):
 
 @given(requests=REQUESTS, slots=st.integers(1, 4), gib=SIZES, weights=SIZES)
 def test_greedy_dual_without_frequencies_is_landlord(requests, slots, gib, weights):
-    """Cao and Irani 1997, Young 2002: one charges rent, the other moves a clock; same victims."""
+    """Fuerst and Sharma 2021, ASPLOS, p. 391, section 4.2: Landlord is a variant of Greedy-Dual.
+
+    One charges rent, the other moves a clock; without frequencies the victims are the same.
+    """
     models = [model(i, g, w) for i, (g, w) in enumerate(zip(gib, weights, strict=True))]
     dual = serve(cache("greedy-dual", models, slots), requests)
     lord = serve(cache("landlord", models, slots), requests)
@@ -127,7 +136,7 @@ def test_greedy_dual_without_frequencies_is_landlord(requests, slots, gib, weigh
 
 @given(requests=REQUESTS, slots=st.integers(1, 4))
 def test_landlord_of_equal_files_is_lru(requests, slots):
-    """Young 2002: Landlord generalises LRU."""
+    """Young 2002, Algorithmica 33(3), p. 371: Landlord generalises LRU."""
     models = [model(i) for i in range(7)]
     lord = serve(cache("landlord", models, slots), requests)
     assert lord.left == serve(cache("lru", models, slots), requests).left
@@ -149,7 +158,7 @@ def faascache(requests, slots, worth):
 
 @given(requests=REQUESTS, slots=st.integers(1, 4), gib=SIZES, weights=SIZES)
 def test_greedy_dual_is_the_published_loop(requests, slots, gib, weights):
-    """FaasCache (ASPLOS'21), equation 1, as its simulator computes it."""
+    """Fuerst and Sharma 2021, ASPLOS, p. 390, equation 1, as their simulator computes it."""
     models = [model(i, g, w) for i, (g, w) in enumerate(zip(gib, weights, strict=True))]
     worth = [cost / g for cost, g in zip(costs_s(models), gib, strict=True)]
     found = serve(cache("greedy-dual", models, slots, told=True), requests)
@@ -250,6 +259,7 @@ def test_caches_hold_for_ever_at_either_tier(name):
 
 
 def test_a_fixed_time_is_fixed():
+    """Fuerst and Sharma 2021, ASPLOS, p. 394, section 7.1: by default it is 10 minutes."""
     c = cluster([function("a")])
     view = ClusterView(c, snapshots=True)
     made = load_bundle("fixed-ttl")

@@ -74,7 +74,7 @@ def published(idle_times_min, bins=240):
 
 @given(st.lists(st.one_of(st.integers(0, 30), st.integers(0, 300)), max_size=40))
 def test_windows_are_those_of_the_published_rule(idle_times):
-    """Serverless in the Wild (ATC'20), section 4: the windows, as a loop over idle times."""
+    """Shahrad et al. 2020, USENIX ATC, pp. 205-218, section 4: the windows, written as a loop."""
     life = Life()
     life.serve()
     for idle in idle_times:
@@ -86,7 +86,8 @@ def test_windows_are_those_of_the_published_rule(idle_times):
 
 
 def test_a_function_asked_for_each_half_hour_leaves_and_is_back():
-    """ATC'20, section 4: unloaded at once, brought back when the head has passed, gone at the tail.
+    """Shahrad et al. 2020, USENIX ATC, pp. 205-218, section 4: unloaded at once, brought back when
+    the head has passed, gone at the tail.
 
     All idle times lie in the bin of minute 30: the head is 30 less 10 %, the tail 31 more 10 %.
     """

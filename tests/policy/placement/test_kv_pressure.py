@@ -55,7 +55,7 @@ def algorithm_1(c, **settings):
 
 
 def most(at, rates, weights, gpus, slo_s=30):
-    """The highest ratio of a placement, by the definition in section 6.1."""
+    """The highest ratio of a placement, by the definition in section 6.1 (pp. 82-83)."""
     ratios = []
     for gpu in range(gpus):
         on = [f for f in at if at[f] == gpu]
@@ -65,7 +65,9 @@ def most(at, rates, weights, gpus, slo_s=30):
 
 
 def test_the_next_model_goes_where_the_ratio_is_least_before_it():
-    """Algorithm 1 by hand: C=80, weights 10 10 40 10, rates 8 6 5 1.
+    """Yu et al. 2026, OSDI, pp. 82-83, algorithm 1 by hand.
+
+    C=80, weights 10 10 40 10, rates 8 6 5 1.
 
     8 to GPU 0 (8/70), 6 to GPU 1 (6/70), 5 with weights of 40 to GPU 1 (11/30), 1 to GPU 0.
     """
@@ -90,7 +92,8 @@ def test_the_resulting_ratio_may_choose_otherwise():
 
 @given(st.data())
 def test_no_gpu_is_above_the_bound_of_the_optimum(data):
-    """Appendix A.2.1: max KVPR <= OPT (1 + C / (S - w)), S - w what is left on the worst GPU.
+    """Yu et al. 2026, OSDI, appendix A.2.1: max KVPR <= OPT (1 + C / (S - w)), S - w what is left
+    on the worst GPU.
 
     `w` is that of the last model placed there. The optimum is found by trying all placements; every
     GPU has room for every model, for the proof has no GPU that is passed over.

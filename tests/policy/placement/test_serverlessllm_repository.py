@@ -37,7 +37,8 @@ def place(made, c, f):
 
 
 def test_the_two_models_of_the_guide_go_to_the_servers_that_have_them():
-    """docs/features/storage_aware_scheduling.md: opt-2.7b goes to server 0, opt-1.3b to 1.
+    """`docs/features/storage_aware_scheduling.md`, lines 104 and 106: opt-2.7b goes to server 0,
+    opt-1.3b to 1.
 
     The log tells the estimates, 4.58 s and 2.27 s. Weights of 2 bytes a parameter, 2.65 and 1.32
     billion, are read in that time at 1.16 GB/s, on both servers to within 1 %.
@@ -53,7 +54,9 @@ def test_the_two_models_of_the_guide_go_to_the_servers_that_have_them():
 
 
 def test_a_load_waits_for_those_queued_before_it_and_is_queued_once():
-    """load_to_host and get_store_info: 10 GB at the mean of 2 and 4 GB/s, one after another."""
+    """`sllm/store_manager.py`, load_to_host and get_store_info: 10 GB at the mean of 2 and 4 GB/s,
+    one after another.
+    """
     c = servers([9, 9, 9], nodes=1, gpus=8, read=4 * GB, write=2 * GB)
     c.nvme[:, :] = True
     made, none = load_bundle("serverlessllm-repository"), np.zeros(1, bool)
@@ -153,7 +156,9 @@ def test_it_is_the_loop_ties_included(data):
 
 
 def test_one_instance_a_second_towards_half_the_ongoing_requests():
-    """auto_scaler, target 2 and at most 10; _auto_scaler_loop creates or stops one a second."""
+    """`sllm/routers/roundrobin_router.py`, line 35, auto_scaler, target 2 and at most 10;
+    _auto_scaler_loop creates or stops one a second.
+    """
     c = servers([1], nodes=8, gpus=8)
     scaling = load_bundle("serverlessllm-repository", {"keep_alive_s": 2}).scaling
 

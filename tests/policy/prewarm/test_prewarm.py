@@ -147,7 +147,7 @@ def test_a_long_silence_hands_out_no_more_than_is_kept():
 
 # -- Fourier ---
 def test_a_quadratic_trend_is_carried_on_exactly():
-    """IceBreaker's f(t) = a t^2 + b t + c, without a periodic part."""
+    """Roy, Patel, Tiwari 2022, ASPLOS, pp. 753-767: f(t) = a t^2 + b t + c, nothing periodic."""
     t = np.arange(62.0)
     y = 0.01 * t**2 - 0.3 * t + 5
     told = extrapolate(y[None, :60], 2, harmonics=10, degree=2)
@@ -155,7 +155,9 @@ def test_a_quadratic_trend_is_carried_on_exactly():
 
 
 def test_harmonics_of_the_window_are_carried_on_exactly():
-    """Its FFT part: periods of 5, 12 and 20 minutes, all of which divide the window of 60."""
+    """Roy, Patel, Tiwari 2022, ASPLOS, pp. 753-767, the FFT part: periods of 5, 12 and 20 minutes,
+    all of which divide the window of 60.
+    """
     t = np.arange(70.0)
     waves = ((3, 5, 0.3), (7, 12, 1.0), (2, 20, -2.0))
     y = 9 + sum(a * np.cos(2 * np.pi * t / period + phase) for a, period, phase in waves)
@@ -230,7 +232,7 @@ WEIGHTS = st.floats(0, 1)
 
 @given(WEIGHTS, WEIGHTS, WEIGHTS, st.lists(st.integers(-9, 9), min_size=2, max_size=7))
 def test_trend_and_season_are_forecast_exactly(alpha, beta, gamma, season):
-    """A fixed point of Winters' (1960) equations, whatever the weights.
+    """A fixed point of Winters 1960, Management Science 6(3), pp. 324-342, whatever the weights.
 
     From the true level, trend and season, every forecast at every distance is exact.
     """
@@ -267,7 +269,7 @@ def test_many_series_are_smoothed_as_each_by_the_book(rows, alpha, beta, gamma):
 
 
 def test_holt_winters_learns_a_season_from_nothing_with_brutlags_constants():
-    """LISA 2000: alpha 0.1, beta 0.0035, gamma 0.1."""
+    """Brutlag 2000, LISA, pp. 139-146: alpha 0.1, beta 0.0035, gamma 0.1."""
     bundle = load_bundle("holt-winters", {"season": 6})
     model = bundle.prewarm.model
     assert (model.alpha, model.beta, model.gamma) == (0.1, 0.0035, 0.1)
@@ -304,7 +306,8 @@ def test_the_fractile_is_the_first_that_a_loop_finds(mean, tail):
 
 @given(st.floats(0.1, 30), st.floats(0.05, 10), st.floats(0.05, 100))
 def test_the_fractile_costs_least(mean, idle, miss):
-    """Arrow, Harris and Marschak (1951): the critical fractile minimises the expected cost.
+    """Arrow, Harris and Marschak 1951, Econometrica 19(3), pp. 250-272: the critical fractile
+    minimises the expected cost.
 
     Cost of k: idle for each that is not asked for, miss for each request too many.
     """

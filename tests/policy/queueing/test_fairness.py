@@ -27,9 +27,11 @@ def queueing(name, **settings):
 
 # -- weighted fair ---
 def test_eleven_sessions_are_served_as_by_weighted_fair_queueing():
-    """Bennett, Zhang, INFOCOM'96, the example of eleven sessions: the first has half of the server
-    and sends eleven packets, ten others have a twentieth each and send one. Fair queueing sends ten
-    of session 1 back to back, then one of each other, then the last.
+    """Bennett, Zhang 1996, INFOCOM, pp. 120-128, the example of eleven sessions.
+
+    The first has half of the server and sends eleven packets, ten others have a twentieth each and
+    send one. Fair queueing sends ten of session 1 back to back, then one of each other, then the
+    last.
     """
     weights = "1:0.5," + ",".join(f"{t}:0.05" for t in range(2, 12))
     q = OneQueue(queueing("weighted-fair", weights=weights), open_=False)
@@ -61,8 +63,8 @@ def backlogged(q, moves, each):
 
 @given(MOVES, st.integers(1, 4))
 def test_tenants_with_a_backlog_get_shares_by_weight_within_a_request_of_each(moves, slots):
-    """Golestani, INFOCOM'94: while f and m are backlogged, |W_f / r_f - W_m / r_m| is at most
-    l_f / r_f + l_m / r_m, with packets of length l.
+    """Golestani 1994, INFOCOM, pp. 636-646: while f and m are backlogged, |W_f / r_f - W_m / r_m|
+    is at most l_f / r_f + l_m / r_m, with packets of length l.
     """
     text = ",".join(f"{t}:{w}" for t, w in WEIGHTS.items())
     q = OneQueue(queueing("weighted-fair", weights=text), slots=slots)
@@ -119,8 +121,9 @@ def test_a_tenant_that_was_away_has_no_more_than_its_share():
 # -- virtual token counter ---
 @given(MOVES, st.integers(1, 4))
 def test_the_service_of_two_tenants_with_a_backlog_differs_by_no_more_than_is_proven(moves, slots):
-    """Sheng et al., OSDI'24, the theorem on backlogged clients: |W_f - W_g| over any interval is at
-    most 2 max(w_p L_input, w_q M), M the tokens in a batch.
+    """Sheng et al. 2024, OSDI, pp. 965-988, section 4, the theorem on backlogged clients.
+
+    |W_f - W_g| over any interval is at most 2 max(w_p L_input, w_q M), M the tokens in a batch.
     """
     policy = queueing("virtual-token-counter")
     q = OneQueue(policy, slots=slots)
@@ -167,8 +170,9 @@ def overload(policy, requests=400):
 
 
 def test_tenants_that_ask_for_too_much_get_equal_service_and_by_age_they_do_not():
-    """The figures of section 5.2 of the same, in shape: two overloaded clients of unequal rates
-    get equal service under VTC, and service by their rates when first come is first served.
+    """Sheng et al. 2024, OSDI, pp. 965-988, the figures of section 5.2, in shape: two overloaded
+    clients of unequal rates get equal service under VTC, and service by their rates when first come
+    is first served.
     """
     one, two = overload(queueing("virtual-token-counter"))
     assert abs(one - two) <= 1
@@ -245,8 +249,9 @@ def filled(*asks, weights=""):
 
 
 def test_the_example_of_dominant_resource_fairness():
-    """Ghodsi et al., NSDI'11, section 4.1 and table 1: of <9 CPU, 18 GB>, with tasks of <1, 4> for
-    A and of <3, 1> for B, A gets three and B two, both with two thirds of their dominant resource.
+    """Ghodsi et al. 2011, NSDI, pp. 323-336, section 4.1 and table 1: of <9 CPU, 18 GB>, with tasks
+    of <1, 4> for A and of <3, 1> for B, A gets three and B two, both with two thirds of their
+    dominant resource.
     """
     assert filled(1, 0) == "BAABA"
     assert filled(0, 1) == "ABABA"

@@ -28,7 +28,7 @@ def queueing(name):
 # -- priority ---
 @pytest.mark.parametrize("load", [0.6, 0.8])
 def test_mean_waits_by_priority_are_cobhams(load):
-    """Cobham 1954: with random arrivals and one server, the mean wait of class k is
+    """Cobham 1954, JORSA 2(1), pp. 70-76: of random arrivals at one server, class k waits a mean of
     W0 / ((1 - s(k-1)) (1 - s(k))), s(k) the load of classes 1 to k, W0 the residual service.
     """
     rng = stream(7, "cobham")
@@ -94,8 +94,10 @@ def feasible(jobs):
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), min_size=1, max_size=12))
 def test_earliest_deadline_meets_every_deadline_that_can_be_met(jobs):
-    """Jackson 1955, and for jobs of one length that come one by one at multiples of it: one server
-    meets all deadlines in the order of deadlines if it does in any.
+    """Jackson 1955, research report 43, and Liu, Layland 1973, JACM 20(1), p. 55, section 7.
+
+    For jobs of one length that come one by one at multiples of it: one server meets all deadlines
+    in the order of deadlines if it does in any.
     """
     jobs = sorted((release, release + slack) for release, slack in jobs)
     q = OneQueue(queueing("earliest-deadline"), open_=False)

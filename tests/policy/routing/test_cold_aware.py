@@ -34,7 +34,10 @@ def report(policy, *, arrivals, inside, queued=0, seconds=1.0, router=0):
 
 
 def test_service_times_are_learned_by_littles_law():
-    """Little 1961, L = lambda W, with a slot for everybody: 2.5 s each, at random."""
+    """Little 1961, Operations Research 9(3), pp. 383-387: L = lambda W.
+
+    With a slot for everybody: 2.5 s each, at random.
+    """
     rng = stream(1, "little")
     at = rng.exponential(0.5, 4_000).cumsum()
     service = rng.exponential(2.5, 4_000)
@@ -59,7 +62,10 @@ def test_reports_with_somebody_waiting_at_either_end_teach_nothing():
 
 @pytest.mark.parametrize(("waiting", "slots"), [(1, 1), (5, 2), (12, 4)])
 def test_the_last_in_line_waits_as_long_as_erlangs_queue_says(waiting, slots):
-    """M/M/c with all c slots busy: the n-th in line waits for n departures, n / c service times."""
+    """Kleinrock 1975, Queueing Systems, vol. 1, section 3.5, M/M/c.
+
+    With all c slots busy the n-th in line waits for n departures, n / c service times.
+    """
     rng = stream(2, "erlang")
     total = 0.0
     for _ in range(4_000):

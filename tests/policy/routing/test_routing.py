@@ -61,8 +61,8 @@ def mean_time_in_system(policy, *, servers, load, customers, seed):
 # -- power of two ---
 @pytest.mark.parametrize("load", [0.7, 0.9])
 def test_the_supermarket_model_has_its_fixed_point(load):
-    """Mitzenmacher 2001, the mean time in the supermarket model with d = 2: the sum over i >= 1 of
-    load^(2^i - 2); one choice takes 1 / (1 - load).
+    """Mitzenmacher 2001, IEEE TPDS 12(10), p. 1099, corollary 2: the mean time in the supermarket
+    model with d = 2 is the sum over i >= 1 of load^(2^i - 2); one choice takes 1 / (1 - load).
     """
     mean = mean_time_in_system(
         routing("power-of-two"), servers=200, load=load, customers=60_000, seed=3
@@ -94,7 +94,9 @@ def test_power_of_two_equals_two_draws_and_a_comparison(inflight, data):
 
 # -- round robin ---
 def test_round_robin_smooths_arrivals_as_erlang_says():
-    """Of n servers in turn, each sees the sum of n gaps: a GI/M/1 queue of Erlang-n arrivals. The
+    """Ephremides, Varaiya, Walrand 1980, IEEE TAC 25(4), pp. 690-693: turns are better than chance.
+
+    Of n servers in turn, each sees the sum of n gaps: a GI/M/1 queue of Erlang-n arrivals. The
     time in system is 1 / (1 - s) and s solves s = (n load / (n load + 1 - s))^n.
     """
     servers, load = 4, 0.8
@@ -138,8 +140,9 @@ def mapping(ids):
 
 @pytest.mark.parametrize("gone", [3, 11, 40])
 def test_where_a_pod_leaves_only_its_tenants_move_and_to_all_others_alike(gone):
-    """Thaler, Ravishankar 1998, minimal disruption: of m servers, the one that fails had about one
-    in m of the keys, and only those are mapped anew; and the loads stay balanced.
+    """Thaler, Ravishankar 1998, IEEE/ACM ToN 6(1), pp. 1-14, minimal disruption: of m servers, the
+    one that fails had about one in m of the keys, and only those are mapped anew; and the loads
+    stay balanced.
     """
     ids = (3, 8, 11, 14, 25, 26, 31, 40)
     before, after = mapping(ids), mapping([i for i in ids if i != gone])
@@ -153,7 +156,10 @@ def test_where_a_pod_leaves_only_its_tenants_move_and_to_all_others_alike(gone):
 
 
 def test_the_weight_is_that_of_the_paper():
-    """Thaler, Ravishankar 1998 and RFC 8584, section 3.2: W = (A (A s + B xor D) + B) mod 2^31."""
+    """RFC 8584, section 3.2, after Thaler, Ravishankar 1998, pp. 1-14.
+
+    W = (A (A s + B xor D) + B) mod 2^31.
+    """
     a, b = 1103515245, 12345
     for digest, pod in ((0, 0), (1, 1), (2**31 - 1, 77), (123456789, 10**6)):
         assert weight(digest, pod) == (a * ((a * pod + b) ^ digest) + b) % 2**31

@@ -129,7 +129,10 @@ def test_targets_stay_within_the_room_that_a_loop_over_gpus_finds(sizes, there, 
     ],
 )
 def test_aibrix_recommends_what_its_own_tests_expect(pods, use, up, down, expected):
-    """Every case of `TestAPAAlgorithm_ComputeTargetReplicas`, `algorithm/apa_test.go`: aim 30."""
+    """AIBrix at 2576b18, `pkg/controller/podautoscaler/algorithm/apa_test.go`, line 27: aim 30.
+
+    Every case of `TestAPAAlgorithm_ComputeTargetReplicas`.
+    """
     scaler = load_bundle("aibrix", {"up_rate": up, "down_rate": down}).scaling
     told = scaler.recommended(np.array([float(pods)]), np.array([use / 30]))
     assert told.tolist() == [expected]
@@ -154,7 +157,9 @@ def test_aibrix_recommends_as_a_loop_does(cases, rate):
 
 
 def test_aibrix_falls_to_the_least_advice_of_its_cooldown():
-    """`stabilizeRecommendation` takes the minimum where the direction is down."""
+    """AIBrix at 2576b18, `podautoscaler_controller.go`, line 1128: `stabilizeRecommendation` takes
+    the minimum where the direction is down.
+    """
     c, view = world(8)
     scaler = load_bundle("aibrix", {"window_s": 1}).scaling
     asked = []
@@ -170,7 +175,10 @@ def test_aibrix_falls_to_the_least_advice_of_its_cooldown():
 
 # -- Ray Serve ---
 def test_ray_serve_follows_the_flow_of_its_own_tests():
-    """`test_upscale_downscale_delay`: target 1 a replica, delays 30 s, 600 s; 2, then 1, then 0."""
+    """Ray, `python/ray/serve/tests/unit/test_autoscaling_policy.py`, test_upscale_downscale_delay.
+
+    Target 1 a replica, delays 30 s, 600 s; 2, then 1, then 0.
+    """
     c, view = world(1, slots=1, most=2)
     scaler = load_bundle("ray-serve", {"share": 1.0, "look_back_s": 1}).scaling
     assert scaler.target(FunctionId(0), view) == 1
@@ -196,7 +204,9 @@ def test_ray_serve_follows_the_flow_of_its_own_tests():
 
 
 def test_ray_serve_starts_over_when_the_direction_turns():
-    """`test_fluctuating_ongoing_requests`: 100 and 40 requests in turn on 1 and 2 replicas."""
+    """The same file, `test_fluctuating_ongoing_requests`: 100 and 40 requests in turn on 1 and 2
+    replicas.
+    """
     c, view = world(1, slots=50)
     scaler = load_bundle(
         "ray-serve", {"share": 1.0, "look_back_s": 1, "down_delay_s": 30.0}
@@ -215,14 +225,20 @@ def test_ray_serve_starts_over_when_the_direction_turns():
     [(1, 100, 1.0, 100), (3, 123, 1.0, 123), (4, 20, 1.0, 20), (5, 0, 10.0, -45), (5, 0, 0.2, 4)],
 )
 def test_ray_serve_desires_what_its_own_tests_expect(running, ongoing, factor, expected):
-    """Of `test_replicas_delayed_startup` and `test_scaling_factor_scale_down_to_0_replicas`."""
+    """The same file, of two tests.
+
+    They are `test_replicas_delayed_startup`, `test_scaling_factor_scale_down_to_0_replicas`.
+    """
     scaler = load_bundle("ray-serve", {"up_factor": factor, "down_factor": factor}).scaling
     told = scaler.desired(np.array([float(running)]), np.array([float(ongoing)]), np.array([1.0]))
     assert told.tolist() == [expected]
 
 
 def test_ray_serve_is_never_stuck_above_zero():
-    """`test_scaling_factor_scale_down_to_0_replicas`: factor 0.2, five steps from 5 to 0."""
+    """The same file, `test_scaling_factor_scale_down_to_0_replicas`.
+
+    Factor 0.2, five steps from 5 to 0.
+    """
     c, view = world(5)
     scaler = load_bundle("ray-serve", {"down_factor": 0.2, "down_delay_s": 0.0}).scaling
     scaler.targets(view)
@@ -236,7 +252,10 @@ def test_ray_serve_is_never_stuck_above_zero():
 
 
 def test_ray_serve_wakes_with_its_factor():
-    """`test_scaling_factor_scale_up_from_0_replicas`: ceil(1 * 10), and ceil(1 * 0.5)."""
+    """The same file, `test_scaling_factor_scale_up_from_0_replicas`.
+
+    ceil(1 * 10), and ceil(1 * 0.5).
+    """
     _, view = world(0)
     for factor, woken in ((10.0, 10), (0.5, 1)):
         scaler = load_bundle("ray-serve", {"up_factor": factor}).scaling
@@ -275,7 +294,9 @@ def planned(consolidation, load, *, pods=2, steps=20):
 
 
 def test_dynamo_does_not_oscillate_between_two_and_one():
-    """Pull request 9294: two workers at utilisation 0.7 stay, for one would have 1.4."""
+    """Dynamo, pull request 9294 (`load_scaling.py`): two workers at utilisation 0.7 stay, for one
+    would have 1.4.
+    """
     assert planned(True, 1.4) == [2] * 20
 
 

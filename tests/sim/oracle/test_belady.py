@@ -48,8 +48,8 @@ def test_min_is_the_least_of_all_that_could_be_thrown_out(keys, slots):
 
 
 def test_beladys_own_kind_of_example():
-    # The string of Belady, Nelson and Shedler (CACM 12(6), 1969), on which FIFO gets worse with
-    # room; what must miss does not.
+    # The string of Belady, Nelson and Shedler (CACM 12(6), 1969, pp. 349-353), on which FIFO gets
+    # worse with room; what must miss does not.
     keys = np.array([1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 4, 5])
     assert [least_misses(keys, slots) for slots in (3, 4)] == [7, 6]
 

@@ -1,4 +1,8 @@
-"""The authors' own curves, where someone has them beside the traces: every point of every curve."""
+"""The authors' own curves, where someone has them beside the traces: every point of every curve.
+
+Weng et al. 2023, USENIX ATC: figures 7 and 9 (pp. 1002 and 1004) for the default trace, figures 11
+to 14 (pp. 1005 and 1006) for more GPU sharing, more GPUs a pod, GPU models and pods without GPUs.
+"""
 
 import os
 from pathlib import Path

@@ -135,6 +135,7 @@ def test_typical_pods_are_the_most_frequent_and_add_up_to_one():
 
 
 def test_fragment_of_the_papers_kinds_of_nodes():
+    """Weng et al. 2023, USENIX ATC, p. 1000: its three cases, equations 2 and 3."""
     half = typical_pods([PodShape(4000, 0, 1, 500, "A")])
     assert fragment("A", 8000, (500, 300), half) == 300  # What is too small is lost.
     assert fragment("A", 8000, (400, 300), half) == 700  # Nothing fits: all is lost.
