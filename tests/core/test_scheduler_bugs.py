@@ -621,7 +621,7 @@ def test_a_node_speaks_for_its_own_pods_alone() -> None:
 def test_a_lease_is_given_back_by_who_holds_it() -> None:
     w = world(routers=2, on_disk=[0])
     w.arrive(0)
-    w.run(3 * S)
+    w.run(5 * S)
     (pod,) = w.cluster.pods.values()
     (lease,) = pod.leases.values()
     other = RouterId(1 - lease.router)

@@ -161,7 +161,7 @@ class Scheduler:
             routers=awaited_routers,
             out=self._out,
             on_found=self._at_rest,
-            on_missing=lambda pod: self._failed(pod, "not reported"),
+            on_missing=lambda pod: self._failed(self.cluster.pods.get(pod), "not reported"),
         )
         self._gathering = self._joining.waits
 
@@ -213,13 +213,12 @@ class Scheduler:
                         self._demand.refuse(event.function, REMOVED)
             case LeaseReturned():
                 self._joining.returned(event.router, event.lease, event.pod)
-                if self._demand.holds(event.router, event.lease):
-                    self._returned(event.lease, failed=event.failed)
+                self._returned(event.router, event.lease, failed=event.failed)
             case LoadReported():
                 self._demand.loaded(event)
             case RouterJoined():
                 for lease in self._joining.router(event):
-                    self._returned(lease, failed=False)
+                    self._returned(event.router, lease, failed=False)
             case RouterLost():
                 self._joining.lost_router(event.router)
                 self._lose_router(event.router)
@@ -234,8 +233,8 @@ class Scheduler:
                     self._functions.node_joined(event.node)
                     self._room_came()
             case PodFound():
-                pod = self.cluster.pods.get(event.pod)
-                if pod is not None and pod.node == event.node:
+                pod = self._pod_of(event.node, event.pod)
+                if pod is not None:
                     self._joining.settled(pod, event.state)
             case NodeDraining() | FunctionRetired() if self._gathering:
                 self._later.append(event)
@@ -255,9 +254,7 @@ class Scheduler:
                 # A newer leader acts; this one's command is void and so is this one.
                 self.fleet.count("commands_refused")
             case PodFailed() if event.sequence < 0:
-                pod = self.cluster.pods.get(event.pod)
-                if pod is not None and pod.node == event.node:
-                    self._failed(event.pod, event.reason)
+                self._failed(self._pod_of(event.node, event.pod), event.reason)
             case (
                 PodReady()
                 | PodSuspended()
@@ -310,7 +307,7 @@ class Scheduler:
                     self.fleet.kept(pod)
                     self._became_idle(pod)
             case PodFailed():
-                self._failed(pod.id, fact.reason)
+                self._failed(pod, fact.reason)
             case _:
                 assert_never(fact)
 
@@ -329,7 +326,7 @@ class Scheduler:
     def _lose_router(self, router: RouterId) -> None:
         # Demand first: a lease that comes back must not be granted to the one that is gone.
         for lease in self._demand.lose(router):
-            self._returned(lease, failed=False)
+            self._returned(router, lease, failed=False)
 
     def _serve(self, function: FunctionId, *, at_most: int = EVERY) -> None:
         """Lease what is free; then start what scaling wants, no more than `at_most` pods."""
@@ -343,8 +340,8 @@ class Scheduler:
             target = min(target, self.cluster.functions[function].max_replica)
             placing.reach(function, target, at_most=at_most)
 
-    def _returned(self, lease_id: LeaseId, *, failed: bool) -> None:
-        pod = self._demand.returned(lease_id)
+    def _returned(self, router: RouterId, lease_id: LeaseId, *, failed: bool) -> None:
+        pod = self._demand.returned(router, lease_id)
         if pod is None:
             return
         if pod.leases:
@@ -452,8 +449,12 @@ class Scheduler:
         self._room += 1
         self._capacity_came = self._capacity_came or bool(self.placing.waiting)
 
-    def _failed(self, pod_id: PodId, reason: str) -> None:
+    def _pod_of(self, node: NodeId, pod_id: PodId) -> Pod | None:
+        """Return a pod that a node may speak of: its own."""
         pod = self.cluster.pods.get(pod_id)
+        return pod if pod is not None and pod.node == node else None
+
+    def _failed(self, pod: Pod | None, reason: str) -> None:
         if pod is None:
             return
         self._back_off(pod)
@@ -493,7 +494,7 @@ class Scheduler:
             self.fleet.withdraw(waiting)
             self._at_rest(waiting)
         else:
-            self._failed(waiting.id, "victim is stuck")
+            self._failed(waiting, "victim is stuck")
 
     # -- functions and nodes ---
     def _functions_changed(self) -> None:
