@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from inferx.cli.services import Ready
+from inferx.cli.services import Ready, server_credentials
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.control import serve
@@ -16,7 +16,7 @@ from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
@@ -45,19 +45,20 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
         pods = Pods(node, functions)
         service = AgentService(Executor(pods), node=NodeId(0), state=config.state, clock=clock)
         store = await open_store(member.state, clock)
-        membership = Membership(
-            service,
-            functions,
-            describe(node, name=member.name, host_bytes=member.host_bytes),
-            store,
-            Objects(store),
-            listen=member.listen,
-            clock=clock,
-            credentials=None if member.tls is None else ServerTls(member.tls).grpc_credentials(),
-        )
         control = await serve(service, config.socket)
         try:
-            await membership.run(ready=ready)
+            async with server_credentials(member.tls) as credentials:
+                membership = Membership(
+                    service,
+                    functions,
+                    describe(node, name=member.name, host_bytes=member.host_bytes),
+                    store,
+                    Objects(store),
+                    listen=member.listen,
+                    clock=clock,
+                    credentials=credentials,
+                )
+                await membership.run(ready=ready)
         finally:
             await control.cleanup()
             await store.close()

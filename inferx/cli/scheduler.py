@@ -6,10 +6,17 @@ from pathlib import Path
 import click
 
 from inferx.cli.identity_options import AUDIT
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    run_service,
+    server_credentials,
+    service_options,
+    tls_files,
+)
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.audit_opening import open_audit
-from inferx.exec.identity.tls import ServerTls, TlsFiles, channel_credentials
+from inferx.exec.identity.tls import TlsFiles, channel_credentials
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
@@ -71,11 +78,11 @@ async def _run(
 ) -> None:
     clock = WallClock()
     store = await open_store(state, clock)
-    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
-    service = SchedulerService(
-        config, store, Objects(store), address=listen, credentials=credentials, clock=clock
-    )
     try:
-        await service.run(ready=ready)
+        async with server_credentials(tls) as credentials:
+            service = SchedulerService(
+                config, store, Objects(store), address=listen, credentials=credentials, clock=clock
+            )
+            await service.run(ready=ready)
     finally:
         await store.close()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.services import Ready, run_service, server_credentials, service_options, tls_files
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.state.opening import open_store
 from inferx.exec.state.server import ADDRESS, served
 
@@ -38,10 +38,12 @@ def state(
 
 
 async def _run(url: str, listen: str, tls: TlsFiles | None, ready: Ready) -> None:
-    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
     store = await open_store(url, WallClock())
     try:
-        async with served(store, listen, credentials=credentials) as serving:
+        async with (
+            server_credentials(tls) as credentials,
+            served(store, listen, credentials=credentials) as serving,
+        ):
             host, _, _ = listen.rpartition(":")
             ready(f"{host}:{serving.port}")
             await asyncio.Event().wait()
