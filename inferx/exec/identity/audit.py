@@ -52,7 +52,8 @@ FORGET_EVERY_S: Final = 60.0
 TEXT_LIMIT: Final = 1024
 STRANGERS: Final = Rate(count=50, period_ns=NS_PER_S, burst=1_000)
 
-_KEY = re.compile(r"ix_[0-9a-fA-F_]{8,}")
+_CREDENTIALS = re.compile(r"(ix_)[0-9a-fA-F_]{8,}|(eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?")
+"""API keys and bearer tokens, by what they begin with."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -291,9 +292,9 @@ class Audit:
 
 
 def _clean(text: str) -> str:
-    """Return text that a database of any encoding takes, without a key that was misplaced in it."""
-    if "ix_" in text:
-        text = _KEY.sub("ix_...", text)
+    """Return text that a database of any encoding takes, without credentials misplaced in it."""
+    if "ix_" in text or "eyJ" in text:
+        text = _CREDENTIALS.sub(r"\1\2...", text)
     if len(text) <= TEXT_LIMIT and text.isascii() and text.isprintable():
         return text
     return ascii(text[:TEXT_LIMIT])[1:-1]
