@@ -131,8 +131,12 @@ class AuditTable:
         """
         if self._file is not None:
             try:
-                # SQLite would let everybody read it.
-                os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                # SQLite would let everybody read it. One that is there is not opened beside
+                # SQLite: to close it would drop the locks that this process holds on it.
+                mode = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                os.close(os.open(self._file, mode, 0o600))
+            except FileExistsError:
+                pass
             except OSError as error:
                 msg = f"{self._file}: {error.strerror}; expected a place for the audit log"
                 raise AuditDatabaseError(msg) from error
