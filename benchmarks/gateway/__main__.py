@@ -57,12 +57,12 @@ PACKAGES = (
 )
 
 
-def wrk(port: int, connections: int, path: str, seconds: int) -> dict:
-    """Load a port, and return what wrk found."""
+def wrk(host: str, connections: int, path: str, seconds: int) -> dict:
+    """Load a server, and return what wrk found."""
     told = subprocess.run(
         [
             *("taskset", "-c", OTHER_CPU, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
-            *("--timeout", "10s", "--latency", "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}"),
+            *("--timeout", "10s", "--latency", "-s", str(SCRIPT), f"http://{host}{path}"),
         ],
         check=True,
         capture_output=True,
@@ -73,7 +73,7 @@ def wrk(port: int, connections: int, path: str, seconds: int) -> dict:
 
 def measure(command: list[str] | None, port: int, upstream: str, load: dict, seconds: int) -> dict:
     """Measure one proxy under one load; None is no proxy."""
-    target = int(upstream.split(":")[1]) if command is None else port
+    target = upstream if command is None else f"127.0.0.1:{port}"
     about = (
         nullcontext(0) if command is None else running(command, port, OWN_CPU, UPSTREAM=upstream)
     )

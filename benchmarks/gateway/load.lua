@@ -1,7 +1,7 @@
 -- A chat request of about 200 bytes.
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer ix_0000000000000000"
+wrk.headers["Authorization"] = "Bearer " .. (os.getenv("INFERX_API_KEY") or "ix_0000000000000000")
 wrk.body = '{"model":"tiny","messages":[{"role":"user","content":"' .. string.rep("x", 120) .. '"}],"max_tokens":16}'
 
 done = function(summary, latency, requests)

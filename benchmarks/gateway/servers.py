@@ -48,7 +48,7 @@ _ANSWER = (
     '"usage":{"prompt_tokens":12,"completion_tokens":3}}'
 )
 _ANSWERING = """
-  server {{ listen 127.0.0.1:{port} backlog=1024;
+  server {{ listen {host}:{port} backlog=1024;
     location / {{ default_type application/json;
       return 200 '{answer}'; }} }}
 """
@@ -97,9 +97,9 @@ def running(command: list[str], port: int, cpu: str, **env: str) -> Iterator[int
             process.wait()
 
 
-def nginx_answers(port: int, folder: Path) -> list[str]:
+def nginx_answers(port: int, folder: Path, *, host: str = "127.0.0.1") -> list[str]:
     """Return the command of an nginx that answers small JSON."""
-    return _nginx(folder, _ANSWERING.format(port=port, answer=_ANSWER))
+    return _nginx(folder, _ANSWERING.format(host=host, port=port, answer=_ANSWER))
 
 
 def nginx_proxies(port: int, upstream: str, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is forwarded to: 200 tokens as events. python -m benchmarks.gateway.upstream PORT
+"""What is forwarded to: 200 tokens as events. python -m benchmarks.gateway.upstream PORT [HOST]
 
 A token is a write of its own. `?pace_us=` is the time between two; 0 writes one a turn of the loop.
 """
@@ -54,7 +54,8 @@ class Peer(asyncio.Protocol):
 
 async def main():
     loop = asyncio.get_running_loop()
-    await loop.create_server(Peer, "127.0.0.1", int(sys.argv[1]), backlog=1024)
+    host = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    await loop.create_server(Peer, host, int(sys.argv[1]), backlog=1024)
     await asyncio.Event().wait()
 
 

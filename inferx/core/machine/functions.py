@@ -47,6 +47,7 @@ class Functions:
         self._placing = placing
         self._tell = chronicle
         self._whole_gpus = whole_gpus
+        self._new: list[FunctionSpec] = []
         self._retired: dict[FunctionId, None] = {}
         self._ending: dict[FunctionId, None] = {}
         """Retired functions that may have pods or snapshots left."""
@@ -55,17 +56,29 @@ class Functions:
         """Tell whether a function may have pods: it is not retired."""
         return function not in self._retired
 
-    def define(self, function: FunctionId, spec: FunctionSpec) -> bool:
-        """Take a new function in, or serve one by another specification; True if it is new."""
+    def announce(self, function: FunctionId, spec: FunctionSpec) -> bool:
+        """Note a function that is new; False if it is none. `enter` takes it in.
+
+        A new leader hears of thousands at once: what grows with their number grows once.
+        """
+        if function != len(self._c.functions) + len(self._new):
+            return False
+        self._new.append(as_sliced(spec, whole_gpus=self._whole_gpus))
+        return True
+
+    def enter(self) -> bool:
+        """Take in the functions that were announced; False if none was."""
+        new, self._new = self._new, []
+        if new:
+            self._c.add_functions(new)
+        return bool(new)
+
+    def redefine(self, function: FunctionId, spec: FunctionSpec) -> None:
+        """Serve a function by another specification from now on."""
         known = len(self._c.functions)
-        if not 0 <= function <= known:
+        if not 0 <= function < known:
             raise LocalProtocolError(f"function {function} is defined, expected up to {known}")
-        spec = as_sliced(spec, whole_gpus=self._whole_gpus)
-        if function == known:
-            self._c.add_functions((spec,))
-            return True
-        self._c.redefine(function, spec)
-        return False
+        self._c.redefine(function, as_sliced(spec, whole_gpus=self._whole_gpus))
 
     def retire(self, function: FunctionId) -> bool:
         """Let a function end; False if it was retired before."""

@@ -176,9 +176,7 @@ class Scheduler:
         c = self.cluster
         assert now_ns >= c.now_ns, "INV-5: time went back"
         c.now_ns = now_ns
-        for event in events:
-            self._ask.observe(event)
-            self._take(event)
+        self._take_all(events)
         if events:
             self._busy_ns = now_ns
             if not self._ticking:
@@ -204,6 +202,19 @@ class Scheduler:
             deadline = repeat
         return Step(records, commands, deadline)
 
+    def _take_all(self, events: Sequence[SchedulerEvent]) -> None:
+        for event in events:
+            new = type(event) is FunctionDefined and self._functions.announce(
+                event.function, event.spec
+            )
+            if not new and self._functions.enter():
+                self._functions_changed()
+            self._ask.observe(event)
+            if not new:
+                self._take(event)
+        if self._functions.enter():
+            self._functions_changed()
+
     def _take(self, event: SchedulerEvent) -> None:
         match event:
             case LeaseAsked():
@@ -223,8 +234,8 @@ class Scheduler:
                 self._joining.lost_router(event.router)
                 self._lose_router(event.router)
             case FunctionDefined():
-                if not self._functions.define(event.function, event.spec):
-                    self._to_serve[event.function] = None
+                self._functions.redefine(event.function, event.spec)
+                self._to_serve[event.function] = None
                 self._functions_changed()
             case NodeDescribed():
                 self._described(event)

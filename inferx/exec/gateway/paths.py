@@ -1,5 +1,6 @@
 """The gateway's URLs: what a path asks for."""
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from inferx.exec.gateway.refusals import Refused
@@ -37,12 +38,22 @@ class ApiCall(NamedTuple):
     target: bytes
 
 
+REMEMBERED: Final = 1024
+"""Lines that are remembered: clients ask the same few over and over."""
+REMEMBERED_BYTES: Final = 256
+"""Of the longest of them."""
+
+
 def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models | ApiCall:
     """Return what a request's line asks for.
 
     Raises:
         Refused: It calls a model or a function, and not as these are called.
     """
+    return _parsed(method, target) if len(target) > REMEMBERED_BYTES else _known(method, target)
+
+
+def _parsed(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models | ApiCall:
     path, mark, query = target.partition(b"?")
     if path.startswith(FUNCCALL):
         parts = path[len(FUNCCALL) :].split(b"/", 3)
@@ -66,6 +77,9 @@ def parse(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models | A
             raise Refused("method not allowed", f"{_shown(path)}: expected POST")
         return ModelCall(target)
     return ApiCall(target)
+
+
+_known = lru_cache(REMEMBERED)(_parsed)
 
 
 def nothing_here(target: bytes) -> Refused:
