@@ -232,6 +232,10 @@ class Audit:
             _log.error(
                 "audit: %d events are lost: the database did not take them", self.counts.lost
             )
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; for a log that was never run."""
         self._thread.submit(self._table.close)
         self._thread.shutdown(wait=False)
 

@@ -135,11 +135,8 @@ async def _knows(made: Bed, key: str) -> bool:
     return (await made.ask("GET", "/v1/models", key)).status == 200
 
 
-def test_a_key_that_is_revoked_at_one_gateway_opens_nothing_at_another(
-    record_property: Any,
-):
+def test_a_key_that_is_revoked_at_one_gateway_opens_nothing_at_another():
     async def main() -> None:
-        took_s: list[float] = []
         async with asyncio.timeout(60), two_gateways() as (one, two):
             for number in range(10):
                 asked = {"tenant": "t1", "namespace": "n", "level": "full", "label": str(number)}
@@ -149,15 +146,12 @@ def test_a_key_that_is_revoked_at_one_gateway_opens_nothing_at_another(
                     await until(partial(_knows, made, key))
                 gone = await one.ask("DELETE", f"/apikey/t1/n/{issued['id']}/", one.admin)
                 assert gone.status == 200
-                began_s = time.monotonic()
                 while (told := await two.ask("GET", "/v1/models", key)).status == 200:
                     pass
-                took_s.append(time.monotonic() - began_s)
                 # It was told so: nobody had to wait until what it knew was too old.
                 assert told.told["error"]["message"] == "revoked"
                 first = await one.ask("GET", "/v1/models", key)
                 assert first.told["error"]["message"] == "revoked"
-        record_property("longest_s", max(took_s))
 
     asyncio.run(main())
 
