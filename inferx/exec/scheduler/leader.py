@@ -51,6 +51,7 @@ from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.mirror import Changed
 from inferx.exec.wire.codec import Codec
 from inferx.exec.wire.names import Peer
+from inferx.exec.wire.sense import WireError, check
 
 __all__ = ["GATHER_S", "Term", "TermConfig"]
 
@@ -109,7 +110,8 @@ class Term:
         self._nodes: dict[str, tuple[NodeId, NodeSpec]] = {}
         self._next_node = self._next_gpu = 0
         gateways = sorted(one.name for one in informer.all("gateway"))
-        self._known = sorted(informer.all("node_info"), key=lambda one: one.name)
+        readable = (one for one in informer.all("node_info") if _resources(one) is not None)
+        self._known = sorted(readable, key=lambda one: one.name)
         made_of = {
             "policy": config.policy,
             "settings": dict(config.settings),
@@ -230,9 +232,10 @@ class Term:
 
     def _node_changed(self, node: DataObject) -> None:
         """Describe a node that is new, or that is another one under an old name; and call it."""
-        info = msgspec.convert(node.object, NodeInfo)
+        info, spec = msgspec.convert(node.object, NodeInfo), _resources(node)
+        if spec is None:
+            return
         address = f"{info.naIp or info.nodeIp}:{info.podMgrPort}"
-        spec = msgspec.convert(info.resources, NodeSpec)
         known = self._nodes.get(node.name)
         if known is not None and known[1] == spec:
             self.nodes.move(known[0], address)
@@ -267,3 +270,14 @@ class Term:
     def address_of(self, pod: PodId) -> str:
         """Return where a pod serves; "" where it is not known."""
         return self._addresses.get(pod, "")
+
+
+def _resources(node: DataObject) -> NodeSpec | None:
+    """Return what a node says that it has; None where that makes no sense."""
+    try:
+        spec = msgspec.convert(msgspec.convert(node.object, NodeInfo).resources, NodeSpec)
+        check(spec)
+    except (msgspec.ValidationError, WireError) as error:
+        _log.warning("node %s: its resources: %s; it is left out", node.name, error)
+        return None
+    return spec

@@ -11,6 +11,7 @@ import msgspec
 
 from inferx.core import events
 from inferx.core.errors import InferXError
+from inferx.core.types import NodeSpec
 
 __all__ = ["WireError", "check"]
 
@@ -20,6 +21,8 @@ NUMBER: Final = 1 << 62
 """Of ids, times and bytes."""
 TEXT: Final = 200
 """Of a reason, or of a phase's name."""
+GPUS: Final = 64
+"""Of a node."""
 _COUNTS: Final = frozenset({"slots", "inflight", "arrivals", "concurrency_milli", "queued"})
 _STATES: Final = frozenset({"ready", "suspended", "moving", "busy", "stuck"})
 _LEAST: Final[Mapping[str, int]] = {"sequence": -1, "function": -1, "functions": -1}
@@ -38,6 +41,8 @@ def check(struct: msgspec.Struct) -> None:
     """
     for name in struct.__struct_fields__:
         _check(struct, name, getattr(struct, name))
+    if isinstance(struct, NodeSpec) and struct.gpus > GPUS:
+        raise WireError(f"NodeSpec: gpus is {struct.gpus}; expected {GPUS} at most")
     if isinstance(struct, events.LoadReported):
         columns = (struct.arrivals, struct.concurrency_milli, struct.queued)
         if any(len(column) != len(struct.functions) for column in columns):
@@ -52,6 +57,9 @@ def _check(struct: msgspec.Struct, name: str, value: Any) -> None:
             least, most = _LEAST.get(name, 0), COUNT if name in _COUNTS else NUMBER
             if not least <= value <= most:
                 raise WireError(f"{type(struct).__name__}: {name} is {value}; expected {least} up")
+        case float():
+            if not 0 <= value <= NUMBER:
+                raise WireError(f"{type(struct).__name__}: {name} is {value}; expected 0 up")
         case str():
             if len(value) > TEXT or (name == "state" and value not in _STATES):
                 raise WireError(f"{type(struct).__name__}: {name} is {value[:40]!r}")

@@ -14,8 +14,10 @@ from cluster_up import Up, function, up
 from grpc_fuzz import BROKEN, Called, call, changed_bytes, messages, raw_bytes, stream
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from inferx.exec.clock import WallClock
+from inferx.exec.state.objects.actor import SYSTEM
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.opening import open_store
@@ -145,3 +147,29 @@ def test_an_agent_hears_whatever_a_leader_says(cluster: Cluster, how: str) -> No
 
 def joined(raw: bytes) -> bool:
     return pb.FromNode.FromString(raw).WhichOneof("message") == "node_joined"
+
+
+def test_a_node_that_says_nonsense_of_itself_is_left_out(cluster: Cluster) -> None:
+    async def register() -> None:
+        store = await open_store(cluster.up.state, WallClock())
+        try:
+            objects = Objects(store)
+            (good,) = (await objects.list(Selection(type="node_info"))).objects
+            of: Any = good.object["resources"]
+            for number, bad in enumerate(
+                ({}, {"gpus": 1}, of | {"gpus": -1}, of | {"gpus": 10**6}, of | {"hbm_bytes": -1})
+            ):
+                body = {**good.object, "resources": bad, "podMgrPort": 1}
+                one = replace(good, name=f"bad-{number}", object=body, revision=0)
+                await objects.create(one, who=SYSTEM)
+        finally:
+            await store.close()
+
+    asyncio.run(register())
+    log = cluster.up.folder / "scheduler.log"
+    deadline = time.monotonic() + 30
+    while log.read_text().count("it is left out") < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    cluster.is_as_it_was()
+    assert cluster.up.ask("one")[0] == 200
