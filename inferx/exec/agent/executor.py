@@ -124,6 +124,8 @@ class Executor:
             raise AgentError(f"no snapshot of {name} on tier {source}")
         snapshot = found.manifest.id
         names = [tier.name for tier in store.tiers]
+        if target not in names:
+            raise AgentError(f"this node has no tier {target}; its tiers are {', '.join(names)}")
         if names.index(target) < names.index(source):
             store.make_room(target, found.manifest.size_bytes)
             store.promote(snapshot, target)
