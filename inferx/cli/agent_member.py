@@ -13,6 +13,7 @@ from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.membership import Membership
 from inferx.exec.agent.node import assemble
 from inferx.exec.agent.pods import Pods
+from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
@@ -38,7 +39,7 @@ class Member:
 async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
     """Run the agent until cancelled."""
     clock = WallClock()
-    node = await asyncio.to_thread(assemble, config)
+    node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
         start = stand_in if member.stand_in_workers else None
         functions = Deployments(config.state / "functions", start)

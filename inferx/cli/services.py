@@ -3,10 +3,9 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +14,7 @@ import click
 import grpc
 
 from inferx.core.errors import InferXError
+from inferx.exec.files import write_whole
 from inferx.exec.identity.tls import ServerTls, TlsFiles
 
 __all__ = [
@@ -92,16 +92,7 @@ class Ready:
         """Say it."""
         click.echo(f"{self._name} ready at {address}", err=True)
         if self._path is not None:
-            write_aside(self._path, {"address": address, **more})
-
-
-def write_aside(path: Path, told: Mapping[str, object]) -> None:
-    """Write a small file whole, that only its owner can read."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(told, file)
-    aside.rename(path)
+            write_whole(self._path, json.dumps({"address": address, **more}).encode())
 
 
 class _JsonLines(logging.Formatter):

@@ -50,7 +50,7 @@ def snapshot() -> None:
 def _freezing(config: Path | None, functions: Path) -> Generator[Freezing]:
     """Assemble a node for one pod; whatever of it is left at the end is removed."""
     known = load_deployed(functions)
-    node = assemble(config_of(config))
+    node = assemble(config_of(config), all_asked=False)
     try:
         pods = Pods(node, known)
         adopted = Executor(pods).recover().adopted

@@ -1,6 +1,7 @@
 """`inferx up`: a whole cluster on this machine, for as long as the command runs."""
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -13,9 +14,10 @@ from pathlib import Path
 import click
 
 from inferx.cli.identity_options import IdentityOptions, identity_options
-from inferx.cli.services import FILE, run_service, write_aside
+from inferx.cli.services import FILE, run_service
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
+from inferx.exec.files import write_whole
 from inferx.exec.identity.audit_opening import audit_url
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
@@ -29,6 +31,9 @@ MAX_AGENTS = 16
 STAND_IN_HOST = "1TiB"
 """Host memory that a node tells to have where workers stand in: they hold a 1024th of theirs."""
 
+SNAPSHOTS_GIB = 64
+"""Of snapshots that each node keeps, and that all keep together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
@@ -36,6 +41,7 @@ class _Wanted:
 
     listen: str
     gpus: str | None
+    host: str | None
     agents: int
     stand_in_workers: bool
     policy: str
@@ -55,6 +61,9 @@ class _Wanted:
 @click.option("--listen", default=f"{HOST}:4000", show_default=True, help="Where the gateway is.")
 @click.option("--gpus", help="GPUs that each node declares, as 2x80GiB.  [default: those found]")
 @click.option(
+    "--host", metavar="SIZE", help="Host memory of each node that pods may be given, as 4GiB."
+)
+@click.option(
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=1, show_default=True, help="Nodes."
 )
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
@@ -70,6 +79,7 @@ def up(
     *,
     listen: str,
     gpus: str | None,
+    host: str | None,
     agents: int,
     stand_in_workers: bool,
     policy: str,
@@ -89,6 +99,8 @@ def up(
     """
     if gpus is not None:
         _check_gpus(gpus)
+    if host is not None:
+        parse_bytes("--host", host)
     # What cannot be used is told before anything is started.
     identity.settings()
     if audit is not None:
@@ -96,6 +108,7 @@ def up(
     wanted = _Wanted(
         listen=listen,
         gpus=gpus,
+        host=host,
         agents=agents,
         stand_in_workers=stand_in_workers,
         policy=policy,
@@ -174,13 +187,12 @@ async def _start(
     )
     for config in configs:
         name = config.stem
-        stand_in = (
-            ("--stand-in-workers", "--host", STAND_IN_HOST) if wanted.stand_in_workers else ()
-        )
+        stand_in = ("--stand-in-workers",) if wanted.stand_in_workers else ()
+        room = wanted.host or (STAND_IN_HOST if wanted.stand_in_workers else None)
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", *stand_in),
+            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ())),
         )
     gateway = await started(
         "gateway",
@@ -200,7 +212,7 @@ async def _start(
             "folder": str(folder),
             "processes": {child.name: child.pid for child in children},
         }
-        write_aside(wanted.ready_file, told)
+        write_whole(wanted.ready_file, json.dumps(told).encode())
 
 
 async def _admin_key(state: str, folder: Path) -> Path:
@@ -230,5 +242,7 @@ def _node_config(wanted: _Wanted, folder: Path, number: int) -> Path:
         f'[agent]\nname = "{name}"\nstate = "{state}"\n'
         f'[network]\nsubnet = "10.{second}.{third}.0/24"\n'
         f"{sandbox}[gpu]\n{gpus}"
+        f'[store.nvme]\npath = "{state / "snapshots"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
+        f'[store.shared]\npath = "{folder / "shared"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
     )
     return config

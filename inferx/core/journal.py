@@ -33,6 +33,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "Recorded",
+    "decoded",
     "replay",
 ]
 
@@ -192,6 +193,18 @@ class Divergence:
     error: str = ""
 
 
+def decoded(kind: str, number: int, entry: Entry) -> tuple[tuple[Any, ...], Step[Any]]:
+    """Return what a machine was told in an entry, and what it answered.
+
+    Raises:
+        JournalError: The entry, of this number, is not of such a machine.
+    """
+    try:
+        return _EVENTS[kind].decode(entry.events), _STEP[kind].decode(entry.step)
+    except msgspec.DecodeError as error:
+        raise JournalError(f"entry {number}: no step of a {kind}: {error}") from error
+
+
 def replay(kind: str, machine: Machine[Any, Any], entries: Iterable[Entry]) -> Divergence | None:
     """Feed a journal to a fresh machine; return the first step that differs, or None.
 
@@ -199,11 +212,7 @@ def replay(kind: str, machine: Machine[Any, Any], entries: Iterable[Entry]) -> D
         JournalError: An entry is not of such a machine.
     """
     for number, entry in enumerate(entries):
-        try:
-            events = _EVENTS[kind].decode(entry.events)
-            expected = _STEP[kind].decode(entry.step)
-        except msgspec.DecodeError as error:
-            raise JournalError(f"entry {number}: no step of a {kind}: {error}") from error
+        events, expected = decoded(kind, number, entry)
         try:
             got = machine.step(entry.now_ns, events)
         except Exception as error:  # noqa: BLE001 - whatever it raises, it did not raise then.

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.core.units import GIB
+from inferx.core.units import GIB, MIB
 from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.gpus.share import MPS_PIPES
 from inferx.exec.agent.store.config import FolderConfig
@@ -16,12 +16,14 @@ from inferx.spec.document import read_document, shown
 from inferx.spec.sizes import parse_bytes
 from inferx.spec.table import Table, top_table
 
-__all__ = ["AgentConfig", "read_config"]
+__all__ = ["LAZY_FROM_BYTES", "AgentConfig", "read_config"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
 _TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
+LAZY_FROM_BYTES = 512 * MIB
+"""Where lazy pages begin to pay: docs/results/restore.md."""
 _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
@@ -44,6 +46,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         containerd: Its socket.
         pull: Whether containerd pulls an image that is missing.
         registry_secrets: File of what registries want to know for that, as Docker's config.json.
+        mounts: Folders of the host that functions may mount, with all below; none unless named.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
@@ -53,6 +56,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         hook: Library of the share `hook`; None is none.
         mps_pipes: Folder of the MPS daemon's pipes.
         tiers: Where snapshots lie.
+        lazy_from_bytes: Size of a snapshot, GPU state aside, from which its pages come lazily; 0 is
+            never.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
     """
 
@@ -64,6 +69,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     containerd: str = "/run/containerd/containerd.sock"
     pull: bool = True
     registry_secrets: Path | None = None
+    mounts: tuple[Path, ...] = ()
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
@@ -73,6 +79,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     hook: Path | None = None
     mps_pipes: Path = MPS_PIPES
     tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
+    lazy_from_bytes: int = LAZY_FROM_BYTES
     over_memory: Action = "warn"
 
     @property
@@ -90,6 +97,7 @@ def read_config(path: Path) -> AgentConfig:
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
     gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
+    restore = top.table("restore")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
@@ -105,18 +113,20 @@ def read_config(path: Path) -> AgentConfig:
         registry_secrets=_path(sandbox, "registry_secrets")
         if "registry_secrets" in sandbox
         else None,
+        mounts=_folders(sandbox, "mounts", ()),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
-        cdi=_cdi(gpu),
+        cdi=_folders(gpu, "cdi", _CDI),
         gpus=_declared(gpu),
         hook=_path(gpu, "hook") if "hook" in gpu else None,
         mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
         tiers=_tiers(store, state),
+        lazy_from_bytes=restore.size("lazy_from", LAZY_FROM_BYTES),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
     )
-    for table in (agent, sandbox, network, gpu, store, top):
+    for table in (agent, sandbox, network, gpu, store, restore, top):
         table.close()
     return config
 
@@ -154,11 +164,11 @@ def _declared(gpu: Table) -> tuple[int, ...]:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
 
 
-def _cdi(gpu: Table) -> tuple[Path, ...]:
-    folders = gpu.texts("cdi", tuple(map(str, _CDI)))
+def _folders(table: Table, key: str, default: tuple[Path, ...]) -> tuple[Path, ...]:
+    folders = table.texts(key, tuple(map(str, default)))
     for folder in folders:
         if not folder.startswith("/"):
-            raise gpu.error("cdi", shown(folder), "a list of paths from the root")
+            raise table.error(key, shown(folder), "a list of paths from the root")
     return tuple(map(Path, folders))
 
 

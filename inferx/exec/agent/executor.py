@@ -124,6 +124,8 @@ class Executor:
             raise AgentError(f"no snapshot of {name} on tier {source}")
         snapshot = found.manifest.id
         names = [tier.name for tier in store.tiers]
+        if target not in names:
+            raise AgentError(f"this node has no tier {target}; its tiers are {', '.join(names)}")
         if names.index(target) < names.index(source):
             store.make_room(target, found.manifest.size_bytes)
             store.promote(snapshot, target)
@@ -133,6 +135,8 @@ class Executor:
     def _drop(self, function: FunctionId, tier: TierName) -> None:
         store = self.pods.node.store
         name = self.pods.function(function).launch.function
+        # What nobody needs any more is not to be in use.
+        self.pods.pages.look()
         for found in store.everything():
             if found.manifest.function == name and tier in found.tiers:
                 self._evict(store, found.manifest.id, tier)
@@ -202,6 +206,7 @@ class Executor:
             if cut_short:
                 record = replace(record, state=record.before, before="")
             one = Pod(record, self.pods.spec_of(record), live)
+            self.pods.pages.adopt(one)
             if cut_short:
                 self.pods.moving.settle(one)
             elif record.state == "ready":

@@ -12,7 +12,7 @@ from typing import Final
 
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.store import Found, Held, SnapshotStore, TierName
+from inferx.exec.agent.store import Found, Held, SnapshotStore, Tier, TierName
 
 __all__ = ["newest_within", "reading"]
 
@@ -44,7 +44,7 @@ def reading(
     now_ns: int,
     coldest: TierName | None = None,
     keep: bool = False,
-) -> Generator[Held]:
+) -> Generator[tuple[Tier, Held]]:
     """Hold the copy of a snapshot that is to be read; with `keep` fetch it to the disk before.
 
     What was fetched goes again if the body fails: it is not where nobody knows of it.
@@ -59,9 +59,9 @@ def reading(
                 store.make_room(_DISK, size_bytes)
                 store.promote(snapshot, _DISK)
             undo.callback(_drop, store, snapshot)
-        _, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=_within(store, coldest))
+        tier, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=_within(store, coldest))
         with held:
-            yield held
+            yield tier, held
         undo.pop_all()
 
 

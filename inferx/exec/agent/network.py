@@ -142,7 +142,7 @@ class BridgedNetwork:
             _remove_link(outside)
         _ip(
             f"netns add {name}",
-            f"link add {outside} type veth peer name eth0 netns {name}",
+            f"link add {outside} type veth peer name eth0 address {_mac(address)} netns {name}",
             f"link set {outside} master {self.name} up",
             f"link set {outside} type bridge_slave isolated on",
         )
@@ -167,6 +167,15 @@ class BridgedNetwork:
                 f"network: {self.name} is there, and not this agent's; expected no such link",
                 phase="network",
             )
+
+
+def _mac(address: ipaddress.IPv4Address) -> str:
+    """Return the link address that goes with an address.
+
+    Whoever gets the address of a pod that has just left is then found at once: the host remembers
+    for seconds which link address went with it, and would send to one that is gone.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x49, *address.packed))
 
 
 def _ip(*commands: str, namespace: str = "") -> None:

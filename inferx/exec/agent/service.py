@@ -21,10 +21,10 @@ from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
+from inferx.exec.files import write_whole
 
 __all__ = ["AgentService"]
 
@@ -198,7 +198,9 @@ class AgentService:
         return True
 
     def _failed(self, command: NodeCommand, why: str) -> None:
-        text = f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}"
+        self._noted(f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}")
+
+    def _noted(self, text: str) -> None:
         self.last_errors.append(text)
         _log.warning("%s", text)
 
@@ -231,15 +233,23 @@ class AgentService:
         # Known first, looked for after: one that is started in between is not missed.
         idle = [one for one in pods.all() if one.record.pod not in self._busy]
         live = frozenset(one.pod for one in node.sandbox.live())
+        # Noted before the pod is killed for it.
+        lost = pods.pages.look()
         stuck = [PodId(one.pod) for one in pods.stuck() if pods.records.name(one.pod) not in live]
         freed = [pod for pod in stuck if pod not in self._busy and self._can_end(pod)]
         gone = [one for one in idle if one.spec.pod not in live]
-        ended = [(PodId(one.record.pod), "exited") for one in gone if self._is_idle(one)]
+        ended = [
+            (PodId(one.record.pod), "pages" if one.spec.pod in lost else "exited")
+            for one in idle
+            if (one in gone or one.spec.pod in lost) and self._is_idle(one)
+        ]
         ended += [
             (pod, "gpu memory")
-            for pod in self._exceeding([one for one in idle if one.spec.pod in live])
+            for pod in self._exceeding([one for one in idle if one.spec.pod in live - lost.keys()])
         ]
         for pod, _ in ended:
+            if why := lost.get(pods.records.name(pod)):
+                self._noted(str(why))
             pods.stop(pod)
         return [*((pod, "exited") for pod in freed), *ended]
 

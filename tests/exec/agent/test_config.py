@@ -7,7 +7,7 @@ import pytest
 
 from inferx.core.errors import DescriptionError
 from inferx.core.units import GIB
-from inferx.exec.agent.config import AgentConfig, read_config
+from inferx.exec.agent.config import LAZY_FROM_BYTES, AgentConfig, read_config
 from inferx.exec.agent.store import FolderConfig
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +34,14 @@ def test_what_runc_knows_is_apart_by_name_and_ends_with_a_reboot(tmp_path: Path)
     assert read(tmp_path, '[agent]\nname = "two"\n').runc == Path("/run/inferx/two/runc")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", LAZY_FROM_BYTES), ("lazy_from_mib = 0", 0), ("lazy_from_gib = 2", 2 * GIB)],
+)
+def test_pages_come_lazily_from_a_size(tmp_path: Path, text: str, expected: int) -> None:
+    assert read(tmp_path, f"[restore]\n{text}\n").lazy_from_bytes == expected
+
+
 def test_the_shipped_example_loads() -> None:
     config = read_config(ROOT / "deploy" / "node.toml")
     assert config.sandbox == "containerd"
@@ -57,6 +65,8 @@ def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path
         ('[agent]\nname = "Node"\n', r"node.toml:2: agent.name: .*small letters and digits"),
         ('[agent]\nstate = "here"\n', r"node.toml:2: agent.state: .*a path from the root"),
         ('[agent]\nsocket = "a.sock"\n', r"agent.socket: .*a path from the root"),
+        ('[sandbox]\nmounts = ["models"]\n', r"node.toml:2: sandbox.mounts: .*paths from the root"),
+        ('[sandbox]\nmounts = "/models"\n', r"node.toml:2: sandbox.mounts: "),
         ('[agent]\nstat = "/x"\n', r"agent.stat: an unknown key; .*state"),
         ('[sandbox]\nkind = "docker"\n', r"sandbox.kind: .*auto, containerd, runc, process"),
         ('[network]\nsubnet = "8.8.8.0/24"\n', r"network.subnet: .*private network"),
@@ -71,6 +81,7 @@ def test_every_line_of_the_example_that_is_commented_out_is_a_key(tmp_path: Path
         ('[gpu]\ndeclare = "2x80Gi"\n', r"node.toml:2: gpu.declare: .*as in 2x80GiB"),
         ('[gpu]\ndeclare = "17x1GiB"\n', r"gpu.declare: .*as in 2x80GiB"),
         ('[gpu]\nover_memory = "beat"\n', r"gpu.over_memory: .*warn, throttle, kill"),
+        ("[restore]\nlazy_from_mib = -1\n", r"node.toml:2: restore.lazy_from_mib: "),
         ('[store.dram]\npath = "/x"\n', r"store.dram: no budget; .*budget_gib"),
         ('[store.dram]\npath = "x"\nbudget_gib = 1\n', r"store.dram.path: .*from the root"),
         ('[store.hot]\npath = "/x"\n', r"store.hot: an unknown key; .*dram, nvme, shared"),

@@ -103,3 +103,20 @@ def test_a_link_of_another_is_neither_used_nor_removed(network: BridgedNetwork) 
         network.enter("pod-1")
     network.close()
     assert network.name in links()
+
+
+def test_who_gets_an_address_again_is_where_the_host_remembers_it(network: BridgedNetwork) -> None:
+    network.enter("pod-2")  # While another pod is there the bridge stays up, and forgets nothing.
+    left = network.enter("pod-1")
+    with subprocess.Popen(python(left, LISTEN), stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        subprocess.run(python(Place("", ""), CONNECT, left.host, "5"), check=True)
+        server.kill()
+    network.leave("pod-1")
+    asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
+    remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
+    again = network.enter("pod-3")
+    assert again.host == left.host
+    there = ["ip", "-n", Path(again.namespace).name, "-j", "link", "show", "eth0"]
+    assert remembered == {one["address"] for one in json.loads(subprocess.check_output(there))}

@@ -206,6 +206,19 @@ def test_each_command_is_answered_by_one_fact(node: AgentNode) -> None:
     run(work)
 
 
+def test_a_copy_to_a_tier_that_is_not_there_fails_in_a_line(node: AgentNode) -> None:
+    async def work() -> None:
+        async with running(node) as agent:
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Snapshot, 2, 1, leave=True))
+            copied = await agent.answer(Copy(NODE, 1, 3, FUNCTION, Tier.NVME, Tier.REMOTE))
+            assert isinstance(copied, SnapshotCopied)
+            assert not copied.ok
+            assert "this node has no tier shared" in agent.service.last_errors[-1]
+
+    run(work)
+
+
 def test_repeated_command_is_carried_out_once(node: AgentNode) -> None:
     async def work() -> None:
         async with running(node) as agent:
