@@ -25,6 +25,9 @@ from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
+from inferx.exec.metrics.node import NodeSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import OFF, metrics_address, metrics_served
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
@@ -70,6 +73,7 @@ def agent(
     stand_in_workers: bool,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -83,6 +87,9 @@ def agent(
     if ctx.invoked_subcommand is not None:
         return
     settings = config_of(config)
+    # One that is in no cluster listens at its own socket alone, unless told otherwise.
+    alone = OFF if state is None else None
+    metrics = metrics_address(metrics_listen or alone, listen)
     if state is not None:
         member = Member(
             state=state,
@@ -90,6 +97,7 @@ def agent(
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
             listen=listen,
+            metrics=metrics,
             tls=tls_files(tls_certificate, tls_key, tls_authority),
         )
         run_service(run_member(settings, member, Ready("agent", ready_file)), log_json=log_json)
@@ -105,19 +113,20 @@ def agent(
         service = AgentService(
             Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state
         )
-        asyncio.run(_run(service, settings.socket))
+        asyncio.run(_run(service, settings.socket, metrics))
     finally:
         adapters.close()
 
 
-async def _run(service: AgentService, socket: Path) -> None:
+async def _run(service: AgentService, socket: Path, metrics: tuple[str, int] | None) -> None:
     runner = await serve(service, socket)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await service.run(ready=lambda found: _ready(found, socket))
+        async with metrics_served(metrics, (ProcessSource("agent"), NodeSource(service))):
+            await service.run(ready=lambda found: _ready(found, socket))
     except asyncio.CancelledError:
         click.echo("stopped; pods go on", err=True)
     finally:

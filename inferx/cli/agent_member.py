@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from inferx.cli.services import Ready, server_credentials
 from inferx.core.types import NodeId
@@ -18,6 +19,9 @@ from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import TlsFiles
+from inferx.exec.metrics.node import NodeSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
@@ -33,6 +37,7 @@ class Member:
     host_bytes: int
     stand_in_workers: bool
     listen: str
+    metrics: tuple[str, int] | None
     tls: TlsFiles | None
 
 
@@ -48,7 +53,11 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
         store = await open_store(member.state, clock)
         control = await serve(service, config.socket)
         try:
-            async with server_credentials(member.tls) as credentials:
+            sources = (ProcessSource("agent"), NodeSource(service))
+            async with (
+                server_credentials(member.tls) as credentials,
+                metrics_served(member.metrics, sources) as at,
+            ):
                 membership = Membership(
                     service,
                     functions,
@@ -59,7 +68,7 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
                     clock=clock,
                     credentials=credentials,
                 )
-                await membership.run(ready=ready)
+                await membership.run(ready=partial(ready, metrics=at))
         finally:
             await control.cleanup()
             await store.close()

@@ -3,6 +3,7 @@
 import gc
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
 from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import channel_credentials
+from inferx.exec.metrics.server import metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 from inferx.load import load_bundle, parse_setting
@@ -49,6 +51,7 @@ def gateway(
     identity: IdentityOptions,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -74,11 +77,18 @@ def gateway(
         public=identity.public,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    work = _run(state, config, audit, Ready("gateway", ready_file))
+    metrics = metrics_address(metrics_listen, listen)
+    work = _run(state, config, audit, metrics, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
 
-async def _run(state: str, config: GatewayConfig, audit: str | None, ready: Ready) -> None:
+async def _run(
+    state: str,
+    config: GatewayConfig,
+    audit: str | None,
+    metrics: tuple[str, int] | None,
+    ready: Ready,
+) -> None:
     clock = WallClock()
     log = None if audit is None else open_audit(audit, clock)
     store = await open_store(state, clock)
@@ -87,6 +97,7 @@ async def _run(state: str, config: GatewayConfig, audit: str | None, ready: Read
     gc.set_threshold(COLLECT_AFTER)
     try:
         service = GatewayService(config, store, Objects(store), clock, audit=log)
-        await service.run(ready=ready)
+        async with metrics_served(metrics, service.metrics) as at:
+            await service.run(ready=partial(ready, metrics=at))
     finally:
         await store.close()

@@ -1,6 +1,7 @@
 """`inferx scheduler`: the scheduler service."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from inferx.cli.services import (
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import TlsFiles, channel_credentials
+from inferx.exec.metrics.server import metrics_address, metrics_served
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
@@ -51,6 +53,7 @@ def scheduler(
     audit: str | None,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -69,12 +72,18 @@ def scheduler(
         credentials=None if tls is None else channel_credentials(tls),
         audit=None if audit is None else open_audit(audit, WallClock()),
     )
-    work = _run(state, config, listen, tls, Ready("scheduler", ready_file))
+    metrics = metrics_address(metrics_listen, listen)
+    work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
     run_service(work, log_json=log_json)
 
 
 async def _run(
-    state: str, config: TermConfig, listen: str, tls: TlsFiles | None, ready: Ready
+    state: str,
+    config: TermConfig,
+    listen: str,
+    tls: TlsFiles | None,
+    metrics: tuple[str, int] | None,
+    ready: Ready,
 ) -> None:
     clock = WallClock()
     store = await open_store(state, clock)
@@ -83,6 +92,7 @@ async def _run(
             service = SchedulerService(
                 config, store, Objects(store), address=listen, credentials=credentials, clock=clock
             )
-            await service.run(ready=ready)
+            async with metrics_served(metrics, service.metrics) as at:
+                await service.run(ready=partial(ready, metrics=at))
     finally:
         await store.close()

@@ -38,6 +38,11 @@ def service_options(listen: str) -> Callable[[F], F]:
             "--listen", default=listen, show_default=True, help="Address; port 0 takes a free one."
         ),
         click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves."),
+        click.option(
+            "--metrics-listen",
+            metavar="HOST:PORT|off",
+            help="Where Prometheus reads.  [default: loopback, 8000 above the port of --listen]",
+        ),
         click.option("--tls-certificate", type=FILE, help="Own certificate, in PEM."),
         click.option("--tls-key", type=FILE, help="Its private key."),
         click.option("--tls-authority", type=FILE, help="Who signs the other services'."),

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,12 +166,19 @@ async def _end_pods(config: Path) -> None:
 async def _start(
     wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
 ) -> None:
+    metrics: dict[str, str] = {}
+    services: dict[str, str] = {}
+
     async def started(name: str, *arguments: str) -> str:
-        command = (sys.executable, "-m", "inferx", *arguments)
+        listen = ("--metrics-listen", f"{HOST}:0")
+        command = (sys.executable, "-m", "inferx", *arguments, *listen)
         child = Child(name, command, folder)
         children.append(child)
         click.echo(f"starting {name}", err=True)
-        return str((await child.start())["address"])
+        told = await child.start()
+        metrics[name] = str(told["metrics"])
+        services[name] = arguments[0]
+        return str(told["address"])
 
     journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
     audit = ("--audit", wanted.audit or f"sqlite:{folder / 'audit.db'}")
@@ -199,6 +206,7 @@ async def _start(
         *("gateway", "--state", state, "--listen", wanted.listen),
         *(*policy, *journal, *audit, *wanted.identity.words()),
     )
+    _write_targets(metrics, services, folder)
     url = f"http://{gateway}"
     click.echo(f"inferx is up at {url}; an administrator's key is in {key}", err=True)
     click.echo(f"  export INFERX_SERVER={url} INFERX_API_KEY=$(cat {key})", err=True)
@@ -209,10 +217,20 @@ async def _start(
             "api_key_file": str(key),
             "state": state,
             "scheduler": scheduler,
+            "metrics": metrics,
             "folder": str(folder),
             "processes": {child.name: child.pid for child in children},
         }
         write_whole(wanted.ready_file, json.dumps(told).encode())
+
+
+def _write_targets(metrics: Mapping[str, str], services: Mapping[str, str], folder: Path) -> None:
+    """Write where Prometheus reads, as its `file_sd_configs` takes it."""
+    targets = [
+        {"targets": [address], "labels": {"service": services[name], "name": name}}
+        for name, address in metrics.items()
+    ]
+    write_whole(folder / "prometheus.json", json.dumps(targets).encode())
 
 
 async def _admin_key(state: str, folder: Path) -> Path:

@@ -74,13 +74,15 @@ class Journal:
         self._machine = machine
         self.ended = False
         """Whether it has grown to its limit, and says no more."""
+        self.size_bytes = 0
 
     def step(self, now_ns: int, events: Any) -> Step[Any]:
         """Let the machine step, and write it down."""
         step = self._machine.step(now_ns, events)
         if not self.ended:
             self._writer.append(now_ns, events, step)
-            self.ended = self._file.tell() >= LIMIT_BYTES
+            self.size_bytes = self._file.tell()
+            self.ended = self.size_bytes >= LIMIT_BYTES
         return step
 
     def close(self) -> None:

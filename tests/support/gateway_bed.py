@@ -103,7 +103,9 @@ class Bed:
             self.leases += 1
             pod = PodId(self.free.pop(0))
             lease = LeaseId(self.leases)
-            self.driver.post(LeaseGranted(lease, FunctionId(0), pod, self.spec.slots, cold=True))
+            granted = LeaseGranted(lease, FunctionId(0), pod, self.spec.slots, cold=True)
+            self.dispatch.granted(granted)
+            self.driver.post(granted)
 
     # -- what the gateway asks ---
     def function(self, name):

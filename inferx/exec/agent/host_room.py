@@ -100,6 +100,11 @@ class HostRoom:
             self._promises.append(promise)
             return promise
 
+    def promised_bytes(self) -> int:
+        """Return what is promised and not yet taken."""
+        with self._guard:
+            return sum(self._untaken(one) for one in self._promises)
+
     def release(self, promise: Promise) -> None:
         """Give back what is left of a promise."""
         with self._guard:

@@ -25,6 +25,7 @@ from inferx.exec.agent.ports import AgentError
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.files import write_whole
+from inferx.exec.metrics.agent import AgentCounts
 
 __all__ = ["AgentService"]
 
@@ -76,6 +77,7 @@ class AgentService:
         """Pods that answer nobody because they exceeded their share, and since when."""
         self.throttles = 0
         """How many have been throttled since the start."""
+        self.counts = AgentCounts()
         self.last_errors: deque[str] = deque(maxlen=32)
         """The latest failures in full; a fact names only the step."""
 
@@ -186,6 +188,7 @@ class AgentService:
         finally:
             if pod is not None:
                 self._busy.discard(pod)
+        self.counts.performed(type(command).__name__.lower(), phases.as_tuple(), error)
         self._driver.post(Performed(perform.action, phases.as_tuple(), error, stays))
 
     def _can_end(self, pod: PodId) -> bool:

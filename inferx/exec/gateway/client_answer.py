@@ -1,6 +1,7 @@
 """The answer to one request, as it goes to the client that asked."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -20,9 +21,12 @@ class ClientAnswer:
     Attributes:
         begun: Whether the head is on its way: what fails then cannot have a status.
         ended: Whether all of it is on its way.
+        counted: Counts it, by its status; set by whoever serves it.
         closing: Whether the connection ends with it; its head says so.
         keeps: Whether the client may ask again on the connection.
         lost: Whether nobody is at the other end.
+        status: As the client was told; 0 before.
+        body_bytes: Of the body, on their way.
         on_stall: Told when the client reads too slowly, and when it caught up.
     """
 
@@ -32,12 +36,16 @@ class ClientAnswer:
         "_in_chunks",
         "_transport",
         "begun",
+        "body_bytes",
         "closing",
+        "counted",
         "ended",
         "keeps",
         "lost",
         "on_stall",
+        "status",
     )
+    counted: defaultdict[int, int]
 
     def __init__(
         self, transport: asyncio.Transport, head: RequestHead, body: Body, *, closing: bool
@@ -51,6 +59,7 @@ class ClientAnswer:
         self.closing = closing
         self.keeps = False
         self.lost = False
+        self.status = self.body_bytes = 0
         self.on_stall: Callable[[bool], None] | None = None
 
     def start(
@@ -74,6 +83,7 @@ class ClientAnswer:
         head = self._head
         assert not self.begun, "one answer to a request"
         self.begun = True
+        self.status = status
         old = head.version != "1.1"
         self.keeps = head.keep_alive and not self.closing and (framed or not old)
         self._in_chunks = not framed and not old
@@ -98,6 +108,7 @@ class ClientAnswer:
 
     def _send(self, head: bytes, piece: bytes, *, last: bool) -> None:
         self.ended = last
+        self.body_bytes += len(piece)
         if self._in_chunks:
             if piece:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)

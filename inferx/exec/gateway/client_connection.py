@@ -19,6 +19,7 @@ from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["ClientConnection", "Serve"]
 
@@ -41,7 +42,9 @@ class ClientConnection(asyncio.Protocol):
         sweep: Sweep,
         everyone: set["ClientConnection"],
         on_left: Callable[[], None],
+        counts: GatewayCounts,
     ) -> None:
+        self._counts = counts
         self._on_left = on_left
         self._serve = serve
         self._limits = limits
@@ -72,9 +75,12 @@ class ClientConnection(asyncio.Protocol):
         self._peer = str(peer[0]) if peer else "unknown"
         if len(self._everyone) >= self._limits.connections:
             self._lost = True
-            self._transport.write(bare_refusal(Refused("too many connections")))
+            why = Refused("too many connections")
+            self._counts.refusals.add(why.reason)
+            self._transport.write(bare_refusal(why))
             self._transport.close()
             return
+        self._counts.accepted += 1
         self._everyone.add(self)
         self._sweep.add(self)
         self._due_s = self._loop.time() + self._limits.header_s
@@ -303,6 +309,7 @@ class ClientConnection(asyncio.Protocol):
             self._close_after()
             self._body.fail(why)
             return
+        self._counts.refusals.add(why.reason)
         self._transport.write(bare_refusal(why))
         self._linger()
 

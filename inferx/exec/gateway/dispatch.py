@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
+    LeaseGranted,
     RequestArrived,
     RequestCancelled,
     RequestFailed,
@@ -60,11 +61,13 @@ class Route:
     Left without `finished`, the request counts as failed.
     """
 
-    __slots__ = ("address", "output_tokens", "pod", "whole")
+    __slots__ = ("address", "cold", "output_tokens", "pod", "whole")
 
-    def __init__(self, pod: PodId, address: str) -> None:
+    def __init__(self, pod: PodId, address: str, *, cold: bool = False) -> None:
         self.pod = pod
         self.address = address
+        self.cold = cold
+        """Whether the request waited for the pod to start."""
         self.whole = False
         self.output_tokens = 0
 
@@ -112,12 +115,23 @@ class RouterDispatch:
         self._address = address
         self._next = first
         self._waiting: dict[RequestId, asyncio.Future[PodId]] = {}
+        self._started: dict[PodId, RequestId] = {}
+        """Pods that were started for those who waited: the first request that came later."""
         self.running = 0
 
     @property
     def waiting(self) -> int:
         """Requests that the router has not answered yet."""
         return len(self._waiting)
+
+    def granted(self, lease: LeaseGranted) -> None:
+        """Take note of a lease, before the router: who waits now may wait for its pod to start."""
+        if lease.cold:
+            self._started[lease.pod] = RequestId(self._next)
+
+    def forget(self, pod: PodId) -> None:
+        """Take note that a pod is leased no more."""
+        self._started.pop(pod, None)
 
     def take(self, command: RouterCommand) -> bool:
         """Take what the router says of requests; False where it says something else."""
@@ -153,7 +167,7 @@ class RouterDispatch:
             self._post(RequestFailed(request, pod))
             raise Refused("pod failed", f"pod {pod} has no address")
         self.running += 1
-        return Route(pod, where)
+        return Route(pod, where, cold=request < self._started.get(pod, 0))
 
     def end(self, request: RequestId, route: Route) -> None:
         """Give a slot back."""

@@ -17,6 +17,7 @@ from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import error_event, event_of
 from inferx.exec.gateway.usage import Usage, told_usage
+from inferx.exec.metrics.gateway import CallCounts
 
 __all__ = ["Exchange"]
 
@@ -32,12 +33,14 @@ class Exchange:
 
     Args:
         waited_s: From the request's arrival to its slot.
+        counts: Told when a good answer's body begins.
     """
 
     __slots__ = (
         "_body",
         "_chunked",
         "_client",
+        "_counts",
         "_done",
         "_error",
         "_events",
@@ -50,12 +53,20 @@ class Exchange:
     )
 
     def __init__(
-        self, client: ClientAnswer, body: Body, pod: PodConnection, *, waited_s: float
+        self,
+        client: ClientAnswer,
+        body: Body,
+        pod: PodConnection,
+        *,
+        waited_s: float,
+        counts: CallCounts | None = None,
     ) -> None:
         self._client = client
         self._body = body
         self._pod = pod
         self._waited_s = waited_s
+        self._counts = counts
+        """None once it was told."""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tail = b""
         self._streaming = client.begun
@@ -128,6 +139,8 @@ class Exchange:
     ) -> None:
         """Pass the head on, with its latencies as far as they are known."""
         self.status = status
+        if status >= 400:
+            self._counts = None
         if any(
             name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
             for name, value in headers
@@ -146,6 +159,7 @@ class Exchange:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
                 lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+                self._count_first(took_s)
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
             self._client.start(status, lines, first, framed=framed, last=last)
             self._seen(first)
@@ -159,6 +173,8 @@ class Exchange:
             if len(self._error) <= ERROR_BYTES:
                 self._error += piece
             return
+        if self._counts is not None:
+            self._count_first(time.monotonic() - self._sent_s)
         self._client.write(piece, last=last)
         self._seen(piece)
 
@@ -168,6 +184,12 @@ class Exchange:
         self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
         if self._events is not None:
             self._events += piece.count(b"data:")
+
+    def _count_first(self, took_s: float) -> None:
+        counts = self._counts
+        if counts is not None:
+            self._counts = None
+            counts.first(self._waited_s + took_s)
 
     def on_end(self) -> None:
         """The answer is whole."""

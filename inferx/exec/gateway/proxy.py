@@ -29,6 +29,7 @@ from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.gateway.usage import NOTHING, Usage
 from inferx.exec.identity.principal import Principal
+from inferx.exec.metrics.gateway import CLIENT_LEFT, CallCounts, GatewayCounts
 
 __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 
@@ -84,9 +85,11 @@ class Proxy:
         pods: Pods,
         limits: HttpLimits,
         sweep: Sweep,
+        counts: GatewayCounts,
         *,
         fault: Callable[[Exception], None],
     ) -> None:
+        self._counts = counts
         self._dispatcher = dispatcher
         self._authorize = authorize
         self._catalogue = catalogue
@@ -98,14 +101,24 @@ class Proxy:
         """Where what is no inference is answered; nowhere, if empty."""
 
     async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
-        """Answer one request."""
+        """Answer one request, and count it."""
+        counts = self._counts
+        counts.methods[head.method] += 1
+        client.counted = counts.unnamed
         try:
             await self._answer(client, head, body)
         except Refused as why:
+            counts.refusals.add(why.reason)
             _tell(client, why)
         except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
             self._fault(error)
-            _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
+            told = Refused("internal error", "the gateway failed; it has been logged")
+            counts.refusals.add(told.reason)
+            _tell(client, told)
+        finally:
+            counts.body_bytes_in += body.size
+            counts.body_bytes_out += client.body_bytes
+            client.counted[client.status or CLIENT_LEFT] += 1
 
     async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         arrived_s = time.monotonic()
@@ -113,9 +126,11 @@ class Proxy:
         peeked: Peeked | None = None
         match asked:
             case Models():
+                client.counted = self._counts.api
                 client.whole(200, _listed(await self._catalogue.visible(head)))
                 return
             case ApiCall():
+                client.counted = self._counts.api
                 await self._at_api(client, head, body)
                 return
             case FunctionCall():
@@ -131,6 +146,8 @@ class Proxy:
                 if found is None:
                     raise _no_model(peeked)
                 function = found
+        counted = self._counts.function(function)
+        client.counted = counted.codes
         leave = self._authorize.enter(who, head, function)
         if isinstance(leave, Refused):
             if isinstance(asked, ModelCall) and leave.reason == "forbidden":
@@ -140,7 +157,9 @@ class Proxy:
         request = None
         try:
             call = Call(function, _timeout_s(head))
-            request = _Request(client, head, body, asked.target, call, peeked, arrived_s)
+            request = _Request(
+                client, head, body, asked.target, call, peeked, arrived_s, counted.starts
+            )
             await self._at_some_pod(request)
         finally:
             leave.ended(NOTHING if request is None else request.usage)
@@ -171,6 +190,7 @@ class Proxy:
             except _ConnectError as error:
                 if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
+                self._counts.retries += 1
             finally:
                 comments.stop()
         raise AssertionError("the last try returned or raised")
@@ -178,7 +198,9 @@ class Proxy:
     async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
         head = request.head
         waited_s = time.monotonic() - request.arrived_s
-        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s)
+        counts = request.starts[route.cold]
+        counts.connected(waited_s)
+        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s, counts=counts)
         try:
             await exchange.run(
                 forwarded(head, request.target, route.address),
@@ -188,6 +210,7 @@ class Proxy:
         finally:
             # Who leaves in the middle has used what came until then.
             request.usage = exchange.usage
+        counts.whole(time.monotonic() - request.arrived_s)
 
     async def _connection(self, route: Route) -> PodConnection:
         kept = self._pods.fresh(route.address)
@@ -230,6 +253,8 @@ class _Request:
     call: Call
     peeked: Peeked | None
     arrived_s: float
+    starts: tuple[CallCounts, CallCounts]
+    """What it is counted in where it is warm, and where it is cold."""
     usage: Usage = NOTHING
 
     def wants_events(self) -> bool:

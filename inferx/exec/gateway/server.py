@@ -12,6 +12,7 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.pods import Pods
 from inferx.exec.gateway.proxy import Authorize, Catalogue, Proxy
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["Gateway", "ListenError"]
 
@@ -39,10 +40,12 @@ class Gateway:
         fault: Callable[[Exception], None],
     ) -> None:
         self._limits = limits
+        self.counts = counts = GatewayCounts()
         self._sweep = Sweep()
         self._pods = Pods(limits, self._sweep)
         self._proxy = Proxy(
-            dispatcher, authorize, catalogue, self._pods, limits, self._sweep, fault=fault
+            *(dispatcher, authorize, catalogue, self._pods, limits, self._sweep, counts),
+            fault=fault,
         )
         self._clients: set[ClientConnection] = set()
         self._left = asyncio.Event()
@@ -96,5 +99,6 @@ class Gateway:
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(
-            self._proxy.serve, self._limits, self._sweep, self._clients, self._left.set
+            *(self._proxy.serve, self._limits, self._sweep, self._clients, self._left.set),
+            self.counts,
         )

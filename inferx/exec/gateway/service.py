@@ -7,7 +7,7 @@ served end, then the leases go back.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,16 @@ import grpc
 import msgspec
 
 from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
-from inferx.core.events import RouterEvent
+from inferx.core.events import (
+    FunctionDefined,
+    FunctionRetired,
+    LeaseGranted,
+    LeaseRevoked,
+    RouterEvent,
+)
 from inferx.core.machine.router import Router
 from inferx.core.machine.step import Record
-from inferx.core.types import PodId
+from inferx.core.types import NO_FUNCTION, FunctionId, PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
@@ -36,6 +42,9 @@ from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.metrics.exposition import MetricSource
+from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
+from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.registration import registered
 from inferx.exec.scheduler.election import LEADER
 from inferx.exec.state.objects.bodies import Gateway as GatewayBody
@@ -137,7 +146,7 @@ class GatewayService:
             self._find_leader,
             codec=Codec(self.book.names),
             clock=clock,
-            post=self._driver.post,
+            post=self._heard,
             locate=self._locate,
             credentials=config.credentials,
         )
@@ -152,6 +161,11 @@ class GatewayService:
         door = Door(authenticator, Limiter(), self._tenants.terms, clock, audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
         self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
+        self.metrics: tuple[MetricSource, ...] = (
+            ProcessSource("gateway", config.policy),
+            GatewaySource(self.http.counts, self._now),
+        )
+        """What Prometheus is told."""
         kinds = (*KINDS, LEADER.type)
         self._informer = Informer(objects, *(Selection(type=kind) for kind in kinds))
         self._api = Api(
@@ -168,6 +182,7 @@ class GatewayService:
                     "scheduler": lambda: self._line.stands,
                 },
                 router=self._numbers,
+                metrics=self.metrics,
                 audit=self._audit,
             )
         )
@@ -216,7 +231,7 @@ class GatewayService:
         if not self.dispatch.take(command):
             assert isinstance(command, AskLease | ReturnLease | ReportLoad | ReportLeases)
             if isinstance(command, ReturnLease):
-                self._addresses.pop(command.pod, None)
+                self._forget(command.pod)
             self._line.send(command)
 
     def _numbers(self) -> Mapping[str, object]:
@@ -233,6 +248,50 @@ class GatewayService:
             "audit": None if self._audit is None else msgspec.to_builtins(self._audit.counts),
         }
 
+    def _now(self) -> GatewayNow:
+        router = self._router
+        return GatewayNow(
+            functions=[
+                ((key.tenant, key.namespace, key.name), *self._inside(called.id))
+                for key, called in self.book.all().items()
+            ],
+            ended={
+                name: getattr(router, name)
+                for name in ("finished", "refused", "failed", "cancelled")
+            },
+            connections=self.http.connections,
+            connected=self._line.stands,
+            policy_errors=router.policy_errors,
+            journal_bytes=0 if self._journal is None else self._journal.size_bytes,
+        )
+
+    def _inside(self, function: FunctionId) -> tuple[int, int]:
+        """Return how many requests of a function wait and run."""
+        try:
+            return self._router.queued(function), self._router.inflight(function)
+        except IndexError:
+            return 0, 0  # The router is about to be told of it.
+
+    def _count_functions(self, events: Iterable[FunctionDefined | FunctionRetired]) -> None:
+        for event in events:
+            one = self.book.by_id(event.function).object
+            name = one.tenant, one.namespace, one.name
+            if isinstance(event, FunctionDefined):
+                self.http.counts.add(name)
+            elif event.successor == NO_FUNCTION:
+                self.http.counts.drop(name)
+
+    def _forget(self, pod: PodId) -> None:
+        self._addresses.pop(pod, None)
+        self.dispatch.forget(pod)
+
+    def _heard(self, event: RouterEvent) -> None:
+        if isinstance(event, LeaseGranted):
+            self.dispatch.granted(event)
+        elif isinstance(event, LeaseRevoked):
+            self._forget(event.pod)
+        self._driver.post(event)
+
     # -- functions, and who leads ---
     async def _follow_objects(self) -> None:
         async for changed in self._informer.changes():
@@ -245,6 +304,7 @@ class GatewayService:
             if events:
                 self._driver.post(*events)
                 self._catalogue.functions_changed()
+                self._count_functions(events)
 
     def _leader_is(self, leader: DataObject | None) -> None:
         if leader is None:

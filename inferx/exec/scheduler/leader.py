@@ -16,7 +16,6 @@ import msgspec
 
 from inferx.core.commands import (
     GrantLease,
-    NodeCommand,
     RecallLease,
     RefuseLease,
     RevokeLease,
@@ -41,6 +40,7 @@ from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
 from inferx.exec.identity.audit import Audit
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.metrics.scheduler import SchedulerCounts, Timed
 from inferx.exec.scheduler.election import Leadership
 from inferx.exec.scheduler.nodes import NodeLines
 from inferx.exec.scheduler.recording import Recorder
@@ -95,11 +95,18 @@ class Term:
         leadership: This term's.
         informer: Copies of functions, policies, tenants, nodes and gateways, listed already.
         clock: The time.
+        counts: Told of what happens.
     """
 
     def __init__(
-        self, config: TermConfig, leadership: Leadership, informer: Informer, clock: Clock
+        self,
+        config: TermConfig,
+        leadership: Leadership,
+        informer: Informer,
+        clock: Clock,
+        counts: SchedulerCounts,
     ) -> None:
+        self._counts = counts
         self._leadership = leadership
         self._informer = informer
         self._clock = clock
@@ -135,7 +142,7 @@ class Term:
             name = f"scheduler-{epoch}"
             self.journal = open_journal(config.journals, name, "scheduler", made_of, machine)
         self._driver: Driver[SchedulerEvent, SchedulerCommand] = Driver(
-            f"scheduler/{epoch}", self.journal or machine, clock, self
+            f"scheduler/{epoch}", Timed(self.journal or machine, counts), clock, self
         )
         self._codec = Codec(self.book.names)
         self._silent_nodes = {NodeId(node) for node in range(len(self._known))}
@@ -186,7 +193,13 @@ class Term:
             self._silent_routers.discard(event.router)
         elif isinstance(event, PodGone | PodFailed):
             self._addresses.pop(event.pod, None)
+        self._counts.heard(event, self._clock.now_ns())
         self._driver.post(event)
+
+    def _decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self._counts.decided(decision)
+        self.recorder.decided(decision)
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_S)
@@ -197,10 +210,6 @@ class Term:
             _log.warning("gateway %d did not join in %.0f s", router, GATHER_S)
             self.post(RouterLost(router))
 
-    def _decided(self, decision: Decision) -> None:
-        self.decisions.append(decision)
-        self.recorder.decided(decision)
-
     # -- effects of the machine ---
     async def persist(self, records: tuple[Record, ...]) -> None:
         """Make records durable, or raise that this is no longer the leader."""
@@ -210,11 +219,22 @@ class Term:
         """Send a command on its way."""
         if isinstance(command, GrantLease | RevokeLease | RecallLease | RefuseLease):
             self.routers.send(command)
+            if isinstance(command, GrantLease):
+                self._count_lease(command)
         else:
-            self._send_to_node(command)
+            self._counts.ordered(command, self._clock.now_ns())
+            self.nodes.send(command)
 
-    def _send_to_node(self, command: NodeCommand) -> None:
-        self.nodes.send(command)
+    def _count_lease(self, lease: GrantLease) -> None:
+        pod = self.machine.cluster.pods.get(lease.pod)
+        if pod is not None:
+            self._counts.granted(
+                lease.function,
+                self.book.names.name_of(lease.function),
+                self.node_name(pod.node),
+                cold=lease.cold,
+                now_ns=self._clock.now_ns(),
+            )
 
     # -- objects ---
     async def _follow_objects(self) -> None:

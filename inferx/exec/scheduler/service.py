@@ -18,6 +18,10 @@ from inferx.core.events import NodeDraining
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
+from inferx.exec.metrics.cluster import SchedulerSource
+from inferx.exec.metrics.exposition import MetricSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.scheduler import SchedulerCounts
 from inferx.exec.scheduler.election import DeposedError, win
 from inferx.exec.scheduler.leader import Term, TermConfig
 from inferx.exec.scheduler.view import view_of
@@ -66,6 +70,12 @@ class SchedulerService:
         self._clock = clock or WallClock()
         self.term: Term | None = None
         """The present one; None while another scheduler leads, or none."""
+        self._counts = SchedulerCounts(config.policy)
+        self.metrics: tuple[MetricSource, ...] = (
+            ProcessSource("scheduler", config.policy),
+            SchedulerSource(self._counts, lambda: self.term),
+        )
+        """What Prometheus is told."""
 
     async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until cancelled; `ready` takes the address."""
@@ -83,7 +93,8 @@ class SchedulerService:
     async def _lead(self, informer: Informer, address: str) -> None:
         leadership = await win(self._store, address)
         _log.info("epoch %d: leading at %s", leadership.epoch, address)
-        self.term = term = Term(self._config, leadership, informer, self._clock)
+        self._counts.begin(leadership.epoch)
+        self.term = term = Term(self._config, leadership, informer, self._clock, self._counts)
         term.recorder.happened("lead", "", outcome=f"at {address}", reason="elected")
         try:
             await term.run()
@@ -93,6 +104,7 @@ class SchedulerService:
                 term.recorder.happened("lead no more", "", outcome="", reason=str(error))
         finally:
             self.term = None
+            self._counts.end(term.machine.fleet.counters)
             await leadership.resign()
 
     @asynccontextmanager

@@ -4,7 +4,7 @@ The gateway's front sends here what it does not serve itself, so that nothing of
 way of a request for inference.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -18,6 +18,7 @@ from inferx.exec.gateway.api.health import HealthRoutes
 from inferx.exec.gateway.api.keys import KeyRoutes
 from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
+from inferx.exec.gateway.api.metrics import MetricsRoutes
 from inferx.exec.gateway.api.objects import ObjectRoutes
 from inferx.exec.gateway.api.openapi import description
 from inferx.exec.gateway.api.page import PageRoutes
@@ -27,6 +28,7 @@ from inferx.exec.gateway.api.watching import Watches
 from inferx.exec.identity.audit import Audit
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_desk import KeyDesk
+from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.store import Store
 
@@ -43,6 +45,7 @@ class ApiParts(NamedTuple):
         credentials: Of the channel to it.
         stands: What must stand for the gateway to serve, by name.
         router: The router's numbers.
+        metrics: What Prometheus is told.
     """
 
     store: Store
@@ -53,6 +56,7 @@ class ApiParts(NamedTuple):
     credentials: grpc.ChannelCredentials | None
     stands: Mapping[str, Callable[[], bool]]
     router: Callable[[], Mapping[str, object]]
+    metrics: Sequence[MetricSource] = ()
     audit: Audit | None = None
 
 
@@ -66,6 +70,7 @@ class Api:
         self.routes: list[Route] = [
             *PageRoutes().routes(),
             *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
+            *MetricsRoutes(access, parts.metrics).routes(),
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
