@@ -27,7 +27,7 @@ from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.metrics.node import NodeSource
 from inferx.exec.metrics.process import ProcessSource
-from inferx.exec.metrics.server import OFF, metrics_address, metrics_served
+from inferx.exec.metrics.server import OFF, MetricsAddress, metrics_address, metrics_served
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
@@ -89,7 +89,8 @@ def agent(
     settings = config_of(config)
     # One that is in no cluster listens at its own socket alone, unless told otherwise.
     alone = OFF if state is None else None
-    metrics = metrics_address(metrics_listen or alone, listen)
+    tls = tls_files(tls_certificate, tls_key, tls_authority)
+    metrics = metrics_address(metrics_listen or alone, listen, tls)
     if state is not None:
         member = Member(
             state=state,
@@ -98,7 +99,7 @@ def agent(
             stand_in_workers=stand_in_workers,
             listen=listen,
             metrics=metrics,
-            tls=tls_files(tls_certificate, tls_key, tls_authority),
+            tls=tls,
         )
         run_service(run_member(settings, member, Ready("agent", ready_file)), log_json=log_json)
         return
@@ -118,7 +119,7 @@ def agent(
         adapters.close()
 
 
-async def _run(service: AgentService, socket: Path, metrics: tuple[str, int] | None) -> None:
+async def _run(service: AgentService, socket: Path, metrics: MetricsAddress | None) -> None:
     runner = await serve(service, socket)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

@@ -21,7 +21,7 @@ from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.metrics.node import NodeSource
 from inferx.exec.metrics.process import ProcessSource
-from inferx.exec.metrics.server import metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 
@@ -37,7 +37,7 @@ class Member:
     host_bytes: int
     stand_in_workers: bool
     listen: str
-    metrics: tuple[str, int] | None
+    metrics: MetricsAddress | None
     tls: TlsFiles | None
 
 

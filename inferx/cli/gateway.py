@@ -16,7 +16,7 @@ from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
 from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import channel_credentials
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
 from inferx.load import load_bundle, parse_setting
@@ -77,7 +77,7 @@ def gateway(
         public=identity.public,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    metrics = metrics_address(metrics_listen, listen)
+    metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(state, config, audit, metrics, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
@@ -86,7 +86,7 @@ async def _run(
     state: str,
     config: GatewayConfig,
     audit: str | None,
-    metrics: tuple[str, int] | None,
+    metrics: MetricsAddress | None,
     ready: Ready,
 ) -> None:
     clock = WallClock()

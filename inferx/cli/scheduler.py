@@ -18,7 +18,7 @@ from inferx.cli.services import (
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import TlsFiles, channel_credentials
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
@@ -72,7 +72,7 @@ def scheduler(
         credentials=None if tls is None else channel_credentials(tls),
         audit=None if audit is None else open_audit(audit, WallClock()),
     )
-    metrics = metrics_address(metrics_listen, listen)
+    metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
     run_service(work, log_json=log_json)
 
@@ -82,7 +82,7 @@ async def _run(
     config: TermConfig,
     listen: str,
     tls: TlsFiles | None,
-    metrics: tuple[str, int] | None,
+    metrics: MetricsAddress | None,
     ready: Ready,
 ) -> None:
     clock = WallClock()

@@ -9,7 +9,7 @@ from inferx.cli.services import Ready, run_service, server_credentials, service_
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.metrics.process import ProcessSource
-from inferx.exec.metrics.server import metrics_address, metrics_served
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.metrics.state import CountedStore, StateSource
 from inferx.exec.state.opening import open_store
 from inferx.exec.state.server import ADDRESS, served
@@ -37,7 +37,7 @@ def state(
 ) -> None:
     """Keep the cluster's state, and serve it to the other services."""
     tls = tls_files(tls_certificate, tls_key, tls_authority)
-    metrics = metrics_address(metrics_listen, listen)
+    metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(store, listen, tls, metrics, Ready("state", ready_file))
     run_service(work, log_json=log_json)
 
@@ -46,7 +46,7 @@ async def _run(
     url: str,
     listen: str,
     tls: TlsFiles | None,
-    metrics: tuple[str, int] | None,
+    metrics: MetricsAddress | None,
     ready: Ready,
 ) -> None:
     store = CountedStore(await open_store(url, WallClock()))
