@@ -19,10 +19,11 @@ from inferx.sim.link import LinkModel
 from inferx.sim.metrics import summarise
 from inferx.sim.output import read_summary
 from inferx.sim.profile import load_profile
+from inferx.sim.record import RunRecord
 from inferx.sim.workload.read import read_trace
 from studies.prediction.bed import INFERX, etcd, missing, run, up
 from studies.prediction.case import PLACE, Case, functions
-from studies.prediction.compare import numbers, request_columns
+from studies.prediction.compare import columns_of, numbers, request_columns
 from studies.prediction.document import document
 from studies.prediction.plots import draw
 
@@ -31,6 +32,8 @@ SEEDS = range(1, 21)
 """Of simulated runs, for how far the prediction itself spreads."""
 CALIBRATED_SEED = 2
 """Of the trace that the second profile is measured on: not the one that is predicted."""
+HINDSIGHT = "hindsight"
+"""The profile that is measured on the run itself: what is wrong then is not its times."""
 
 
 def bench(case: Case, scratch: Path) -> Path:
@@ -82,12 +85,17 @@ def replayed(journals: Path) -> list[dict]:
     ]
 
 
-def spread(folder: Path, profile: Path) -> dict[str, list[float]]:
-    """Return each number's least and largest over `SEEDS` of the same prediction."""
+def simulated(folder: Path, profile: Path, seed: int | None = None) -> RunRecord:
+    """Return what the simulator says of a live run, by a profile."""
     told = read_journals(folder / "up" / "journals")
     trace = read_trace(folder / "trace.parquet", seed=1)
     world = world_of(told, load_profile(str(profile)), LinkModel())
-    rows = [numbers(summarise(predicted(trace, told, world, seed=seed))) for seed in SEEDS]
+    return predicted(trace, told, world, seed=seed)
+
+
+def spread(folder: Path, profile: Path) -> dict[str, list[float]]:
+    """Return each number's least and largest over `SEEDS` of the same prediction."""
+    rows = [numbers(summarise(simulated(folder, profile, seed))) for seed in SEEDS]
     return {key: [min(row[key] for row in rows), max(row[key] for row in rows)] for key in rows[0]}
 
 
@@ -100,14 +108,20 @@ def measure(case: Case, scratch: Path) -> dict:
     options = ("--predict", str(profiles["bench"]), "--calibrate", str(profiles["calibrated"]))
     _, first = live(other, scratch, "first", *options)
     options = tuple(word for one in profiles.values() for word in ("--predict", str(one)))
-    folder, second = live(case, scratch, "second", *options)
+    own = scratch / f"{HINDSIGHT}.toml"
+    folder, second = live(case, scratch, "second", *options, "--calibrate", str(own))
+    profiles[HINDSIGHT] = own
     git = ["git", "rev-parse", "HEAD"]
     rows = {row.policy: numbers(row) for row in read_summary(folder / "run").rows}
+    requests = request_columns(folder / "run")
+    record = simulated(folder, own)
+    rows[record.policy], requests[record.policy] = numbers(summarise(record)), columns_of(record)
     return {
         "command": shlex.join(["python", "-m", "studies.prediction", *sys.argv[1:]]),
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{cpu()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "cpus": os.cpu_count(),
         "load": os.getloadavg()[2],
         "seconds": round(time.monotonic() - began),
         "case": asdict(case),
@@ -115,7 +129,7 @@ def measure(case: Case, scratch: Path) -> dict:
         "profiles": {name: stages(path) for name, path in profiles.items()},
         "rows": rows,
         "spread": {name: spread(folder, path) for name, path in profiles.items()},
-        "requests": request_columns(folder / "run"),
+        "requests": requests,
     }
 
 

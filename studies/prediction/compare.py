@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 
 from inferx.sim.metrics import CAUSE_NAME, SummaryRow
 from inferx.sim.output import read_summary
+from inferx.sim.record import RunRecord
+from inferx.sim.tables import requests_table
 
-__all__ = ["COUNTS", "TIMES", "numbers", "request_columns", "same_cause"]
+__all__ = ["COUNTS", "TIMES", "columns_of", "numbers", "request_columns", "same_cause"]
 
 TIMES = {
     "ttft_s.p50": "TTFT p50",
@@ -68,14 +70,20 @@ def numbers(row: SummaryRow) -> dict[str, float]:
 def request_columns(run: Path) -> dict[str, dict[str, list]]:
     """Return, for each of a run's records, its requests in order of arrival."""
     table = pq.read_table(run / "requests.parquet").to_pandas()
-    columns = ("function", "cause", "arrived_ns", "ttft_s", "e2e_s")
     return {
-        row.policy: {
-            name: [_plain(value) for value in table.loc[table.policy == row.policy, name]]
-            for name in columns
-        }
+        row.policy: _columns(table.loc[table.policy == row.policy])
         for row in read_summary(run).rows
     }
+
+
+def columns_of(record: RunRecord) -> dict[str, list]:
+    """Return the same of one record."""
+    return _columns(requests_table(record).to_pandas())
+
+
+def _columns(table) -> dict[str, list]:
+    names = ("function", "cause", "arrived_ns", "ttft_s", "e2e_s")
+    return {name: [_plain(value) for value in table[name]] for name in names}
 
 
 def same_cause(live: Sequence[str], predicted: Sequence[str]) -> float:

@@ -6,6 +6,9 @@ from studies.prediction.compare import COUNTS, TIMES, same_cause
 
 __all__ = ["document"]
 
+BUSY = 2
+"""Load average for each processor from which on others have been at work: the study's own is less."""
+
 
 def document(found: dict) -> str:
     """Return the page."""
@@ -24,6 +27,9 @@ def _lines(found: dict) -> Iterator[str]:
         f" {found['load']:.1f}. The measurements: [`data/prediction.json`](data/prediction.json)."
     )
     yield ""
+    if found["load"] > BUSY * found["cpus"]:
+        yield _BUSY
+        yield ""
     yield _ABOUT.format(
         functions=case["functions"],
         sizes=", ".join(map(str, case["sizes_mib"])),
@@ -129,6 +135,10 @@ def _law(stages: list[dict], source: str) -> str:
     return "-"
 
 
+_BUSY = """\
+**The machine was busy with other work meanwhile.** The bench and the two runs met different loads, so the errors below are the
+machine's before they are the model's; only *hindsight*, which has the times of the run itself, is about the model."""
+
 _ABOUT = """\
 The same policy runs in the simulator and in production; this page says how far the one predicts the other. A trace is
 driven through a real cluster on this machine by `inferx drive`, in real time, and simulated on the same cluster as the
@@ -144,12 +154,14 @@ checkpoints, PCIe or an engine's speed.
 pods are frozen in memory, then dumped to disk. {requests} requests in {span:.0f} s: Poisson, {rate} a second, Zipf {zipf}. Policy:
 `{policy}`. The cluster begins empty, as the simulated one does.
 
-Two predictions, which differ in where the start-up times come from:
+Three predictions, which differ in where the start-up times come from:
 
 - **bench**: `inferx agent bench` on this machine, one pod at a time and nothing else running; the workers' pace as it is
   declared. Nothing of a cluster went into it.
 - **calibrated**: what another live run on the same cluster took, of another trace (seed {calibrated}), as `inferx drive
-  --calibrate` writes it: starts beside other starts, and the path through the gateway, are in it."""
+  --calibrate` writes it: starts beside other starts, and the path through the gateway, are in it.
+- **hindsight**: what this very run took. It foretells nothing; what is wrong with it is not the times that went in, but what the
+  simulator makes of them."""
 
 _LIMITS = """\
 ## How to read the errors

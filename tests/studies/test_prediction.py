@@ -21,7 +21,11 @@ def test_the_page_is_written_from_the_kept_data(found: dict) -> None:
 
 
 def test_every_request_is_in_the_kept_data_and_every_journal_replayed(found: dict) -> None:
-    assert list(found["rows"]) == ["live", "predicted (bench)", "predicted (calibrated)"]
+    assert list(found["rows"]) == [
+        "live",
+        *(f"predicted ({name})" for name in ("bench", "calibrated", "hindsight")),
+    ]
+    assert list(found["profiles"]) == list(found["spread"]) == ["bench", "calibrated", "hindsight"]
     for who, numbers in found["rows"].items():
         assert set(numbers) == {*TIMES, *COUNTS}
         columns = found["requests"][who]

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.core.units import GIB, MIB
+from inferx.core.units import MIB
 from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.gpus.share import MPS_PIPES
-from inferx.exec.agent.store.config import FolderConfig
-from inferx.exec.agent.store.tier import TierName
+from inferx.exec.agent.store.config import TierConfig
+from inferx.exec.agent.tiers import own_tier, path_of, read_tiers
 from inferx.spec.document import read_document, shown
 from inferx.spec.sizes import parse_bytes
 from inferx.spec.table import Table, top_table
@@ -21,17 +21,11 @@ __all__ = ["LAZY_FROM_BYTES", "AgentConfig", "read_config"]
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
-_TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
 LAZY_FROM_BYTES = 512 * MIB
 """Where lazy pages begin to pay: docs/results/restore.md."""
 _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
-
-
-def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
-    """Return the tiers of a node that names none: its disk, beside the agent's state."""
-    return (FolderConfig(tier="nvme", folder=state / "snapshots", budget_bytes=64 * GIB),)
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +72,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     hook: Path | None = None
     mps_pipes: Path = MPS_PIPES
-    tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
+    tiers: tuple[TierConfig, ...] = own_tier(_STATE)
     lazy_from_bytes: int = LAZY_FROM_BYTES
     over_memory: Action = "warn"
 
@@ -101,16 +95,16 @@ def read_config(path: Path) -> AgentConfig:
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
-    state = _path(agent, "state", _STATE)
+    state = path_of(agent, "state", _STATE)
     config = AgentConfig(
         name=name,
         state=state,
-        socket=_path(agent, "socket", state / "agent.sock"),
-        transient=_path(agent, "transient", _TRANSIENT),
+        socket=path_of(agent, "socket", state / "agent.sock"),
+        transient=path_of(agent, "transient", _TRANSIENT),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         pull=sandbox.text("pull", "missing", ("missing", "never")) == "missing",
-        registry_secrets=_path(sandbox, "registry_secrets")
+        registry_secrets=path_of(sandbox, "registry_secrets")
         if "registry_secrets" in sandbox
         else None,
         mounts=_folders(sandbox, "mounts", ()),
@@ -120,23 +114,15 @@ def read_config(path: Path) -> AgentConfig:
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
         cdi=_folders(gpu, "cdi", _CDI),
         gpus=_declared(gpu),
-        hook=_path(gpu, "hook") if "hook" in gpu else None,
-        mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
-        tiers=_tiers(store, state),
+        hook=path_of(gpu, "hook") if "hook" in gpu else None,
+        mps_pipes=path_of(gpu, "mps_pipes", MPS_PIPES),
+        tiers=read_tiers(store, state),
         lazy_from_bytes=restore.size("lazy_from", LAZY_FROM_BYTES),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
     )
     for table in (agent, sandbox, network, gpu, store, restore, top):
         table.close()
     return config
-
-
-def _path(table: Table, key: str, default: Path | None = None) -> Path:
-    """Return a path, which means the same wherever the agent is started."""
-    text = table.text(key, None if default is None else str(default))
-    if not text.startswith("/"):
-        raise table.error(key, shown(text), "a path from the root")
-    return Path(text)
 
 
 def _subnet(network: Table) -> ipaddress.IPv4Network:
@@ -170,17 +156,3 @@ def _folders(table: Table, key: str, default: tuple[Path, ...]) -> tuple[Path, .
         if not folder.startswith("/"):
             raise table.error(key, shown(folder), "a list of paths from the root")
     return tuple(map(Path, folders))
-
-
-def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
-    """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, the disk."""
-    found: list[FolderConfig] = []
-    for tier in _TIERS:
-        if tier in store:
-            table = store.table(tier)
-            folder = _path(table, "path")
-            found.append(
-                FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
-            )
-            table.close()
-    return tuple(found) or _own_tier(state)

@@ -252,8 +252,7 @@ class Executor:
         """Return the functions of which this node's disk has a snapshot."""
         there = {
             found.manifest.function
-            for found in self.pods.node.store.everything()
-            if "nvme" in found.tiers or "dram" in found.tiers
+            for found in self.pods.node.store.everything(tiers=("dram", "nvme"))
         }
         known = self.pods.functions.values()
         return [one.id for one in known if one.launch.function in there]

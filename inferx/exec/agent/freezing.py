@@ -178,10 +178,9 @@ class Freezing:
         now_ns = time.time_ns()
         with (
             kept,
-            reading(node.store, found, name, phases, now_ns=now_ns, coldest=coldest, keep=keep) as (
-                tier,
-                held,
-            ),
+            reading(
+                node.store, found, name, phases, kept, now_ns=now_ns, coldest=coldest, keep=keep
+            ) as (tier, held),
             self._verified(held, phases),
             pods.entering(
                 pod,

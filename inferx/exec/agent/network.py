@@ -5,6 +5,7 @@ Made by iproute2's `ip`.
 """
 
 import ipaddress
+import itertools
 import json
 import os
 import shutil
@@ -60,7 +61,7 @@ class BridgedNetwork:
 
     Attributes:
         name: Of the bridge; also the prefix of namespaces. At most 8 characters.
-        subnet: The bridge has its first address; pods take the others, the lowest free one.
+        subnet: The bridge has its first address; pods take the others, by turns.
     """
 
     def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
@@ -69,6 +70,8 @@ class BridgedNetwork:
         self._alias = f"inferx-agent-{name}"
         self._lock = threading.Lock()
         self._taken: dict[str, ipaddress.IPv4Address] = {}
+        self._next = 0
+        """The number of the address that is looked at first."""
 
     def probe(self) -> Capability:
         """Make and remove a namespace."""
@@ -126,10 +129,18 @@ class BridgedNetwork:
         return f"{self.name}-{pod}"
 
     def _free(self) -> ipaddress.IPv4Address:
-        taken = frozenset(self._taken.values())
-        for address in _pods_of(self.subnet):
-            if address not in taken:
-                return address
+        """Return the next free address, round and round.
+
+        One that has just been left is not given at once: whoever spoke to it may hold connections.
+        """
+        first, last = int(self.subnet[2]), int(self.subnet[-2])
+        taken = {int(address) for address in self._taken.values()}
+        for number in itertools.chain(
+            range(max(first, self._next), last + 1), range(first, last + 1)
+        ):
+            if number not in taken:
+                self._next = number + 1
+                return ipaddress.IPv4Address(number)
         raise AgentError(f"network {self.subnet}: all addresses taken", phase="network")
 
     def _connect(self, pod: str, address: ipaddress.IPv4Address) -> None:
@@ -227,12 +238,6 @@ def _addresses(namespace: str) -> Iterator[ipaddress.IPv4Address]:
     for link in _told("-n", namespace, "-4", "address"):
         for address in link.get("addr_info", ()):
             yield ipaddress.IPv4Address(address["local"])
-
-
-def _pods_of(subnet: ipaddress.IPv4Network) -> Iterator[ipaddress.IPv4Address]:
-    hosts = iter(subnet.hosts())
-    next(hosts)  # The bridge's own.
-    return hosts
 
 
 Network = HostNetwork | BridgedNetwork

@@ -38,7 +38,7 @@ from inferx.exec.agent.processes.page_server import PageServers
 from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.processes.suspend import SuspendOnly
 from inferx.exec.agent.sandbox_kind import await_sandbox, kind_of, pods_in
-from inferx.exec.agent.store import SnapshotStore, durable, open_store
+from inferx.exec.agent.store import S3Tier, SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 
 __all__ = ["Node", "assemble"]
@@ -126,6 +126,10 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0, all_asked: bool = True
     facts = findings.facts(f"snapshotter/{snapshotter.name}")
     lazy_pages = findings.ask(PageServers(facts.get("criu") or facts.get("path", "")))
     store = open_store(config.tiers)
+    for tier in store.tiers:
+        if isinstance(tier, S3Tier):
+            # One that does not answer now may do so later: it stays, and tells why not till then.
+            findings.ask(tier)
     return Node(
         config,
         tuple(findings.all),

@@ -13,6 +13,7 @@ from inferx.core.units import MILLI_PER_GPU
 from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
+from inferx.exec.agent.store import FolderTier
 from inferx.exec.metrics.families import Family, Piece
 
 __all__ = ["FAMILIES", "NodeSource"]
@@ -141,9 +142,11 @@ class NodeSource:
         yield HOST_FREE.one(available_bytes())
 
     def _snapshots(self) -> Iterator[Piece]:
+        # Not of a bucket: a scrape must not wait for it, and every node would count the same.
         tiers = [
             (tier.name, tier, tier.contents())
             for tier in self._service.executor.pods.node.store.tiers
+            if isinstance(tier, FolderTier)
         ]
         yield TIER_USED.of(((name,), tier.used_bytes()) for name, tier, _ in tiers)
         yield TIER_BUDGET.of(((name,), tier.budget_bytes) for name, tier, _ in tiers)

@@ -106,17 +106,28 @@ def test_a_link_of_another_is_neither_used_nor_removed(network: BridgedNetwork) 
 
 
 def test_who_gets_an_address_again_is_where_the_host_remembers_it(network: BridgedNetwork) -> None:
-    network.enter("pod-2")  # While another pod is there the bridge stays up, and forgets nothing.
     left = network.enter("pod-1")
+    for number in range(2, 6):  # While others are there the bridge stays up, and forgets nothing.
+        network.enter(f"pod-{number}")
     with subprocess.Popen(python(left, LISTEN), stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         server.stdout.readline()
         subprocess.run(python(Place("", ""), CONNECT, left.host, "5"), check=True)
+        asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
+        remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
         server.kill()
     network.leave("pod-1")
-    asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
-    remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
-    again = network.enter("pod-3")
+    again = network.enter("pod-6")
     assert again.host == left.host
     there = ["ip", "-n", Path(again.namespace).name, "-j", "link", "show", "eth0"]
     assert remembered == {one["address"] for one in json.loads(subprocess.check_output(there))}
+
+
+def test_an_address_that_was_left_is_not_given_again_at_once(network: BridgedNetwork) -> None:
+    given = [network.enter("pod-1").host]
+    for _ in range(4):
+        network.leave("pod-1")
+        given.append(network.enter("pod-1").host)
+    assert len(set(given)) == 5
+    network.leave("pod-1")
+    assert network.enter("pod-1").host == given[0]
