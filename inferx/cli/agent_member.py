@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from inferx.cli.services import Ready
+from inferx.cli.services import Ready, server_credentials
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig
 from inferx.exec.agent.control import serve
@@ -19,7 +19,7 @@ from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.metrics.node import NodeSource
 from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.server import MetricsAddress, metrics_served
@@ -63,20 +63,23 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
             clock=clock,
         )
         store = await open_store(member.state, clock)
-        membership = Membership(
-            service,
-            functions,
-            describe(node, name=member.name, host_bytes=member.host_bytes),
-            store,
-            Objects(store),
-            listen=member.listen,
-            clock=clock,
-            credentials=None if member.tls is None else ServerTls(member.tls).grpc_credentials(),
-        )
         control = await serve(service, config.socket)
         try:
             sources = (ProcessSource("agent"), NodeSource(service))
-            async with metrics_served(member.metrics, sources) as at:
+            async with (
+                server_credentials(member.tls) as credentials,
+                metrics_served(member.metrics, sources) as at,
+            ):
+                membership = Membership(
+                    service,
+                    functions,
+                    describe(node, name=member.name, host_bytes=member.host_bytes),
+                    store,
+                    Objects(store),
+                    listen=member.listen,
+                    clock=clock,
+                    credentials=credentials,
+                )
                 await membership.run(ready=partial(ready, metrics=at))
         finally:
             await control.cleanup()

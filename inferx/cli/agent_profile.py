@@ -107,7 +107,8 @@ def profile_text(results: Results, *, name: str, of_workers: bool = False) -> st
         for stage in filter(None, (*first, *then)):
             lines += stage_lines(operation, stage)
     if of_workers:
-        alone, why = dict.fromkeys(ENFORCEMENTS, 0.0), "Nothing is on GPUs that are declared"
+        alone: dict[str, float] = dict.fromkeys(ENFORCEMENTS, 0.0)
+        why = "Nothing is on GPUs that are declared"
         lines += interference_lines(alone, source=why, date=about.date)
     return "\n".join(lines) + "\n"
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 import uvloop
 
+from inferx.cli.identity_options import IdentityOptions, identity_options
 from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
@@ -35,7 +37,7 @@ COLLECT_AFTER = 50_000
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
-@click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
+@identity_options
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -46,6 +48,7 @@ def gateway(
     seed: int,
     journal: Path | None,
     audit: str | None,
+    identity: IdentityOptions,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -70,24 +73,30 @@ def gateway(
         settings=chosen,
         seed=seed,
         journals=journal,
-        audit=audit,
+        issuers=identity.settings(),
+        public=identity.public,
         credentials=None if tls is None else channel_credentials(tls),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
-    work = _run(state, config, metrics, Ready("gateway", ready_file))
+    work = _run(state, config, audit, metrics, Ready("gateway", ready_file))
     run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
 
 
 async def _run(
-    state: str, config: GatewayConfig, metrics: MetricsAddress | None, ready: Ready
+    state: str,
+    config: GatewayConfig,
+    audit: str | None,
+    metrics: MetricsAddress | None,
+    ready: Ready,
 ) -> None:
     clock = WallClock()
+    log = None if audit is None else open_audit(audit, clock)
     store = await open_store(state, clock)
     # What is there now stays: the collector need not look at it for each few hundred requests.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        service = GatewayService(config, store, Objects(store), clock)
+        service = GatewayService(config, store, Objects(store), clock, audit=log)
         async with metrics_served(metrics, service.metrics) as at:
             await service.run(ready=partial(ready, metrics=at))
     finally:

@@ -6,9 +6,18 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.identity_options import AUDIT
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    run_service,
+    server_credentials,
+    service_options,
+    tls_files,
+)
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles, channel_credentials
+from inferx.exec.identity.audit_opening import open_audit
+from inferx.exec.identity.tls import TlsFiles, channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
@@ -32,6 +41,7 @@ ADDRESS = "127.0.0.1:1238"
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for the journal of each term.")
+@AUDIT
 @service_options(ADDRESS)
 def scheduler(
     *,
@@ -40,6 +50,7 @@ def scheduler(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    audit: str | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -59,6 +70,7 @@ def scheduler(
         seed=seed,
         journals=journal,
         credentials=None if tls is None else channel_credentials(tls),
+        audit=None if audit is None else open_audit(audit, WallClock()),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
@@ -75,12 +87,12 @@ async def _run(
 ) -> None:
     clock = WallClock()
     store = await open_store(state, clock)
-    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
-    service = SchedulerService(
-        config, store, Objects(store), address=listen, credentials=credentials, clock=clock
-    )
     try:
-        async with metrics_served(metrics, service.metrics) as at:
-            await service.run(ready=partial(ready, metrics=at))
+        async with server_credentials(tls) as credentials:
+            service = SchedulerService(
+                config, store, Objects(store), address=listen, credentials=credentials, clock=clock
+            )
+            async with metrics_served(metrics, service.metrics) as at:
+                await service.run(ready=partial(ready, metrics=at))
     finally:
         await store.close()

@@ -5,18 +5,26 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+import grpc
 
 from inferx.core.errors import InferXError
 from inferx.exec.files import write_whole
-from inferx.exec.identity.tls import TlsFiles
+from inferx.exec.identity.tls import ServerTls, TlsFiles
 
-__all__ = ["FILE", "Ready", "run_service", "service_options", "tls_files"]
+__all__ = [
+    "FILE",
+    "Ready",
+    "run_service",
+    "server_credentials",
+    "service_options",
+    "tls_files",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +64,26 @@ def tls_files(
     if certificate is None and key is None and authority is None:
         return None
     return TlsFiles(certificate=certificate, key=key, authority=authority)
+
+
+@asynccontextmanager
+async def server_credentials(
+    tls: TlsFiles | None,
+) -> AsyncGenerator[grpc.ServerCredentials | None]:
+    """Yield what a server shows and demands; renewed files are seen while it serves.
+
+    Raises:
+        TlsError: The files cannot be used.
+    """
+    if tls is None:
+        yield None
+        return
+    server = ServerTls(tls)
+    renewing = asyncio.create_task(server.keep_fresh(), name="certificates")
+    try:
+        yield server.grpc_credentials()
+    finally:
+        renewing.cancel()
 
 
 class Ready:

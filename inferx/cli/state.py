@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.services import Ready, run_service, server_credentials, service_options, tls_files
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.metrics.state import CountedStore, StateSource
@@ -49,11 +49,11 @@ async def _run(
     metrics: MetricsAddress | None,
     ready: Ready,
 ) -> None:
-    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
     store = CountedStore(await open_store(url, WallClock()))
     sources = (ProcessSource("state"), StateSource(store))
     try:
         async with (
+            server_credentials(tls) as credentials,
             metrics_served(metrics, sources) as at,
             served(store, listen, credentials=credentials) as serving,
         ):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import click
 
+from inferx.cli.identity_options import IdentityOptions, identity_options
 from inferx.cli.services import FILE, run_service
 from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.files import write_whole
+from inferx.exec.identity.audit_opening import audit_url
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
 from inferx.exec.supervision import Child, supervised
@@ -48,6 +50,8 @@ class _Wanted:
     settings: tuple[str, ...]
     store: str | None
     journal: bool
+    audit: str | None
+    identity: IdentityOptions
     ready_file: Path | None
 
 
@@ -71,6 +75,7 @@ class _Wanted:
 @click.option("--store", help="Where state is kept.  [default: SQLite, in the folder]")
 @click.option("--folder", type=FILE, help="What stays after it.  [default: nothing does]")
 @click.option("--journal", is_flag=True, help="Write the machines' journals to the folder.")
+@identity_options
 @click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves.")
 @click.option("--log-json", is_flag=True, help="Log lines of JSON.")
 def up(
@@ -86,6 +91,8 @@ def up(
     store: str | None,
     folder: Path | None,
     journal: bool,
+    audit: str | None,
+    identity: IdentityOptions,
     ready_file: Path | None,
     log_json: bool,
 ) -> None:
@@ -99,6 +106,10 @@ def up(
     worker_options(worker_set)
     if host is not None:
         parse_bytes("--host", host)
+    # What cannot be used is told before anything is started.
+    identity.settings()
+    if audit is not None:
+        audit_url(audit)
     wanted = _Wanted(
         listen=listen,
         gpus=gpus,
@@ -110,6 +121,8 @@ def up(
         settings=settings,
         store=store,
         journal=journal,
+        audit=audit,
+        identity=identity,
         ready_file=ready_file,
     )
     with ExitStack() as stack:
@@ -174,13 +187,16 @@ async def _start(
         return str(told["address"])
 
     journal = ("--journal", str(folder / "journals")) if wanted.journal else ()
+    audit = ("--audit", wanted.audit or f"sqlite:{folder / 'audit.db'}")
     store = wanted.store or f"sqlite:{folder / 'state.db'}"
     address = await started("state", "state", "--store", store, "--listen", f"{HOST}:0")
     state = f"grpc://{address}"
     policy = ("--policy", wanted.policy, *(x for one in wanted.settings for x in ("--set", one)))
     key = await _admin_key(state, folder)
     scheduler = await started(
-        "scheduler", "scheduler", "--state", state, "--listen", f"{HOST}:0", *policy, *journal
+        "scheduler",
+        *("scheduler", "--state", state, "--listen", f"{HOST}:0"),
+        *(*policy, *journal, *audit),
     )
     for config in configs:
         name = config.stem
@@ -197,8 +213,7 @@ async def _start(
         "gateway",
         # Started again it is the same one, wherever it listens, and has its leases back at once.
         *("gateway", "--state", state, "--name", "gateway", "--listen", wanted.listen),
-        *policy,
-        *journal,
+        *(*policy, *journal, *audit, *wanted.identity.words()),
     )
     _write_targets(metrics, services, folder)
     url = f"http://{gateway}"

@@ -21,6 +21,7 @@ from inferx.exec.driver import Driver
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.identity.principal import Principal
 from inferx.load import load_bundle
 
 LIMIT_S = 30.0
@@ -49,8 +50,8 @@ class Pass:
     def __init__(self):
         self.tokens = []
 
-    def ended(self, output_tokens):
-        self.tokens.append(output_tokens)
+    def ended(self, usage):
+        self.tokens.append(usage.output_tokens)
 
 
 class Bed:
@@ -79,6 +80,7 @@ class Bed:
         self.finished = []
         self.passes = Pass()
         self.denied = None
+        self.unknown = None
         self.dispatch = RouterDispatch(
             self.post, self.clock, function=self.function, address=self.addresses.get
         )
@@ -110,7 +112,10 @@ class Bed:
         known = name == FunctionName("t", "n", "f")
         return Target(FunctionId(0), self.spec.queue_timeout_ns) if known else None
 
-    async def authorize(self, head, function):
+    async def who(self, head):
+        return self.unknown or Principal("key:test")
+
+    def enter(self, who, head, function):
         return self.denied or self.passes
 
     def find(self, model):
@@ -140,7 +145,7 @@ async def gateway(
     """Serve `t/n/f` from pods at `addresses`; every request must have ended when it is left."""
     bed = Bed(addresses, models, slots=slots, queue_len=queue_len, queue_timeout_s=queue_timeout_s)
     limits = HttpLimits(**{"drain_s": 1.0, **limits})
-    bed.gateway = Gateway(bed.dispatch, bed.authorize, bed, limits, fault=bed.faults.append)
+    bed.gateway = Gateway(bed.dispatch, bed, bed, limits, fault=bed.faults.append)
     driving = asyncio.create_task(bed.driver.run())
     bed.port = await bed.gateway.listen("127.0.0.1", 0)
     try:

@@ -156,11 +156,11 @@ class Joining:
         if usable is None or not self._demand.hold(router, held, usable):
             self._out.append(RevokeLease(router, held.lease, held.pod))
 
-    def returned(self, lease: LeaseId, pod: PodId) -> None:
+    def returned(self, router: RouterId, lease: LeaseId, pod: PodId) -> None:
         """A router gave back a lease of a pod that no node has reported yet."""
         held = self._held.get(pod)
         if held is not None:
-            held[:] = [(router, one) for router, one in held if one.lease != lease]
+            held[:] = [(r, one) for r, one in held if r != router or one.lease != lease]
 
     def lost_router(self, router: RouterId) -> None:
         """Give a router up, and what it holds."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from inferx.core.cluster import Cluster
 from inferx.core.commands import NodeCommand, SchedulerCommand
+from inferx.core.machine.answers import Answer, answers
 from inferx.core.types import NodeId
 from inferx.core.units import NS_PER_S
 
@@ -84,10 +85,19 @@ class Outbox:
         """Return the commands that wait for their fact, in the order of their numbers."""
         return [entry.command for entry in self._pending.values()]
 
-    def answered(self, sequence: int) -> NodeCommand | None:
-        """Take the command that a fact answers; None if it was answered before."""
-        entry = self._pending.pop(sequence, None)
-        return None if entry is None else entry.command
+    def answered(self, fact: Answer) -> NodeCommand | None:
+        """Take the command that a fact answers; None if it was answered before.
+
+        What is no answer to it leaves it unanswered: it is repeated, and in the end its node lost.
+        """
+        entry = self._pending.get(fact.sequence)
+        if entry is None:
+            return None
+        if not answers(fact, entry.command):
+            self._count("wrong_answers")
+            return None
+        del self._pending[fact.sequence]
+        return entry.command
 
     def accepted(self, sequence: int) -> None:
         """Note a sign of life: the command is being carried out."""

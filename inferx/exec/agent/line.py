@@ -122,11 +122,11 @@ class LeaderLine:
             except AgentError as error:
                 _log.warning("%s", error)
             return
-        if kind is not None:
+        if kind in TO_NODE.received:
             # One that is not known here gets a number: its command must be answered, by a failure.
             self._functions.names.add(getattr(message, kind).function)
         try:
-            command: Any = self._codec.decode(TO_NODE, message, self._peer)
+            command: Any = self._codec.heard(TO_NODE, message, self._peer)
         except WireError as error:
             _log.warning("%s", error)
             return

@@ -58,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         self._ahead = bytearray()
         self._header_bytes = 0
         self._due_s: float | None = None
+        self._left_s = 0.0
         self._stalled_s: float | None = None
         self._lost = False
         self._chunked = False
@@ -208,7 +209,10 @@ class ClientConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
         if self._body is not None and not self._body.ended:
-            self._due_s = self._loop.time() + self._limits.body_idle_s
+            if self._due_s is not None:
+                # A body that drips earns less time than it takes.
+                earned_s = self._due_s + len(body) / self._limits.body_bytes_per_s
+                self._due_s = min(self._loop.time() + self._limits.body_idle_s, earned_s)
             self._overhead -= len(body)
             self._body.feed(body)
 
@@ -287,12 +291,15 @@ class ClientConnection(asyncio.Protocol):
         if self._lost:
             return
         if paused:
-            self._due_s = None
+            # Its time stands still for as long as nobody reads from it.
+            if self._due_s is not None:
+                self._left_s = self._due_s - self._loop.time()
+                self._due_s = None
             self._transport.pause_reading()
         else:
             body = self._body
             if body is not None and not body.ended:
-                self._due_s = self._loop.time() + self._limits.body_idle_s
+                self._due_s = self._loop.time() + self._left_s
             self._transport.resume_reading()
 
     def _refuse_now(self, why: Refused) -> None:

@@ -7,7 +7,6 @@ Laws:
 """
 
 import asyncio
-import re
 import time
 from typing import Final
 
@@ -17,6 +16,7 @@ from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import error_event, event_of
+from inferx.exec.gateway.usage import Usage, told_usage
 from inferx.exec.metrics.gateway import CallCounts
 
 __all__ = ["Exchange"]
@@ -25,7 +25,6 @@ TAIL_BYTES: Final = 2048
 """Of an answer's end, where the usage is told."""
 ERROR_BYTES: Final = 64 * 1024
 """Of a pod's error that is told as an event; a longer one is told by its status."""
-_TOKENS: Final = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,12})')
 _EVENTS: Final = b"text/event-stream"
 
 
@@ -44,6 +43,7 @@ class Exchange:
         "_counts",
         "_done",
         "_error",
+        "_events",
         "_pod",
         "_sent_s",
         "_streaming",
@@ -72,10 +72,12 @@ class Exchange:
         self._streaming = client.begun
         """Whether the client has a head already: then it is told events alone."""
         self._error: bytearray | None = None
+        self._events: int | None = None
+        """Events so far; None where the answer is no event stream."""
         self.status = 0
 
-    async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> int:
-        """Send a request and pass its answer on; return the output tokens that it tells of.
+    async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> None:
+        """Send a request and pass its answer on.
 
         Raises:
             Refused: It failed before the client was told anything.
@@ -99,8 +101,11 @@ class Exchange:
             self._client.on_stall = None
             if not self._whole:
                 self._pod.close()
-        found = _TOKENS.findall(self._tail)
-        return int(found[-1]) if found else 0
+
+    @property
+    def usage(self) -> Usage:
+        """What was used, as far as the answer went: all of it, or until it broke off."""
+        return told_usage(self._tail, self._events)
 
     @property
     def _whole(self) -> bool:
@@ -136,13 +141,15 @@ class Exchange:
         self.status = status
         if status >= 400:
             self._counts = None
+        if any(
+            name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
+            for name, value in headers
+        ):
+            self._events = 0
         if self._streaming:
             if status != 200:
                 self._error = bytearray()
-            elif not any(
-                name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
-                for name, value in headers
-            ):
+            elif self._events is None:
                 self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
                 return
         else:
@@ -155,7 +162,7 @@ class Exchange:
                 self._count_first(took_s)
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
             self._client.start(status, lines, first, framed=framed, last=last)
-            self._tail = first
+            self._seen(first)
             return
         if first:
             self.on_piece(first, last=last)
@@ -169,8 +176,14 @@ class Exchange:
         if self._counts is not None:
             self._count_first(time.monotonic() - self._sent_s)
         self._client.write(piece, last=last)
+        self._seen(piece)
+
+    def _seen(self, piece: bytes) -> None:
+        """Keep of a piece what tells of tokens."""
         size = len(piece)
         self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
+        if self._events is not None:
+            self._events += piece.count(b"data:")
 
     def _count_first(self, took_s: float) -> None:
         counts = self._counts

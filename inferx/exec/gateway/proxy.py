@@ -10,7 +10,8 @@ Laws:
 
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -26,6 +27,8 @@ from inferx.exec.gateway.pods import PodConnection, Pods
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.gateway.usage import NOTHING, Usage
+from inferx.exec.identity.principal import Principal
 from inferx.exec.metrics.gateway import CLIENT_LEFT, CallCounts, GatewayCounts
 
 __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
@@ -34,15 +37,19 @@ __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 class Pass(Protocol):
     """Leave to call a function, once; told when the call is over."""
 
-    def ended(self, output_tokens: int) -> None:
-        """The call is over; with the tokens that were generated, as far as somebody counted."""
+    def ended(self, usage: Usage) -> None:
+        """The call is over, well or not; with what it used, as far as somebody counted."""
         ...
 
 
 class Authorize(Protocol):
-    """Says whether a request may call a function; identity's."""
+    """Says who sent a request, and whether they may call a function; identity's."""
 
-    async def __call__(self, head: RequestHead, function: FunctionName) -> Pass | Refused:
+    async def who(self, head: RequestHead) -> Principal | Refused:
+        """Return who sent a request, or why it is not looked at any further."""
+        ...
+
+    def enter(self, who: Principal, head: RequestHead, function: FunctionName) -> Pass | Refused:
         """Return leave, or why not."""
         ...
 
@@ -127,30 +134,35 @@ class Proxy:
                 await self._at_api(client, head, body)
                 return
             case FunctionCall():
+                who = _known(await self._authorize.who(head))
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
             case ModelCall():
+                # Of who may call nothing, no more is read than the head.
+                who = _known(await self._authorize.who(head))
                 peeked = await self._model(body)
+                # The body may have taken its time, and the key been revoked meanwhile.
+                who = _known(await self._authorize.who(head))
                 found = self._catalogue.find(peeked.model or "")
                 if found is None:
                     raise _no_model(peeked)
                 function = found
         counted = self._counts.function(function)
         client.counted = counted.codes
-        leave = await self._authorize(head, function)
+        leave = self._authorize.enter(who, head, function)
         if isinstance(leave, Refused):
             if isinstance(asked, ModelCall) and leave.reason == "forbidden":
                 # Who may not call a model does not learn that it is there.
                 raise _no_model(peeked)
             raise leave
-        tokens = 0
+        request = None
         try:
             call = Call(function, _timeout_s(head))
             request = _Request(
                 client, head, body, asked.target, call, peeked, arrived_s, counted.starts
             )
-            tokens = await self._at_some_pod(request)
+            await self._at_some_pod(request)
         finally:
-            leave.ended(tokens)
+            leave.ended(NOTHING if request is None else request.usage)
 
     async def _at_api(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
         if not self.api:
@@ -165,16 +177,16 @@ class Proxy:
             head_only=head.method == b"HEAD",
         )
 
-    async def _at_some_pod(self, request: "_Request") -> int:
+    async def _at_some_pod(self, request: "_Request") -> None:
         for left in reversed(range(self._limits.connect_tries)):
             comments = _Comments(request, self._limits.waiting_s, self._sweep)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
                     pod = await self._connection(route)
                     comments.stop()
-                    tokens = await self._exchange(request, route, pod)
-                    route.finished(tokens)
-                    return tokens
+                    await self._exchange(request, route, pod)
+                    route.finished(request.usage.output_tokens)
+                    return
             except _ConnectError as error:
                 if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
@@ -183,19 +195,22 @@ class Proxy:
                 comments.stop()
         raise AssertionError("the last try returned or raised")
 
-    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> int:
+    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
         head = request.head
         waited_s = time.monotonic() - request.arrived_s
         counts = request.starts[route.cold]
         counts.connected(waited_s)
         exchange = Exchange(request.client, request.body, pod, waited_s=waited_s, counts=counts)
-        tokens = await exchange.run(
-            forwarded(head, request.target, route.address),
-            chunked=head.length is None,
-            head_only=head.method == b"HEAD",
-        )
+        try:
+            await exchange.run(
+                forwarded(head, request.target, route.address),
+                chunked=head.length is None,
+                head_only=head.method == b"HEAD",
+            )
+        finally:
+            # Who leaves in the middle has used what came until then.
+            request.usage = exchange.usage
         counts.whole(time.monotonic() - request.arrived_s)
-        return tokens
 
     async def _connection(self, route: Route) -> PodConnection:
         kept = self._pods.fresh(route.address)
@@ -227,7 +242,8 @@ class Proxy:
             await body.more(self._limits.peek_bytes)
 
 
-class _Request(NamedTuple):
+@dataclass(slots=True)
+class _Request:
     """A request that may have its turn."""
 
     client: ClientAnswer
@@ -239,6 +255,7 @@ class _Request(NamedTuple):
     arrived_s: float
     starts: tuple[CallCounts, CallCounts]
     """What it is counted in where it is warm, and where it is cold."""
+    usage: Usage = NOTHING
 
     def wants_events(self) -> bool:
         """Return whether it asks for an event stream, as far as its body came."""
@@ -297,6 +314,12 @@ def _tell(client: ClientAnswer, why: Refused) -> None:
     elif not client.ended:
         client.write(error_event(why))
         client.end()
+
+
+def _known(who: Principal | Refused) -> Principal:
+    if isinstance(who, Refused):
+        raise who
+    return who
 
 
 def _no_model(peeked: Peeked | None) -> Refused:

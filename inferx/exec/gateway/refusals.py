@@ -24,6 +24,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "too old": (410, "invalid_request_error"),
     "body too large": (413, "invalid_request_error"),
     "rate limited": (429, "rate_limit_error"),
+    "quota exceeded": (429, "insufficient_quota"),
     "queue full": (429, "rate_limit_error"),
     "headers too large": (431, "invalid_request_error"),
     "internal error": (500, "server_error"),

@@ -126,7 +126,7 @@ class SchedulerLine:
             self._locate(PodId(message.located.pod), message.located.address)
             return
         try:
-            event: Any = self._codec.decode(TO_ROUTER, message, _PEER)
+            event: Any = self._codec.heard(TO_ROUTER, message, _PEER)
         except WireError as error:
             _log.info("scheduler: %s", error)
             return

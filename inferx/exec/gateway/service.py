@@ -35,11 +35,12 @@ from inferx.exec.gateway.door import Door
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.scheduler_line import SchedulerLine
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.gateway.tenants import Tenants
 from inferx.exec.identity.audit import Audit
-from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
+from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
@@ -75,7 +76,8 @@ class GatewayConfig:
         limits: Of its HTTP.
         journals: Folder that its journal is written to; None writes none.
         credentials: Of the channel to schedulers; None is in the clear.
-        audit: URL of the audit log's database; None keeps no log.
+        issuers: Whose bearer tokens are taken, beside API keys.
+        public: Tenants whose functions everybody may call.
     """
 
     load: LoadBundle
@@ -90,7 +92,8 @@ class GatewayConfig:
     limits: HttpLimits = field(default_factory=HttpLimits)
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
-    audit: str | None = None
+    issuers: tuple[IssuerSettings, ...] = ()
+    public: tuple[str, ...] = ()
 
 
 class GatewayService:
@@ -101,10 +104,17 @@ class GatewayService:
         store: The cluster's state.
         objects: The objects in it.
         clock: The time.
+        audit: The audit log; None keeps none.
     """
 
     def __init__(
-        self, config: GatewayConfig, store: Store, objects: Objects, clock: Clock | None = None
+        self,
+        config: GatewayConfig,
+        store: Store,
+        objects: Objects,
+        clock: Clock | None = None,
+        *,
+        audit: Audit | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -144,9 +154,11 @@ class GatewayService:
             self._driver.post, clock, function=self._target, address=self._addresses.get
         )
         self._keys = KeyCache(store, clock)
-        self._audit = None if config.audit is None else Audit(AuditTable(config.audit), clock)
-        authenticator = Authenticator(self._keys)
-        door = Door(authenticator, Limiter(), clock, self._audit)
+        self._audit = audit
+        tokens = Issuers.of(*config.issuers, clock=clock) if config.issuers else None
+        authenticator = Authenticator(self._keys, tokens, public=config.public)
+        self._tenants = Tenants()
+        door = Door(authenticator, Limiter(), self._tenants.terms, clock, audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
         self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
         self.metrics: tuple[MetricSource, ...] = (
@@ -233,6 +245,7 @@ class GatewayService:
             "running": router.running(),
             **{name: getattr(router, name) for name in counted},
             "functions": len(self.book.all()),
+            "audit": None if self._audit is None else msgspec.to_builtins(self._audit.counts),
         }
 
     def _now(self) -> GatewayNow:
@@ -285,6 +298,8 @@ class GatewayService:
             if changed.key.type == LEADER.type:
                 self._leader_is(changed.new)
                 continue
+            if changed.key.type == "tenant":
+                self._tenants.take(changed.key.name, changed.new)
             events = self.book.take(changed)
             if events:
                 self._driver.post(*events)

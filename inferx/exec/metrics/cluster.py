@@ -115,6 +115,7 @@ KERNEL: Final[Mapping[str, Family]] = {
         ("policy_errors", "Answers of the policy that could not be used."),
         ("commands_repeated", "Commands that had to be sent again."),
         ("commands_refused", "Commands that a node refused for a newer leader."),
+        ("wrong_answers", "Facts of nodes that do not answer what they were asked."),
     )
 }
 """The kernel's counters, but those of starts."""

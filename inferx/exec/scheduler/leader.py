@@ -38,10 +38,12 @@ from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
 from inferx.exec.clock import Clock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.identity.audit import Audit
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.metrics.scheduler import SchedulerCounts, Timed
 from inferx.exec.scheduler.election import Leadership
 from inferx.exec.scheduler.nodes import NodeLines
+from inferx.exec.scheduler.recording import Recorder
 from inferx.exec.scheduler.routers import RouterLines
 from inferx.exec.state.objects.bodies import NodeInfo
 from inferx.exec.state.objects.envelope import DataObject, encode
@@ -49,6 +51,7 @@ from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.mirror import Changed
 from inferx.exec.wire.codec import Codec
 from inferx.exec.wire.names import Peer
+from inferx.exec.wire.sense import WireError, check
 
 __all__ = ["GATHER_S", "Term", "TermConfig"]
 
@@ -70,6 +73,7 @@ class TermConfig:
         seed: Of its random streams.
         journals: Folder that journals are written to; None writes none.
         credentials: Of the channels to nodes; None is in the clear.
+        audit: Takes every decision with its reason; None keeps no record.
     """
 
     load: LoadBundle
@@ -80,6 +84,7 @@ class TermConfig:
     seed: int = 1
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
+    audit: Audit | None = None
 
 
 class Term:
@@ -112,7 +117,8 @@ class Term:
         self._nodes: dict[str, tuple[NodeId, NodeSpec]] = {}
         self._next_node = self._next_gpu = 0
         gateways = sorted(one.name for one in informer.all("gateway"))
-        self._known = sorted(informer.all("node_info"), key=lambda one: one.name)
+        readable = (one for one in informer.all("node_info") if _resources(one) is not None)
+        self._known = sorted(readable, key=lambda one: one.name)
         made_of = {
             "policy": config.policy,
             "settings": dict(config.settings),
@@ -122,6 +128,12 @@ class Term:
             "awaited_nodes": len(self._known),
             "awaited_routers": len(gateways),
         }
+        self.recorder = Recorder(
+            config.audit,
+            epoch,
+            name_of=lambda function: self.book.names.name_of(FunctionId(function)),
+            node_of=lambda node: self.node_name(NodeId(node)) if node >= 0 else "",
+        )
         machine = make("scheduler", made_of, config.load, on_decision=self._decided, explain=True)
         assert isinstance(machine, Scheduler)
         self.machine = machine
@@ -187,6 +199,7 @@ class Term:
     def _decided(self, decision: Decision) -> None:
         self.decisions.append(decision)
         self._counts.decided(decision)
+        self.recorder.decided(decision)
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_S)
@@ -239,9 +252,10 @@ class Term:
 
     def _node_changed(self, node: DataObject) -> None:
         """Describe a node that is new, or that is another one under an old name; and call it."""
-        info = msgspec.convert(node.object, NodeInfo)
+        info, spec = msgspec.convert(node.object, NodeInfo), _resources(node)
+        if spec is None:
+            return
         address = f"{info.naIp or info.nodeIp}:{info.podMgrPort}"
-        spec = msgspec.convert(info.resources, NodeSpec)
         known = self._nodes.get(node.name)
         if known is not None and known[1] == spec:
             self.nodes.move(known[0], address)
@@ -276,3 +290,14 @@ class Term:
     def address_of(self, pod: PodId) -> str:
         """Return where a pod serves; "" where it is not known."""
         return self._addresses.get(pod, "")
+
+
+def _resources(node: DataObject) -> NodeSpec | None:
+    """Return what a node says that it has; None where that makes no sense."""
+    try:
+        spec = msgspec.convert(msgspec.convert(node.object, NodeInfo).resources, NodeSpec)
+        check(spec)
+    except (msgspec.ValidationError, WireError) as error:
+        _log.warning("node %s: its resources: %s; it is left out", node.name, error)
+        return None
+    return spec

@@ -150,7 +150,7 @@ class NodeLines:
             self._locate(PodId(message.located.pod), message.located.address)
             return
         try:
-            fact: Any = self._codec.decode(FROM_NODE, message, entry.peer)
+            fact: Any = self._codec.heard(FROM_NODE, message, entry.peer)
         except WireError as error:
             _log.warning("node %s: %s", entry.name, error)
             return

@@ -123,7 +123,7 @@ class RouterLines:
 
     def _hear(self, name: str, peer: Peer, message: Any) -> None:
         try:
-            event: Any = self._codec.decode(FROM_ROUTER, message, peer)
+            event: Any = self._codec.heard(FROM_ROUTER, message, peer)
         except WireError as error:
             _log.info("gateway %s: %s", name, error)
             return

@@ -17,6 +17,7 @@ import msgspec
 from inferx.core.events import NodeDraining, PodEndAsked
 from inferx.core.lifecycle import PodState
 from inferx.core.types import PodId
+from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
 from inferx.exec.metrics.cluster import SchedulerSource
@@ -34,6 +35,9 @@ from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.rpc import DRAIN, END_POD, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
+
+DRAIN_LIMIT_NS = 366 * 86_400 * NS_PER_S
+"""A node that is to be gone for longer is to be removed."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +85,8 @@ class SchedulerService:
         informer = Informer(self._objects, *(Selection(type=kind) for kind in kinds))
         async with self._served() as address, asyncio.TaskGroup() as tasks:
             tasks.create_task(informer.run(), name="objects")
+            if self._config.audit is not None:
+                tasks.create_task(self._config.audit.run(), name="audit")
             await informer.synced()
             ready(address)
             while True:
@@ -91,11 +97,13 @@ class SchedulerService:
         _log.info("epoch %d: leading at %s", leadership.epoch, address)
         self._counts.begin(leadership.epoch)
         self.term = term = Term(self._config, leadership, informer, self._clock, self._counts)
+        term.recorder.happened("lead", "", outcome=f"at {address}", reason="elected")
         try:
             await term.run()
         except* DeposedError as deposed:
             for error in deposed.exceptions:
                 _log.warning("%s", error)
+                term.recorder.happened("lead no more", "", outcome="", reason=str(error))
         finally:
             self.term = None
             self._counts.end(term.machine.fleet.counters)
@@ -142,7 +150,13 @@ class SchedulerService:
         if node is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"node {request.node!r} is not known")
         assert node is not None
+        if not 0 <= request.for_ns <= DRAIN_LIMIT_NS:
+            text = f"for_ns is {request.for_ns}; expected 0 to {DRAIN_LIMIT_NS}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
+        term.recorder.happened(
+            "drain", request.node, outcome=f"for {request.for_ns / NS_PER_S:g} s", reason="asked"
+        )
         return pb.DrainReply()
 
     async def _end_pod(self, request: pb.EndPodRequest, context: Any) -> pb.EndPodReply:

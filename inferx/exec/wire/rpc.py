@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 import grpc.aio
 
+from inferx.exec.received import NO_MESSAGE, Unreadable, reading
 from inferx.exec.wire import wire_pb2 as pb
 
 __all__ = [
@@ -103,8 +104,19 @@ def handlers(service: str, served: Mapping[Method, Any]) -> grpc.GenericRpcHandl
         else:
             make = grpc.unary_unary_rpc_method_handler
         made[method.name] = make(
-            serve,
-            request_deserializer=method.takes.FromString,
+            serve if method.streams else _of_readable(serve),
+            request_deserializer=reading(method.takes),
             response_serializer=method.gives.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(f"inferx.wire.v1.{service}", made)
+
+
+def _of_readable(serve: Any) -> Any:
+    """Return the same for who may be asked with anything; streams see for themselves."""
+
+    async def answer(request: Any, context: Any) -> Any:
+        if isinstance(request, Unreadable):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, NO_MESSAGE)
+        return await serve(request, context)
+
+    return answer

@@ -158,10 +158,10 @@ def test_a_fault_of_the_gateway_is_one_requests_and_is_told_of():
     async def main():
         async with gateway() as bed:
 
-            async def broken(head, function):
+            async def broken(head):
                 raise RuntimeError("a bug")
 
-            bed.gateway._proxy._authorize = broken
+            bed.who = broken
             got = await bed.ask()
             assert (got.status, b"a bug" in got.body) == (500, False)
             assert [str(fault) for fault in bed.faults] == ["a bug"]

@@ -9,10 +9,11 @@ import msgspec
 from inferx.exec.gateway.api.routing import Route
 from inferx.exec.identity.key_desk import KeyRequest
 from inferx.exec.state.objects.kinds import KINDS
+from inferx.spec.reference import NAME_LIMIT, NAME_PATTERN
 
 __all__ = ["description"]
 
-_NAME: Final = {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
+_NAME: Final = {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{NAME_PATTERN}$"}
 _TYPE: Final = {"type": "string", "enum": list(KINDS)}
 _DIGITS: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _PATH: Final[dict[str, Any]] = {"type": _TYPE, "version": _DIGITS, "pod": _DIGITS}

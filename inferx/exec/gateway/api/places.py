@@ -7,7 +7,7 @@ from aiohttp import web
 
 from inferx.core.errors import DescriptionError
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.identity.principal import is_name
+from inferx.spec.reference import is_name
 
 __all__ = ["Named", "Row", "named", "only", "place_in", "within"]
 
