@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import socket as socket_module
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from inferx.cli.agent_bench import bench
 from inferx.cli.agent_end import end
 from inferx.cli.agent_member import Member, run_member
 from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
 from inferx.exec.agent.control import serve
@@ -59,6 +61,8 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--name", help="What the node is called in it.  [default: the host's name]")
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@worker_settings
+@click.option("--journal", type=_FILE, help="Folder for its journal.")
 @service_options("127.0.0.1:1233")
 @click.pass_context
 def agent(
@@ -71,6 +75,8 @@ def agent(
     name: str | None,
     host: int | None,
     stand_in_workers: bool,
+    worker_set: Sequence[str],
+    journal: Path | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -97,6 +103,8 @@ def agent(
             name=name or socket_module.gethostname(),
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
+            worker_options=worker_options(worker_set),
+            journals=journal,
             listen=listen,
             metrics=metrics,
             tls=tls,
@@ -112,7 +120,11 @@ def agent(
     adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:
         service = AgentService(
-            Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state
+            Executor(Pods(adapters, known)),
+            node=NodeId(node),
+            state=settings.state,
+            name=name or socket_module.gethostname(),
+            journals=journal,
         )
         asyncio.run(_run(service, settings.socket, metrics))
     finally:

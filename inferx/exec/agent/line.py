@@ -83,29 +83,36 @@ class LeaderLine:
         if not hasattr(first, "WhichOneof") or first.WhichOneof("message") != "lead":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a lead first")
         epoch = first.lead.epoch
+        self._epoch = max(self._epoch, epoch)
+        while (older := self._following) is not None and epoch == self._epoch:
+            older.cancel()
+            await asyncio.gather(older, return_exceptions=True)
+            # While it ended, another leader may have come, and be followed already.
+            if self._following is older:
+                self._following = None
         if epoch < self._epoch:
             text = f"epoch {epoch} is over; this node follows {self._epoch}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
-        self._epoch = epoch
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
         line = Line(context, pb.FromNode, self._clock)
         self._following = task = asyncio.ensure_future(self._serve(line, epoch))
         try:
             await asyncio.shield(task)
-        except (LineError, asyncio.CancelledError) as error:
-            _log.info("epoch %d: %s", epoch, error or "its line was ended")
+        except asyncio.CancelledError:
+            _log.info("epoch %d: its line was ended", epoch)
         finally:
             task.cancel()
 
     async def _serve(self, line: Line, epoch: int) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(self._tell(line, epoch))
-            try:
-                await line.run(self._hear)
-            finally:
-                telling.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(line, epoch))
+                try:
+                    await line.run(self._hear)
+                finally:
+                    telling.cancel()
+        except* (LineError, AgentError) as broken:
+            for error in broken.exceptions:
+                _log.info("epoch %d: %s", epoch, error)
 
     def _hear(self, message: Any) -> None:
         kind = message.WhichOneof("message")

@@ -26,6 +26,7 @@ from inferx.exec.agent.store.durable import told
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.files import write_whole
+from inferx.exec.journal import Journal, open_journal
 from inferx.exec.metrics.agent import AgentCounts
 
 __all__ = ["AgentService"]
@@ -52,18 +53,33 @@ class AgentService:
         executor: What carries commands out.
         node: The scheduler's id of this node.
         state: Folder of the two numbers that outlive the service: epoch and boot.
+        name: What the node is called in its journal.
+        journals: Folder that its journal is written to; None writes none.
     """
 
     def __init__(
-        self, executor: Executor, *, node: NodeId, state: Path, clock: Clock | None = None
+        self,
+        executor: Executor,
+        *,
+        node: NodeId,
+        state: Path,
+        name: str = "",
+        journals: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.executor = executor
         self.node = node
         self._state = state
         self._clock = clock or WallClock()
-        machine = Agent(node, epoch=self._number(EPOCH))
+        epoch = self._number(EPOCH)
+        machine = Agent(node, epoch=epoch)
+        self._journal: Journal | None = None
+        if journals is not None:
+            made_of = {"node": node, "epoch": epoch, "name": name}
+            file = f"agent-{name}-{self._clock.now_ns()}"
+            self._journal = open_journal(journals, file, "agent", made_of, machine)
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
-            f"agent/{node}", machine, self._clock, self
+            f"agent/{node}", self._journal or machine, self._clock, self
         )
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
         self._reports = 0
@@ -141,6 +157,8 @@ class AgentService:
             if self._actions:
                 await asyncio.gather(*self._actions, return_exceptions=True)
             self._threads.shutdown()
+            if self._journal is not None:
+                self._journal.close()
 
     # -- effects of the machine ---
     async def persist(self, records: tuple[Record, ...]) -> None:

@@ -275,3 +275,17 @@ def test_the_checksum_is_that_of_the_file(tmp_path, good):
     with worker(f"--weights={size}", "--seed=5") as one:
         assert one.get("/checksum") == told
     assert [path.name for path in tmp_path.iterdir()] == ["w.bin"]
+
+
+def test_a_request_is_written_down_by_its_id_as_it_is_begun(tmp_path):
+    log = tmp_path / "requests.jsonl"
+    with worker(*SETTINGS, f"--request-log={log}") as one:
+        connection = one.connect()
+        for name in ("a", "b" * 200):
+            body = json.dumps({"prompt": "hi", "max_tokens": 1})
+            connection.request("POST", "/v1/completions", body, {"X-Request-Id": name})
+            connection.getresponse().read()
+        connection.close()
+        one.ask("POST", "/v1/completions", "no JSON")
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(one["model"], one["request"]) for one in told] == [("m", "a"), ("m", "b" * 128)]
