@@ -17,6 +17,7 @@ from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
+from inferx.exec.agent.traces import ActionTraces
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import ServerTls, TlsFiles
 from inferx.exec.metrics.node import NodeSource
@@ -24,6 +25,7 @@ from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.server import MetricsAddress, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.recorder import Recorder
 
 __all__ = ["Member", "run_member"]
 
@@ -41,15 +43,23 @@ class Member:
     tls: TlsFiles | None
 
 
-async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
-    """Run the agent until cancelled."""
+async def run_member(
+    config: AgentConfig, member: Member, ready: Ready, recorder: Recorder | None = None
+) -> None:
+    """Run the agent until cancelled; `recorder` takes spans."""
     clock = WallClock()
     node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
         start = stand_in if member.stand_in_workers else None
         functions = Deployments(config.state / "functions", start)
         pods = Pods(node, functions)
-        service = AgentService(Executor(pods), node=NodeId(0), state=config.state, clock=clock)
+        service = AgentService(
+            Executor(pods),
+            node=NodeId(0),
+            state=config.state,
+            clock=clock,
+            traces=None if recorder is None else ActionTraces(recorder),
+        )
         store = await open_store(member.state, clock)
         membership = Membership(
             service,

@@ -3,13 +3,22 @@
 import gc
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 import uvloop
 
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
@@ -17,6 +26,7 @@ from inferx.exec.identity.tls import channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.config import TraceConfig
 from inferx.load import load_bundle, parse_setting
 
 __all__ = ["gateway"]
@@ -36,6 +46,8 @@ COLLECT_AFTER = 50_000
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
 @click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
+@click.option("--log-requests", is_flag=True, help="Log every request.")
+@trace_options(begins=True)
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -46,6 +58,8 @@ def gateway(
     seed: int,
     journal: Path | None,
     audit: str | None,
+    log_requests: bool,
+    traces: TraceConfig | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -61,9 +75,10 @@ def gateway(
         raise DescriptionError(f"--listen {listen}: expected HOST:PORT")
     chosen = dict(parse_setting(one) for one in settings)
     load_bundle(policy, chosen)
+    name = name or f"{socket.gethostname()}-{port}"
     config = GatewayConfig(
         load=load_bundle,
-        name=name or f"{socket.gethostname()}-{port}",
+        name=name,
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),
         policy=policy,
@@ -71,11 +86,16 @@ def gateway(
         seed=seed,
         journals=journal,
         audit=audit,
+        log_requests=log_requests,
         credentials=None if tls is None else channel_credentials(tls),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
-    work = _run(state, config, metrics, Ready("gateway", ready_file))
-    run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
+    with recording(traces, "gateway", **{"inferx.gateway": name}) as recorder:
+        traced = replace(config, recorder=recorder)
+        work = _run(state, traced, metrics, Ready("gateway", ready_file))
+        run_service(
+            work, log_json=log_json, service="gateway", name=name, loop=uvloop.new_event_loop
+        )
 
 
 async def _run(

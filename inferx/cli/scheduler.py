@@ -1,12 +1,21 @@
 """`inferx scheduler`: the scheduler service."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import ServerTls, TlsFiles, channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
@@ -14,6 +23,7 @@ from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.config import TraceConfig
 from inferx.load import load_bundle, parse_setting
 
 __all__ = ["ADDRESS", "scheduler"]
@@ -32,6 +42,7 @@ ADDRESS = "127.0.0.1:1238"
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for the journal of each term.")
+@trace_options()
 @service_options(ADDRESS)
 def scheduler(
     *,
@@ -40,6 +51,7 @@ def scheduler(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    traces: TraceConfig | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -61,8 +73,10 @@ def scheduler(
         credentials=None if tls is None else channel_credentials(tls),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
-    work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
-    run_service(work, log_json=log_json)
+    with recording(traces, "scheduler") as recorder:
+        traced = replace(config, recorder=recorder)
+        work = _run(state, traced, listen, tls, metrics, Ready("scheduler", ready_file))
+        run_service(work, log_json=log_json, service="scheduler")
 
 
 async def _run(

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import FILE, run_service
+from inferx.cli.services import FILE, run_service, trace_options
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.files import write_whole
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
 from inferx.exec.supervision import Child, supervised
+from inferx.exec.tracing.config import TraceConfig
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["up"]
@@ -47,6 +48,8 @@ class _Wanted:
     store: str | None
     journal: bool
     ready_file: Path | None
+    log_json: bool
+    traces: TraceConfig | None
 
 
 @click.command(
@@ -70,6 +73,7 @@ class _Wanted:
 @click.option("--journal", is_flag=True, help="Write the machines' journals to the folder.")
 @click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves.")
 @click.option("--log-json", is_flag=True, help="Log lines of JSON.")
+@trace_options(begins=True)
 def up(
     *,
     listen: str,
@@ -84,6 +88,7 @@ def up(
     journal: bool,
     ready_file: Path | None,
     log_json: bool,
+    traces: TraceConfig | None,
 ) -> None:
     """Run state service, scheduler, gateway and agents on this machine until Ctrl-C.
 
@@ -105,13 +110,15 @@ def up(
         store=store,
         journal=journal,
         ready_file=ready_file,
+        log_json=log_json,
+        traces=traces,
     )
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferx-up-")))
         folder = folder.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_service(_run(wanted, folder), log_json=log_json)
+        run_service(_run(wanted, folder), log_json=log_json, service="up")
 
 
 def _check_gpus(text: str) -> None:
@@ -153,12 +160,16 @@ async def _end_pods(config: Path) -> None:
 async def _start(
     wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
 ) -> None:
+    logs = ("--log-json",) if wanted.log_json else ()
+    traces = wanted.traces
+    otlp = () if traces is None else ("--otlp", traces.endpoint)
+    ratio = () if traces is None else ("--trace-ratio", str(traces.ratio))
     metrics: dict[str, str] = {}
     services: dict[str, str] = {}
 
     async def started(name: str, *arguments: str) -> str:
         listen = ("--metrics-listen", f"{HOST}:0")
-        command = (sys.executable, "-m", "inferx", *arguments, *listen)
+        command = (sys.executable, "-m", "inferx", *arguments, *listen, *logs)
         child = Child(name, command, folder)
         children.append(child)
         click.echo(f"starting {name}", err=True)
@@ -174,7 +185,15 @@ async def _start(
     policy = ("--policy", wanted.policy, *(x for one in wanted.settings for x in ("--set", one)))
     key = await _admin_key(state, folder)
     scheduler = await started(
-        "scheduler", "scheduler", "--state", state, "--listen", f"{HOST}:0", *policy, *journal
+        "scheduler",
+        "scheduler",
+        "--state",
+        state,
+        "--listen",
+        f"{HOST}:0",
+        *policy,
+        *journal,
+        *otlp,
     )
     for config in configs:
         name = config.stem
@@ -183,10 +202,12 @@ async def _start(
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ())),
+            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ()), *otlp),
         )
     gateway = await started(
-        "gateway", "gateway", "--state", state, "--listen", wanted.listen, *policy, *journal
+        "gateway",
+        *("gateway", "--state", state, "--listen", wanted.listen),
+        *(*policy, *journal, *otlp, *ratio),
     )
     _write_targets(metrics, services, folder)
     url = f"http://{gateway}"

@@ -84,6 +84,10 @@ class Cluster:
         """Return pods: all, a tenant's, a namespace's or a function's."""
         return tuple(self._http.json("GET", _path("pods", *place)))
 
+    def request(self, request: str) -> Mapping[str, Any]:
+        """Return what became of one request, and why."""
+        return cast("Mapping[str, Any]", self._http.json("GET", _path("request", request)))
+
     def view(self) -> Mapping[str, Any]:
         """Return all that the key may see, at one moment."""
         return cast("Mapping[str, Any]", self._http.json("GET", "/view/"))

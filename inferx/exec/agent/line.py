@@ -22,6 +22,7 @@ from inferx.exec.agent.deployments import Deployments
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.codec import FROM_NODE, TO_NODE, Codec, WireError
 from inferx.exec.wire.line import Line, LineError
@@ -89,7 +90,7 @@ class LeaderLine:
         try:
             await asyncio.shield(task)
         except (LineError, asyncio.CancelledError) as error:
-            _log.info("epoch %d: %s", epoch, error or "its line was ended")
+            _log.info("epoch %d: %s", epoch, error or "its line was ended", extra=ids(epoch=epoch))
         finally:
             task.cancel()
 
@@ -117,7 +118,7 @@ class LeaderLine:
         except WireError as error:
             _log.warning("%s", error)
             return
-        self._service.command(command)
+        self._service.command(command, message.traceparent)
 
     async def _tell(self, line: Line, epoch: int) -> None:
         joined = False

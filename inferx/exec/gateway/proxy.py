@@ -8,6 +8,7 @@ Laws:
    is an event.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -23,7 +24,9 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.paths import ApiCall, FunctionCall, ModelCall, Models, nothing_here, parse
 from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
+from inferx.exec.gateway.records import LEFT, RequestRecord
 from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.metrics.gateway import CLIENT_LEFT, CallCounts, GatewayCounts
@@ -78,9 +81,10 @@ class Proxy:
         pods: Pods,
         limits: HttpLimits,
         sweep: Sweep,
+        requests: Requests,
         counts: GatewayCounts,
         *,
-        fault: Callable[[Exception], None],
+        fault: Callable[[Exception, RequestRecord], None],
     ) -> None:
         self._counts = counts
         self._dispatcher = dispatcher
@@ -89,6 +93,7 @@ class Proxy:
         self._pods = pods
         self._limits = limits
         self._sweep = sweep
+        self._requests = requests
         self._fault = fault
         self.api = ""
         """Where what is no inference is answered; nowhere, if empty."""
@@ -98,23 +103,35 @@ class Proxy:
         counts = self._counts
         counts.methods[head.method] += 1
         client.counted = counts.unnamed
+        record = self._requests.begin(head)
+        client.request_id = record.id
         try:
-            await self._answer(client, head, body)
+            await self._answer(client, head, body, record)
         except Refused as why:
+            record.reason = why.reason
             counts.refusals.add(why.reason)
             _tell(client, why)
+        except asyncio.CancelledError:
+            record.reason = record.reason or LEFT
+            raise
         except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
-            self._fault(error)
-            told = Refused("internal error", "the gateway failed; it has been logged")
+            record.reason = "internal error"
+            self._fault(error, record)
+            told = Refused(record.reason, "the gateway failed; it has been logged")
             counts.refusals.add(told.reason)
             _tell(client, told)
         finally:
             counts.body_bytes_in += body.size
             counts.body_bytes_out += client.body_bytes
             client.counted[client.status or CLIENT_LEFT] += 1
+            record.status = client.status
+            self._requests.ended(record)
 
-    async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _answer(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         arrived_s = time.monotonic()
+        self._requests.check_id(head, record)
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
@@ -124,11 +141,13 @@ class Proxy:
                 return
             case ApiCall():
                 client.counted = self._counts.api
-                await self._at_api(client, head, body)
+                await self._at_api(client, head, body, record)
                 return
             case FunctionCall():
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
+                record.route = "/funccall/{tenant}/{namespace}/{function}"
             case ModelCall():
+                record.route = asked.target.partition(b"?")[0].decode("latin-1")
                 peeked = await self._model(body)
                 found = self._catalogue.find(peeked.model or "")
                 if found is None:
@@ -142,17 +161,19 @@ class Proxy:
                 # Who may not call a model does not learn that it is there.
                 raise _no_model(peeked)
             raise leave
-        tokens = 0
+        self._requests.let_in(record, function, head)
         try:
             call = Call(function, _timeout_s(head))
             request = _Request(
-                client, head, body, asked.target, call, peeked, arrived_s, counted.starts
+                client, head, body, asked.target, call, peeked, arrived_s, record, counted.starts
             )
-            tokens = await self._at_some_pod(request)
+            record.output_tokens = await self._at_some_pod(request)
         finally:
-            leave.ended(tokens)
+            leave.ended(record.output_tokens)
 
-    async def _at_api(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _at_api(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         if not self.api:
             raise nothing_here(head.target)
         try:
@@ -160,7 +181,7 @@ class Proxy:
         except OSError as error:
             raise Refused("draining", "the API does not answer") from error
         await Exchange(client, body, line, waited_s=0.0).run(
-            forwarded(head, head.target, self.api, with_key=True),
+            forwarded(head, head.target, self.api, request_id=record.id, with_key=True),
             chunked=head.length is None,
             head_only=head.method == b"HEAD",
         )
@@ -168,8 +189,10 @@ class Proxy:
     async def _at_some_pod(self, request: "_Request") -> int:
         for left in reversed(range(self._limits.connect_tries)):
             comments = _Comments(request, self._limits.waiting_s, self._sweep)
+            self._requests.waits(request.record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
+                    self._requests.started(request.record, route)
                     pod = await self._connection(route)
                     comments.stop()
                     tokens = await self._exchange(request, route, pod)
@@ -184,13 +207,22 @@ class Proxy:
         raise AssertionError("the last try returned or raised")
 
     async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> int:
-        head = request.head
+        head, record = request.head, request.record
         waited_s = time.monotonic() - request.arrived_s
+        traceparent = self._requests.sent(record)
         counts = request.starts[route.cold]
         counts.connected(waited_s)
-        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s, counts=counts)
+        exchange = Exchange(
+            *(request.client, request.body, pod), waited_s=waited_s, record=record, counts=counts
+        )
         tokens = await exchange.run(
-            forwarded(head, request.target, route.address),
+            forwarded(
+                head,
+                request.target,
+                route.address,
+                request_id=record.id,
+                traceparent=traceparent,
+            ),
             chunked=head.length is None,
             head_only=head.method == b"HEAD",
         )
@@ -237,6 +269,7 @@ class _Request(NamedTuple):
     call: Call
     peeked: Peeked | None
     arrived_s: float
+    record: RequestRecord
     starts: tuple[CallCounts, CallCounts]
     """What it is counted in where it is warm, and where it is cold."""
 

@@ -17,11 +17,13 @@ import msgspec
 from inferx.core.events import NodeDraining
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
+from inferx.exec.logs import ids
 from inferx.exec.metrics.cluster import SchedulerSource
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.scheduler import SchedulerCounts
 from inferx.exec.scheduler.election import DeposedError, win
+from inferx.exec.scheduler.explaining import explained
 from inferx.exec.scheduler.leader import Term, TermConfig
 from inferx.exec.scheduler.view import view_of
 from inferx.exec.state.objects.informer import Informer
@@ -29,7 +31,7 @@ from inferx.exec.state.objects.mirror import Source
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
 from inferx.exec.wire import wire_pb2 as pb
-from inferx.exec.wire.rpc import DRAIN, JOIN, KEEPALIVE, VIEW, handlers
+from inferx.exec.wire.rpc import DRAIN, EXPLAIN, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
 
@@ -86,14 +88,16 @@ class SchedulerService:
 
     async def _lead(self, informer: Informer, address: str) -> None:
         leadership = await win(self._store, address)
-        _log.info("epoch %d: leading at %s", leadership.epoch, address)
+        _log.info(
+            "epoch %d: leading at %s", leadership.epoch, address, extra=ids(epoch=leadership.epoch)
+        )
         self._counts.begin(leadership.epoch)
         self.term = term = Term(self._config, leadership, informer, self._clock, self._counts)
         try:
             await term.run()
         except* DeposedError as deposed:
             for error in deposed.exceptions:
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=ids(epoch=leadership.epoch))
         finally:
             self.term = None
             self._counts.end(term.machine.fleet.counters)
@@ -102,7 +106,12 @@ class SchedulerService:
     @asynccontextmanager
     async def _served(self) -> AsyncGenerator[str]:
         server = grpc.aio.server(options=KEEPALIVE)
-        served = {JOIN: self._join, VIEW: self._view, DRAIN: self._drain}
+        served = {
+            JOIN: self._join,
+            VIEW: self._view,
+            EXPLAIN: self._explain,
+            DRAIN: self._drain,
+        }
         server.add_generic_rpc_handlers((handlers("Scheduler", served),))
         host, _, _ = self._address.rpartition(":")
         if self._credentials is None:
@@ -128,6 +137,11 @@ class SchedulerService:
     async def _view(self, _: pb.ViewRequest, context: Any) -> pb.ViewReply:
         term = await self._leading(context)
         return pb.ViewReply(json=msgspec.json.encode(view_of(term)))
+
+    async def _explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainReply:
+        term = await self._leading(context)
+        told = explained(term, request.function, request.pod, request.since_ns, request.until_ns)
+        return pb.ExplainReply(json=msgspec.json.encode(told))
 
     async def _drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainReply:
         term = await self._leading(context)

@@ -8,7 +8,18 @@ import grpc.aio
 
 from inferx.exec.wire import wire_pb2 as pb
 
-__all__ = ["DRAIN", "FOLLOW", "JOIN", "KEEPALIVE", "VIEW", "Method", "handlers", "stream", "unary"]
+__all__ = [
+    "DRAIN",
+    "EXPLAIN",
+    "FOLLOW",
+    "JOIN",
+    "KEEPALIVE",
+    "VIEW",
+    "Method",
+    "handlers",
+    "stream",
+    "unary",
+]
 
 
 class Method(NamedTuple):
@@ -29,6 +40,7 @@ class Method(NamedTuple):
 FOLLOW: Final = Method("NodeAgent", "Follow", pb.ToNode, pb.FromNode, streams=True)
 JOIN: Final = Method("Scheduler", "Join", pb.FromRouter, pb.ToRouter, streams=True)
 VIEW: Final = Method("Scheduler", "View", pb.ViewRequest, pb.ViewReply, streams=False)
+EXPLAIN: Final = Method("Scheduler", "Explain", pb.ExplainRequest, pb.ExplainReply, streams=False)
 DRAIN: Final = Method("Scheduler", "Drain", pb.DrainRequest, pb.DrainReply, streams=False)
 
 KEEPALIVE: Final = (
