@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket as socket_module
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from inferx.cli.services import (
     tls_files,
     trace_options,
 )
+from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
 from inferx.exec.agent.control import serve
@@ -68,6 +70,8 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
 @trace_options()
+@worker_settings
+@click.option("--journal", type=_FILE, help="Folder for its journal.")
 @service_options("127.0.0.1:1233")
 @click.pass_context
 def agent(
@@ -81,6 +85,8 @@ def agent(
     host: int | None,
     stand_in_workers: bool,
     traces: TraceConfig | None,
+    worker_set: Sequence[str],
+    journal: Path | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -107,6 +113,8 @@ def agent(
             name=name or socket_module.gethostname(),
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
+            worker_options=worker_options(worker_set),
+            journals=journal,
             listen=listen,
             metrics=metrics,
             tls=tls,
@@ -128,7 +136,11 @@ def agent(
     adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:
         service = AgentService(
-            Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state
+            Executor(Pods(adapters, known)),
+            node=NodeId(node),
+            state=settings.state,
+            name=name or socket_module.gethostname(),
+            journals=journal,
         )
         asyncio.run(_run(service, settings.socket, metrics))
     finally:

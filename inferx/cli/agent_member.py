@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from inferx.cli.services import Ready
 from inferx.core.types import NodeId
@@ -38,6 +39,8 @@ class Member:
     name: str
     host_bytes: int
     stand_in_workers: bool
+    worker_options: tuple[str, ...]
+    journals: Path | None
     listen: str
     metrics: MetricsAddress | None
     tls: TlsFiles | None
@@ -50,13 +53,17 @@ async def run_member(
     clock = WallClock()
     node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
-        start = stand_in if member.stand_in_workers else None
-        functions = Deployments(config.state / "functions", start)
+        start = partial(stand_in, options=member.worker_options)
+        functions = Deployments(
+            config.state / "functions", start if member.stand_in_workers else None
+        )
         pods = Pods(node, functions)
         service = AgentService(
             Executor(pods),
             node=NodeId(0),
             state=config.state,
+            name=member.name,
+            journals=member.journals,
             clock=clock,
             traces=None if recorder is None else ActionTraces(recorder),
         )

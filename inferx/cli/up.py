@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from inferx.cli.services import FILE, run_service, trace_options
+from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.files import write_whole
@@ -43,6 +44,7 @@ class _Wanted:
     host: str | None
     agents: int
     stand_in_workers: bool
+    worker_set: tuple[str, ...]
     policy: str
     settings: tuple[str, ...]
     store: str | None
@@ -66,6 +68,7 @@ class _Wanted:
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=1, show_default=True, help="Nodes."
 )
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@worker_settings
 @click.option("--policy", default="default", show_default=True, help="Bundle, as for replay.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--store", help="Where state is kept.  [default: SQLite, in the folder]")
@@ -81,6 +84,7 @@ def up(
     host: str | None,
     agents: int,
     stand_in_workers: bool,
+    worker_set: tuple[str, ...],
     policy: str,
     settings: tuple[str, ...],
     store: str | None,
@@ -97,6 +101,7 @@ def up(
     """
     if gpus is not None:
         _check_gpus(gpus)
+    worker_options(worker_set)
     if host is not None:
         parse_bytes("--host", host)
     wanted = _Wanted(
@@ -105,6 +110,7 @@ def up(
         host=host,
         agents=agents,
         stand_in_workers=stand_in_workers,
+        worker_set=worker_set,
         policy=policy,
         settings=settings,
         store=store,
@@ -198,15 +204,18 @@ async def _start(
     for config in configs:
         name = config.stem
         stand_in = ("--stand-in-workers",) if wanted.stand_in_workers else ()
+        workers = [x for one in wanted.worker_set for x in ("--worker-set", one)]
         room = wanted.host or (STAND_IN_HOST if wanted.stand_in_workers else None)
         await started(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
-            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ()), *otlp),
+            *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ())),
+            *(*workers, *journal, *otlp),
         )
     gateway = await started(
         "gateway",
-        *("gateway", "--state", state, "--listen", wanted.listen),
+        # Started again it is the same one, wherever it listens, and has its leases back at once.
+        *("gateway", "--state", state, "--name", "gateway", "--listen", wanted.listen),
         *(*policy, *journal, *otlp, *ratio),
     )
     _write_targets(metrics, services, folder)

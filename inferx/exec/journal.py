@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inferx.core.journal import Divergence, JournalError, JournalReader, JournalWriter, replay
+from inferx.core.journal import Divergence, JournalError, JournalReader, JournalWriter, replaying
 from inferx.core.machine.agent import Agent
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
@@ -120,16 +120,12 @@ def replayed(path: Path, load: LoadBundle) -> tuple[str, int, bool, Divergence |
     try:
         with path.open("rb") as file:
             reader = JournalReader(file)
-            steps = 0
-
-            def counted() -> Any:
-                nonlocal steps
-                for entry in reader:
-                    steps += 1
-                    yield entry
-
             machine = make(reader.machine, reader.config, load)
-            divergence = replay(reader.machine, machine, counted())
+            steps, divergence = 0, None
+            for one in replaying(reader.machine, machine, reader):
+                steps += 1
+                if isinstance(one, Divergence):
+                    divergence = one
             return reader.machine, steps, reader.truncated, divergence
     except OSError as error:
         raise JournalError(f"{path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""A node that restores lazily, and its servers of pages held up, so that a test can come between.
+"""A node that restores lazily, and slowly, so that a test can come between.
 
 Run as a program, it is an agent that is killed while a pod's pages come, and the one after it.
 """
@@ -6,9 +6,8 @@ Run as a program, it is an agent that is killed while a pod's pages come, and th
 import json
 import os
 import signal
+import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -25,12 +24,14 @@ from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes import criu_probe
 from inferx.exec.agent.processes.page_server import NOTE, pages_of
 
 KINDS = ("process", "runc", "containerd")
-HOST_MB = 250
-"""Of a pod: enough to be met while they come."""
-TRIES = 5
+HOST_MB = 120
+"""Of a pod: that takes half a minute to come, where it comes slowly."""
+SLOW = "slow"
+"""The file beside a slow CRIU that has it be so."""
 
 
 @contextmanager
@@ -41,7 +42,12 @@ def lazy_node(
     gpus = Gpus.make(folder / "gpus", gpus=1)
     host = {"gpus": 0, "milli_gpu": 0, "hbm_bytes": 0, "gpu_mb": 0}
     extra = ("--host-mb", str(HOST_MB))
-    config = {"gpus": (1 << 30,), "lazy_from_bytes": 64 * MB, "budget_bytes": 4 << 30} | config
+    config = {
+        "criu": slow_criu(folder / "criu"),
+        "gpus": (1 << 30,),
+        "lazy_from_bytes": 64 * MB,
+        "budget_bytes": 4 << 30,
+    } | config
     if kind == "process":
         made = agent_node(folder, gpus, function(gpus, extra=extra, **host), **config)
     else:
@@ -72,68 +78,37 @@ def held_by(pid: int) -> list[str]:
     return [link for link in found if "userfaultfd" in link]
 
 
-class Slowly(Phases):
-    """Has who brings pages work only a part of the time, from the end of the restore itself.
-
-    Not before: an early call of CRIU's that is interrupted fails the restore.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._note = folder / NOTE
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._pulse)
-        self.server = 0
-
-    @contextmanager
-    def step(self, name: str, moved_bytes: int = 0) -> Iterator[None]:
-        with super().step(name, moved_bytes):
-            yield
-        if name == "restore":
-            # It may have done already.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                self.server = int(json.loads(self._note.read_bytes())["server"][0])
-                os.kill(self.server, signal.SIGSTOP)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Leave it stopped."""
-        self._done.set()
-        if self._thread.ident:
-            self._thread.join()
-
-    def _pulse(self) -> None:
-        with suppress(ProcessLookupError):
-            while self.server and not self._done.wait(0.005):
-                os.kill(self.server, signal.SIGCONT)
-                time.sleep(0.0003)
-                os.kill(self.server, signal.SIGSTOP)
-
-
 @contextmanager
 def held_up(agent: Executor, number: int) -> Iterator[Pod]:
     """Restore a pod, and keep its last pages from coming until the end of the body."""
-    one, phases = _slowly(agent, number)
-    for _ in range(TRIES):
-        if held_by(phases.server):
-            break
-        # On a machine that is busy a moment may be long.
-        agent.pods.stop(pod(number))
-        one, phases = _slowly(agent, number)
-    assert held_by(phases.server)
+    slow = Path(agent.pods.node.config.criu).with_name(SLOW)
+    slow.touch()
+    try:
+        one = agent.freezing.restore(pod(number), FUNCTION, (), Phases())
+        server = server_of(one)
+        os.kill(server, signal.SIGSTOP)
+    finally:
+        slow.unlink()
+    assert held_by(server), "all pages have come: expected them to come slowly"
     try:
         yield one
     finally:
         with suppress(ProcessLookupError):
-            os.kill(phases.server, signal.SIGCONT)
+            os.kill(server, signal.SIGCONT)
 
 
-def _slowly(agent: Executor, number: int) -> tuple[Pod, Slowly]:
-    phases = Slowly(agent.pods.records.folder(number))
-    try:
-        return agent.freezing.restore(pod(number), FUNCTION, (), phases), phases
-    finally:
-        phases.stop()
+def slow_criu(folder: Path) -> str:
+    """Make a CRIU that brings pages slowly; return its path."""
+    folder.mkdir()
+    library, program = folder / "slow_pages.so", folder / "criu"
+    source = Path(__file__).parents[1] / "standin" / "slow_pages.c"
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    env = f"LD_PRELOAD={library} SLOW_WHILE={folder / SLOW}"
+    slow = f'[ "$1" = lazy-pages ] && export {env}'
+    program.write_text(f'#!/bin/sh\n{slow}\nexec {criu_probe.find_criu()} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ _KINDS: Final = {
     "demote": "its snapshot moved further",
     "scale-in": "no longer needed",
     "lose": "lost",
+    "end": "ended by who runs the cluster",
 }
 
 

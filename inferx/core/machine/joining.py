@@ -73,7 +73,8 @@ class Joining:
     # -- nodes ---
     def node(self, event: NodeJoined) -> bool:
         """Take a node's word; False if it says nothing new."""
-        c, node = self._c, event.node
+        c, node, outbox = self._c, event.node, self._fleet.outbox
+        sent_before = outbox.latest
         if event.boot <= self._boots.get(node, -1):
             return False
         self._boots[node] = event.boot
@@ -100,6 +101,8 @@ class Joining:
                 self.settled(known, found.state)
             else:
                 self._fleet.found(known)
+        # What was said while its line was down has not reached it.
+        outbox.again(node, up_to=sent_before)
         self._nodes.pop(node, None)
         return True
 

@@ -57,6 +57,29 @@ class Outbox:
         due_ns = self._c.now_ns + (after_ns or RETRY_NS)
         heapq.heappush(self._retries, (due_ns, command.sequence))
 
+    @property
+    def latest(self) -> int:
+        """The number of the latest command."""
+        return self._sequence
+
+    def again(self, node: NodeId, *, up_to: int) -> None:
+        """Send what a node has not answered up to a number once more, now, and later as if anew."""
+        mine = [
+            sequence
+            for sequence, entry in self._pending.items()
+            if entry.command.node == node and sequence <= up_to and entry.tries != UNSENT
+        ]
+        if not mine:
+            return
+        self._retries = [one for one in self._retries if one[1] not in mine]
+        for sequence in mine:
+            entry = self._pending[sequence]
+            entry.tries = 0
+            self._count("commands_repeated")
+            self._out.append(entry.command)
+            self._retries.append((self._c.now_ns + RETRY_NS, sequence))
+        heapq.heapify(self._retries)
+
     def unanswered(self) -> list[NodeCommand]:
         """Return the commands that wait for their fact, in the order of their numbers."""
         return [entry.command for entry in self._pending.values()]

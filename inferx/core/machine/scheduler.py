@@ -32,6 +32,7 @@ from inferx.core.events import (
     NodeDraining,
     NodeJoined,
     NodeLost,
+    PodEndAsked,
     PodFailed,
     PodFound,
     PodGone,
@@ -51,6 +52,7 @@ from inferx.core.machine.asking import Asking
 from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
 from inferx.core.machine.demand import Demand
+from inferx.core.machine.ending import Ending
 from inferx.core.machine.fleet import Fleet, first_id
 from inferx.core.machine.functions import Functions, as_sliced
 from inferx.core.machine.joining import Joining
@@ -142,6 +144,13 @@ class Scheduler:
         self._control = Control(
             cluster, self.fleet, self._ask, self.placing, self._tell, lambda: self._room
         )
+        self._ending = Ending(
+            cluster,
+            self.fleet,
+            self._demand,
+            self._tell,
+            withdraw=lambda pod: self._withdraw(pod, "ended"),
+        )
         self._to_serve: dict[FunctionId, None] = {}
         self._capacity_came = False
         self._room = 0
@@ -150,7 +159,7 @@ class Scheduler:
         self._timer_count = 0
         self._ticking = False
         self._busy_ns = 0
-        self._later: list[NodeDraining | FunctionRetired] = []
+        self._later: list[NodeDraining | FunctionRetired | PodEndAsked] = []
         """What must not be acted on before it is known who holds what."""
         self._joining = Joining(
             cluster,
@@ -246,8 +255,10 @@ class Scheduler:
                 pod = self.cluster.pods.get(event.pod)
                 if pod is not None:
                     self._joining.settled(pod, event.state)
-            case NodeDraining() | FunctionRetired() if self._gathering:
+            case NodeDraining() | FunctionRetired() | PodEndAsked() if self._gathering:
                 self._later.append(event)
+            case PodEndAsked():
+                self._ending.ask(event)
             case FunctionRetired():
                 if self._functions.retire(event.function):
                     self._functions_changed()
@@ -376,7 +387,7 @@ class Scheduler:
 
     def _became_ready(self, pod: Pod) -> None:
         self.placing.start_succeeded(pod.function)
-        if pod.bakes:
+        if pod.bakes and not pod.ends:
             self.fleet.bake(pod)
         else:
             self._became_idle(pod)
@@ -393,7 +404,8 @@ class Scheduler:
             self.fleet.sink(pod, Tier.ABSENT)
 
     def _stays(self, pod: Pod) -> bool:
-        return bool(self.cluster.node_schedulable[pod.node]) and pod.function in self._functions
+        open_here = bool(self.cluster.node_schedulable[pod.node]) and not pod.ends
+        return open_here and pod.function in self._functions
 
     def _became_idle(self, pod: Pod) -> None:
         """Offer a free pod to its function's requests; if none waits, decide how long it stays."""
@@ -486,28 +498,28 @@ class Scheduler:
         function, node = command.function, command.node
         if pod is not None:
             self._back_off(pod)
-            self._withdraw(self.cluster.pods.get(pod.blocks))
+            blocked = self.cluster.pods.get(pod.blocks)
+            if blocked is not None:
+                self._withdraw(blocked, "victim is stuck")
             self._to_serve[function] = None
         self._tell.decided("stuck", function, pod=command.pod, node=node, reason=reason)
         if self.fleet.stuck(command):
             return
         for waiting in list(self.cluster.pods.values()):
             if waiting.node == node and waiting.claims:
-                self._withdraw(waiting)
+                self._withdraw(waiting, "victim is stuck")
         if self.cluster.node_schedulable[node]:
             self.fleet.count("nodes_unhealthy")
             self._take(NodeDraining(node, self.cluster.now_ns))
 
-    def _withdraw(self, waiting: Pod | None) -> None:
-        """Decide anew about a start that waits for a pod that cannot be ended."""
-        if waiting is None:
-            return
+    def _withdraw(self, waiting: Pod, reason: str) -> None:
+        """Give a start up that waits for others to leave, and decide anew."""
         self._to_serve[waiting.function] = None
         if waiting.start is Tier.DRAM:
             self.fleet.withdraw(waiting)
             self._at_rest(waiting)
         else:
-            self._failed(waiting.id, "victim is stuck")
+            self._failed(waiting.id, reason)
 
     # -- functions and nodes ---
     def _functions_changed(self) -> None:

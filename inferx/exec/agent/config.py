@@ -27,6 +27,9 @@ _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
+LOG_BYTES_LEAST = 64 * 1024
+"""Room for a few blocks: what is given up is half of a bound."""
+
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How the agent works on this node.
@@ -53,6 +56,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         lazy_from_bytes: Size of a snapshot, GPU state aside, from which its pages come lazily; 0 is
             never.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
+        log_bytes: What is kept of a pod's standard output, and as much of its standard error.
+        kept_log_bytes: Of all pods that have ended together; 0 keeps none.
     """
 
     name: str = "inferx"
@@ -75,6 +80,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     tiers: tuple[TierConfig, ...] = own_tier(_STATE)
     lazy_from_bytes: int = LAZY_FROM_BYTES
     over_memory: Action = "warn"
+    log_bytes: int = 16 * MIB
+    kept_log_bytes: int = 256 * MIB
 
     @property
     def runc(self) -> Path:
@@ -91,6 +98,7 @@ def read_config(path: Path) -> AgentConfig:
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
     gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
+    logs = top.table("logs")
     restore = top.table("restore")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
@@ -119,8 +127,10 @@ def read_config(path: Path) -> AgentConfig:
         tiers=read_tiers(store, state),
         lazy_from_bytes=restore.size("lazy_from", LAZY_FROM_BYTES),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
+        log_bytes=logs.size("pod", 16 * MIB, minimum=LOG_BYTES_LEAST),
+        kept_log_bytes=logs.size("kept", 256 * MIB),
     )
-    for table in (agent, sandbox, network, gpu, store, restore, top):
+    for table in (agent, sandbox, network, gpu, store, logs, restore, top):
         table.close()
     return config
 

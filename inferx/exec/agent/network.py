@@ -57,11 +57,13 @@ class HostNetwork:
 class BridgedNetwork:
     """A namespace and an address for each pod, on a bridge of this agent.
 
-    Pods hear the host and not each other.
+    Pods hear the host and not each other. Link addresses follow from IP addresses: what a host or a
+    pod has learned of one stays true when its holder changes, for it would believe it for a minute.
 
     Attributes:
         name: Of the bridge; also the prefix of namespaces. At most 8 characters.
-        subnet: The bridge has its first address; pods take the others, by turns.
+        subnet: The bridge has its first address; pods take the others in turn, so that who has not
+            heard yet of a pod's end does not meet another one at its address.
     """
 
     def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
@@ -119,6 +121,7 @@ class BridgedNetwork:
             for address in _addresses(name):
                 if address in self.subnet:
                     self._taken[pod] = address
+                    self._next = max(self._next, int(address) + 1)
 
     def close(self) -> None:
         """Remove the bridge, when no pod is on it any more; one of another's is left alone."""
@@ -158,6 +161,7 @@ class BridgedNetwork:
             f"link set {outside} type bridge_slave isolated on",
         )
         _ip(
+            f"link set eth0 address {_link_address(address)}",
             f"address add {address}/{self.subnet.prefixlen} dev eth0",
             "link set lo up",
             "link set eth0 up",
@@ -168,7 +172,8 @@ class BridgedNetwork:
         if not _there(self.name):
             first = next(self.subnet.hosts())
             _ip(
-                f"link add {self.name} type bridge",
+                # Without one of its own it has that of some pod, and another when that pod leaves.
+                f"link add {self.name} address {_link_address(first)} type bridge",
                 f"link set {self.name} alias {self._alias}",
                 f"address add {first}/{self.subnet.prefixlen} dev {self.name}",
                 f"link set {self.name} up",
@@ -238,6 +243,11 @@ def _addresses(namespace: str) -> Iterator[ipaddress.IPv4Address]:
     for link in _told("-n", namespace, "-4", "address"):
         for address in link.get("addr_info", ()):
             yield ipaddress.IPv4Address(address["local"])
+
+
+def _link_address(address: ipaddress.IPv4Address) -> str:
+    """Return a locally administered link address, the same for an IP address at all times."""
+    return ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed))
 
 
 Network = HostNetwork | BridgedNetwork

@@ -68,9 +68,13 @@ class PodRecords:
         """Return a pod's name on this node."""
         return f"pod-{pod}"
 
+    def place(self, pod: int) -> Path:
+        """Return where a pod's folder is, if it is there."""
+        return self._root / self.name(pod)
+
     def folder(self, pod: int) -> Path:
         """Return a pod's folder, made if need be."""
-        folder = self._root / self.name(pod)
+        folder = self.place(pod)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
@@ -88,7 +92,7 @@ class PodRecords:
 
         Not there is fine.
         """
-        folder = self._root / self.name(pod)
+        folder = self.place(pod)
         if not folder.exists():
             return
         with told(f"cannot remove the record of pod {pod}", phase="record"):

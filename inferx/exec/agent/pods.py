@@ -24,6 +24,7 @@ from inferx.exec.agent.gpus.share import require_share
 from inferx.exec.agent.host_folders import within
 from inferx.exec.agent.host_room import HostRoom
 from inferx.exec.agent.lazy_pages import LazyPages
+from inferx.exec.agent.logs.kept import KeptLogs
 from inferx.exec.agent.moving import Moving
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -52,6 +53,11 @@ class Pods:
         self.node = node
         self.functions = functions
         self.records = PodRecords(state / "pods")
+        self.logs = KeptLogs(
+            state / "logs",
+            stream_bytes=node.config.log_bytes,
+            all_bytes=node.config.kept_log_bytes,
+        )
         lock = FileLock.take(state / "lock", exclusive=True, wait=False, create=True)
         if lock is None:
             raise AgentError(f"{state}: another agent works with it; expected none", phase="lock")
@@ -81,6 +87,13 @@ class Pods:
         """Return the records of pods that could not be ended, by id."""
         with self._guard:
             return [self._stuck[pod] for pod in sorted(self._stuck)]
+
+    def known(self) -> Sequence[PodRecord]:
+        """Return the records of all pods, by id: those that are being made or ended, too."""
+        with self._guard:
+            running = {pod: one.record for pod, one in self._pods.items()}
+            known = running | self._begun | self._stuck
+        return [known[pod] for pod in sorted(known)]
 
     def get(self, pod: PodId) -> Pod:
         """Return a pod.
@@ -248,6 +261,9 @@ class Pods:
             self.pages.forget(name)
             self.room.release(pod)
             self.node.network.leave(name)
+            for record in self.known():
+                if record.pod == pod:
+                    self.logs.keep(pod, record.named, self.records.place(pod))
             self.records.remove(pod)
         except AgentError as error:
             error.stays, error.survived = True, False

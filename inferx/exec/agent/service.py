@@ -23,10 +23,12 @@ from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, ex
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.store.durable import told
 from inferx.exec.agent.traces import ActionTraces
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.files import write_whole
+from inferx.exec.journal import Journal, open_journal
 from inferx.exec.logs import ids
 from inferx.exec.metrics.agent import AgentCounts
 
@@ -55,6 +57,8 @@ class AgentService:
         node: The scheduler's id of this node.
         state: Folder of the two numbers that outlive the service: epoch and boot.
         traces: Takes what actions did; None traces nothing.
+        name: What the node is called in its journal.
+        journals: Folder that its journal is written to; None writes none.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class AgentService:
         *,
         node: NodeId,
         state: Path,
+        name: str = "",
+        journals: Path | None = None,
         clock: Clock | None = None,
         traces: ActionTraces | None = None,
     ) -> None:
@@ -71,9 +77,15 @@ class AgentService:
         self._state = state
         self._clock = clock or WallClock()
         self._done = ActionLog(executor.pods.functions, traces)
-        machine = Agent(node, epoch=self._number(EPOCH))
+        epoch = self._number(EPOCH)
+        machine = Agent(node, epoch=epoch)
+        self._journal: Journal | None = None
+        if journals is not None:
+            made_of = {"node": node, "epoch": epoch, "name": name}
+            file = f"agent-{name}-{self._clock.now_ns()}"
+            self._journal = open_journal(journals, file, "agent", made_of, machine)
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
-            f"agent/{node}", machine, self._clock, self
+            f"agent/{node}", self._journal or machine, self._clock, self
         )
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
         self._reports = 0
@@ -152,6 +164,8 @@ class AgentService:
             if self._actions:
                 await asyncio.gather(*self._actions, return_exceptions=True)
             self._threads.shutdown()
+            if self._journal is not None:
+                self._journal.close()
 
     # -- effects of the machine ---
     async def persist(self, records: tuple[Record, ...]) -> None:
@@ -241,8 +255,16 @@ class AgentService:
             try:
                 for pod, reason in await loop.run_in_executor(self._threads, self._ended_pods):
                     self._driver.post(PodExited(pod, reason))
+                await loop.run_in_executor(self._threads, self._trim_logs)
             except AgentError as error:
                 _log.warning("looking after pods: %s", error)
+
+    def _trim_logs(self) -> None:
+        """Hold what pods write to its bound; in between, a fast writer may exceed it."""
+        pods = self.executor.pods
+        for one in pods.known():
+            with told(f"the output of pod {one.pod} cannot be bounded", phase="logs"):
+                pods.logs.trim(pods.records.place(one.pod))
 
     def _ended_pods(self) -> list[tuple[PodId, str]]:
         """End what is to end: pods whose process is gone, and those that exceed their share."""

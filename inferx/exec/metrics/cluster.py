@@ -103,6 +103,8 @@ KERNEL: Final[Mapping[str, Family]] = {
         ("snapshots", "Snapshots ordered."),
         ("stops", "Pods ordered to end."),
         ("stops_again", "Ends ordered again, of pods that could not be ended."),
+        ("ends", "Ends of pods that whoever runs the cluster asked for."),
+        ("kills", "Of these, pods that were ended at once while they served."),
         ("no_room_in_dram", "Pods that found no room in host memory and went further down."),
         ("no_room_on_disk", "Pods that found no room on the disk and went further down."),
         ("pods_failed", "Pods that broke, or did not come up."),

@@ -60,6 +60,7 @@ class RouterLines:
         self._lines: dict[RouterId, Line] = {}
         self._tasks: dict[RouterId, asyncio.Task[None]] = {}
         self._lost: dict[RouterId, asyncio.TimerHandle] = {}
+        self._closed = False
 
     def connected(self) -> list[str]:
         """Return the names of the gateways that have a line."""
@@ -82,14 +83,16 @@ class RouterLines:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a hello first")
         name = hello.hello.gateway
         router = self._numbers.setdefault(name, RouterId(len(self._numbers)))
-        older = self._tasks.pop(router, None)
-        if older is not None:
+        await context.write(pb.ToRouter(welcome=pb.Welcome(epoch=self._epoch)))
+        while (older := self._tasks.get(router)) is not None:
             older.cancel()
             await asyncio.gather(older, return_exceptions=True)
+            # While it ended, another line of this gateway may have begun.
+            if self._tasks.get(router) is older:
+                del self._tasks[router]
         pending = self._lost.pop(router, None)
         if pending is not None:
             pending.cancel()
-        await context.write(pb.ToRouter(welcome=pb.Welcome(epoch=self._epoch)))
         line = Line(context, pb.ToRouter, self._clock)
         peer = Peer(router)
         self._lines[router] = line
@@ -109,12 +112,14 @@ class RouterLines:
             if self._lines.get(router) is line:
                 del self._lines[router]
                 self._tasks.pop(router, None)
-                self._lost[router] = asyncio.get_running_loop().call_later(
-                    LOST_S, self._give_up, name, router
-                )
+                if not self._closed:
+                    self._lost[router] = asyncio.get_running_loop().call_later(
+                        LOST_S, self._give_up, name, router
+                    )
 
     def close(self) -> None:
         """Hang up everywhere, and forget who was about to be given up."""
+        self._closed = True
         for task in self._tasks.values():
             task.cancel()
         for timer in self._lost.values():

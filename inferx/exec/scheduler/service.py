@@ -14,7 +14,9 @@ import grpc
 import grpc.aio
 import msgspec
 
-from inferx.core.events import NodeDraining
+from inferx.core.events import NodeDraining, PodEndAsked
+from inferx.core.lifecycle import PodState
+from inferx.core.types import PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
 from inferx.exec.logs import ids
@@ -31,7 +33,7 @@ from inferx.exec.state.objects.mirror import Source
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
 from inferx.exec.wire import wire_pb2 as pb
-from inferx.exec.wire.rpc import DRAIN, EXPLAIN, JOIN, KEEPALIVE, VIEW, handlers
+from inferx.exec.wire.rpc import DRAIN, END_POD, EXPLAIN, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
 
@@ -111,6 +113,7 @@ class SchedulerService:
             VIEW: self._view,
             EXPLAIN: self._explain,
             DRAIN: self._drain,
+            END_POD: self._end_pod,
         }
         server.add_generic_rpc_handlers((handlers("Scheduler", served),))
         host, _, _ = self._address.rpartition(":")
@@ -151,3 +154,16 @@ class SchedulerService:
         assert node is not None
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
         return pb.DrainReply()
+
+    async def _end_pod(self, request: pb.EndPodRequest, context: Any) -> pb.EndPodReply:
+        term = await self._leading(context)
+        pod = PodId(request.pod)
+        there = term.machine.cluster.pods.get(pod)
+        if there is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"pod {pod} is not there")
+        assert there is not None
+        if there.state is PodState.TERMINATING and not term.machine.fleet.gave_up(pod):
+            text = f"pod {pod} is being ended already"
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
+        term.post(PodEndAsked(pod, request.now))
+        return pb.EndPodReply()

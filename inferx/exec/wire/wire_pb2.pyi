@@ -573,3 +573,69 @@ class DrainRequest(_message.Message):
 class DrainReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class EndPodRequest(_message.Message):
+    __slots__ = ("pod", "now")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    now: bool
+    def __init__(self, pod: _Optional[int] = ..., now: _Optional[bool] = ...) -> None: ...
+
+class EndPodReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListLogsRequest(_message.Message):
+    __slots__ = ("tenant", "namespace", "function")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    namespace: str
+    function: str
+    def __init__(self, tenant: _Optional[str] = ..., namespace: _Optional[str] = ..., function: _Optional[str] = ...) -> None: ...
+
+class PodLog(_message.Message):
+    __slots__ = ("pod", "function", "state", "held_bytes", "ended_ns")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENDED_NS_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    function: str
+    state: str
+    held_bytes: int
+    ended_ns: int
+    def __init__(self, pod: _Optional[int] = ..., function: _Optional[str] = ..., state: _Optional[str] = ..., held_bytes: _Optional[int] = ..., ended_ns: _Optional[int] = ...) -> None: ...
+
+class ListLogsReply(_message.Message):
+    __slots__ = ("logs",)
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    logs: _containers.RepeatedCompositeFieldContainer[PodLog]
+    def __init__(self, logs: _Optional[_Iterable[_Union[PodLog, _Mapping]]] = ...) -> None: ...
+
+class ReadLogRequest(_message.Message):
+    __slots__ = ("pod", "function", "lines", "follow", "stream")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    function: str
+    lines: int
+    follow: bool
+    stream: str
+    def __init__(self, pod: _Optional[int] = ..., function: _Optional[str] = ..., lines: _Optional[int] = ..., follow: _Optional[bool] = ..., stream: _Optional[str] = ...) -> None: ...
+
+class LogPiece(_message.Message):
+    __slots__ = ("stream", "text", "skipped_bytes")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    text: bytes
+    skipped_bytes: int
+    def __init__(self, stream: _Optional[str] = ..., text: _Optional[bytes] = ..., skipped_bytes: _Optional[int] = ...) -> None: ...

@@ -23,6 +23,7 @@ from inferx.exec.worker.openai import (
     read,
 )
 from inferx.exec.worker.replies import errors, reply, seconds
+from inferx.exec.worker.request_log import RequestLog
 from inferx.exec.worker.slots import ClosedError, FullError, Slots
 from inferx.exec.worker.stops import StopCutter
 
@@ -46,10 +47,13 @@ class _Counts(msgspec.Struct):
 class Handlers:
     """One engine, its slots, and its handlers."""
 
-    def __init__(self, model: str, engine: Engine, slots: Slots) -> None:
+    def __init__(
+        self, model: str, engine: Engine, slots: Slots, log: RequestLog | None = None
+    ) -> None:
         self._model = model
         self._engine = engine
         self._slots = slots
+        self._log = log
         self._counts = _Counts()
         self._status = "loading"
         # Of loading, hashing, releasing and taking memory, one at a time.
@@ -204,6 +208,8 @@ class Handlers:
             aclosing(engine.generate(work)) as tokens,
         ):
             part.lap("wait")
+            if self._log is not None:
+                self._log.begun(self._model, request.headers.get("X-Request-Id", ""))
             told = Telling(tokens, StopCutter(asked.stops), work.limit)
             if asked.stream:
                 return await self._stream(request, told, answer, prompt_tokens, asked, part)

@@ -148,7 +148,7 @@ def test_a_refusal_carries_the_routers_reason():
 def test_every_reason_has_a_status_and_openais_shape(reason):
     why = Refused(reason)
     assert 400 <= status_of(reason) < 600
-    assert (why.retry_after_s is not None) == (status_of(reason) in {429, 503})
+    assert (why.retry_after_s is not None) == (status_of(reason) in {429, 502, 503})
     error = json.loads(error_body(why))["error"]
     assert error["code"] == reason.replace(" ", "_")
     assert error["message"] == reason

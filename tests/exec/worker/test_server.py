@@ -303,3 +303,17 @@ def test_who_records_a_trace_is_told_of_the_worker_s_part_and_nobody_else_is(ser
     assert len(spans - {"b7ad6b7169203331"}) == 2
     for nobody in ("", f"00-{trace}-b7ad6b7169203331-00", "nonsense"):
         assert told(nobody) == (None, None)
+
+
+def test_a_request_is_written_down_by_its_id_as_it_is_begun(tmp_path):
+    log = tmp_path / "requests.jsonl"
+    with worker(*SETTINGS, f"--request-log={log}") as one:
+        connection = one.connect()
+        for name in ("a", "b" * 200):
+            body = json.dumps({"prompt": "hi", "max_tokens": 1})
+            connection.request("POST", "/v1/completions", body, {"X-Request-Id": name})
+            connection.getresponse().read()
+        connection.close()
+        one.ask("POST", "/v1/completions", "no JSON")
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(one["model"], one["request"]) for one in told] == [("m", "a"), ("m", "b" * 128)]

@@ -21,7 +21,7 @@ import msgspec
 
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes import criu_lock, criu_probe, launch, procfs
-from inferx.exec.agent.processes.criu_files import emptied, said_in
+from inferx.exec.agent.processes.criu_files import emptied, errors_in, said_in
 from inferx.exec.agent.processes.criu_image import Image, choose_last_pid
 from inferx.exec.agent.processes.page_server import pages_of, serve_pages, stop_pages
 from inferx.exec.agent.processes.process import STDERR, STDOUT, ProcessSandbox
@@ -233,9 +233,9 @@ class CriuSnapshotter:
                 raise AgentError(f"{error}: {said} (see {log})", phase=plan.command[1]) from error
             raise
         if code:
-            said = said_in(log)
             ended = f"CRIU was killed by signal {code - 128}" if code > 128 else f"CRIU: {code}"
-            raise AgentError(f"{what}: {said or ended} (see {log})", phase=plan.command[1])
+            said = errors_in(log) or f"{ended}; {said_in(log) or 'it says nothing'}"
+            raise AgentError(f"{what}: {said} (see {log})", phase=plan.command[1])
 
     def _bring_pages(
         self, what: str, spec: PodSpec, record: Record, source: Path, work: Path

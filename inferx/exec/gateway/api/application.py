@@ -13,11 +13,13 @@ from aiohttp import web
 from inferx import __version__
 from inferx.exec.clock import Clock
 from inferx.exec.gateway.api.access import Access
+from inferx.exec.gateway.api.agents import Agents
 from inferx.exec.gateway.api.errors import answer_errors
 from inferx.exec.gateway.api.health import HealthRoutes
 from inferx.exec.gateway.api.keys import KeyRoutes
 from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
+from inferx.exec.gateway.api.logs import LogRoutes
 from inferx.exec.gateway.api.metrics import MetricsRoutes
 from inferx.exec.gateway.api.objects import ObjectRoutes
 from inferx.exec.gateway.api.openapi import description
@@ -44,7 +46,7 @@ class ApiParts(NamedTuple):
 
     Attributes:
         leader: Gives the leader's address; empty while nobody leads.
-        credentials: Of the channel to it.
+        credentials: Of the channels to it and to nodes.
         stands: What must stand for the gateway to serve, by name.
         router: The router's numbers.
         name: What the gateway is registered as.
@@ -73,6 +75,8 @@ class Api:
         access = Access(parts.authenticator, parts.audit)
         self._leader = Leader(parts.leader, parts.credentials)
         self._watches = Watches(access, parts.objects)
+        agents = Agents(parts.objects, self._leader, parts.credentials)
+        self._logs = LogRoutes(access, agents)
         self.routes: list[Route] = [
             *PageRoutes().routes(),
             *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
@@ -80,6 +84,7 @@ class Api:
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
             *RequestRoutes(access, self._leader, parts.records, parts.name).routes(),
+            *self._logs.routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
         ]
         told = description(self.routes, __version__)
@@ -109,6 +114,7 @@ class Api:
     def end_watches(self) -> None:
         """End what would not end by itself."""
         self._watches.end()
+        self._logs.end()
 
     async def close(self) -> None:
         """Serve no more."""

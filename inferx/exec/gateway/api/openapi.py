@@ -133,6 +133,8 @@ def _operation(route: Route) -> dict[str, Any]:
     )
     if any(one.name == "watch" for one in route.query):
         content |= {"application/x-ndjson": {}, "text/event-stream": {}}
+    if any(one.name == "follow" for one in route.query):
+        content |= {"application/x-ndjson": {}}
     answers: dict[str, Any] = {str(route.status): {"description": "Done.", "content": content}}
     for status, says in _ERRORS.items():
         answers[status] = {"description": says, "content": _json(_ref("Error"))}
