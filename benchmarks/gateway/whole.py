@@ -17,6 +17,7 @@ from inferx.exec.clock import WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.server import Gateway
 from inferx.exec.identity.principal import Principal
 from inferx.load import load_bundle
@@ -80,7 +81,9 @@ class World:
 
 async def main():
     world = World()
-    gateway = Gateway(world.dispatch, world, world, HttpLimits(), fault=print)
+    gateway = Gateway(
+        world.dispatch, world, world, HttpLimits(), Requests(WallClock()), fault=print
+    )
     await gateway.listen("127.0.0.1", int(sys.argv[1]))
     await world.driver.run()
 

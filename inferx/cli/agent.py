@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import signal
 import socket as socket_module
 from collections.abc import Sequence
@@ -16,7 +15,14 @@ from rich.table import Table
 from inferx.cli.agent_bench import bench
 from inferx.cli.agent_end import end
 from inferx.cli.agent_member import Member, run_member
-from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
 from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
@@ -27,9 +33,11 @@ from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
+from inferx.exec.logs import log_to_stderr
 from inferx.exec.metrics.node import NodeSource
 from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.server import OFF, MetricsAddress, metrics_address, metrics_served
+from inferx.exec.tracing.config import TraceConfig
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
@@ -61,6 +69,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--name", help="What the node is called in it.  [default: the host's name]")
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@trace_options()
 @worker_settings
 @click.option("--journal", type=_FILE, help="Folder for its journal.")
 @service_options("127.0.0.1:1233")
@@ -75,6 +84,7 @@ def agent(
     name: str | None,
     host: int | None,
     stand_in_workers: bool,
+    traces: TraceConfig | None,
     worker_set: Sequence[str],
     journal: Path | None,
     listen: str,
@@ -109,13 +119,19 @@ def agent(
             metrics=metrics,
             tls=tls,
         )
-        run_service(run_member(settings, member, Ready("agent", ready_file)), log_json=log_json)
+        with recording(traces, "agent", **{"inferx.node": member.name}) as recorder:
+            run_service(
+                run_member(settings, member, Ready("agent", ready_file), recorder),
+                log_json=log_json,
+                service="agent",
+                name=member.name,
+            )
         return
     if functions is None:
         raise click.UsageError(
             "--functions: nothing; expected a file or folder of functions, or --state"
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr(as_json=log_json, service="agent")
     known = load_deployed(functions)
     adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:

@@ -18,6 +18,7 @@ from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.standing_in import stand_in
+from inferx.exec.agent.traces import ActionTraces
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.tls import TlsFiles
 from inferx.exec.metrics.node import NodeSource
@@ -25,6 +26,7 @@ from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.server import MetricsAddress, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.recorder import Recorder
 
 __all__ = ["Member", "run_member"]
 
@@ -44,8 +46,10 @@ class Member:
     tls: TlsFiles | None
 
 
-async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
-    """Run the agent until cancelled."""
+async def run_member(
+    config: AgentConfig, member: Member, ready: Ready, recorder: Recorder | None = None
+) -> None:
+    """Run the agent until cancelled; `recorder` takes spans."""
     clock = WallClock()
     node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
@@ -61,6 +65,7 @@ async def run_member(config: AgentConfig, member: Member, ready: Ready) -> None:
             name=member.name,
             journals=member.journals,
             clock=clock,
+            traces=None if recorder is None else ActionTraces(recorder),
         )
         store = await open_store(member.state, clock)
         control = await serve(service, config.socket)

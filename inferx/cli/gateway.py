@@ -3,6 +3,7 @@
 import gc
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import click
 import uvloop
 
 from inferx.cli.identity_options import IdentityOptions, identity_options
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
@@ -19,6 +28,7 @@ from inferx.exec.identity.tls import channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.config import TraceConfig
 from inferx.load import load_bundle, parse_setting
 
 __all__ = ["gateway"]
@@ -38,6 +48,8 @@ COLLECT_AFTER = 50_000
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
 @identity_options
+@click.option("--log-requests", is_flag=True, help="Log every request.")
+@trace_options(begins=True)
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -49,6 +61,8 @@ def gateway(
     journal: Path | None,
     audit: str | None,
     identity: IdentityOptions,
+    log_requests: bool,
+    traces: TraceConfig | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -64,9 +78,10 @@ def gateway(
         raise DescriptionError(f"--listen {listen}: expected HOST:PORT")
     chosen = dict(parse_setting(one) for one in settings)
     load_bundle(policy, chosen)
+    name = name or f"{socket.gethostname()}-{port}"
     config = GatewayConfig(
         load=load_bundle,
-        name=name or f"{socket.gethostname()}-{port}",
+        name=name,
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),
         policy=policy,
@@ -75,11 +90,16 @@ def gateway(
         journals=journal,
         issuers=identity.settings(),
         public=identity.public,
+        log_requests=log_requests,
         credentials=None if tls is None else channel_credentials(tls),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
-    work = _run(state, config, audit, metrics, Ready("gateway", ready_file))
-    run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
+    with recording(traces, "gateway", **{"inferx.gateway": name}) as recorder:
+        traced = replace(config, recorder=recorder)
+        work = _run(state, traced, audit, metrics, Ready("gateway", ready_file))
+        run_service(
+            work, log_json=log_json, service="gateway", name=name, loop=uvloop.new_event_loop
+        )
 
 
 async def _run(

@@ -1,6 +1,7 @@
 """`inferx scheduler`: the scheduler service."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from inferx.cli.identity_options import AUDIT
 from inferx.cli.services import (
     FILE,
     Ready,
+    recording,
     run_service,
     server_credentials,
     service_options,
     tls_files,
+    trace_options,
 )
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.audit_opening import open_audit
@@ -23,6 +26,7 @@ from inferx.exec.scheduler.leader import TermConfig
 from inferx.exec.scheduler.service import SchedulerService
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.config import TraceConfig
 from inferx.load import load_bundle, parse_setting
 
 __all__ = ["ADDRESS", "scheduler"]
@@ -42,6 +46,7 @@ ADDRESS = "127.0.0.1:1238"
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for the journal of each term.")
 @AUDIT
+@trace_options()
 @service_options(ADDRESS)
 def scheduler(
     *,
@@ -51,6 +56,7 @@ def scheduler(
     seed: int,
     journal: Path | None,
     audit: str | None,
+    traces: TraceConfig | None,
     listen: str,
     ready_file: Path | None,
     metrics_listen: str | None,
@@ -73,8 +79,10 @@ def scheduler(
         audit=None if audit is None else open_audit(audit, WallClock()),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
-    work = _run(state, config, listen, tls, metrics, Ready("scheduler", ready_file))
-    run_service(work, log_json=log_json)
+    with recording(traces, "scheduler") as recorder:
+        traced = replace(config, recorder=recorder)
+        work = _run(state, traced, listen, tls, metrics, Ready("scheduler", ready_file))
+        run_service(work, log_json=log_json, service="scheduler")
 
 
 async def _run(

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import logging
+import os
 import signal
-import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,14 +16,19 @@ import grpc
 from inferx.core.errors import InferXError
 from inferx.exec.files import write_whole
 from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.logs import log_to_stderr
+from inferx.exec.tracing.config import RATIO, TraceConfig, trace_config
+from inferx.exec.tracing.recorder import Recorder, open_recorder
 
 __all__ = [
     "FILE",
     "Ready",
+    "recording",
     "run_service",
     "server_credentials",
     "service_options",
     "tls_files",
+    "trace_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +60,50 @@ def service_options(listen: str) -> Callable[[F], F]:
         return command
 
     return decorate
+
+
+def trace_options(*, begins: bool = False) -> Callable[[F], F]:
+    """Return the options of a service that records traces, passed on as `traces`.
+
+    Args:
+        begins: Whether traces begin there: then it has a share of its own.
+    """
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def traced(*args: Any, otlp: str | None, trace_ratio: float = RATIO, **more: Any) -> Any:
+            # A sub-command is no service, whatever the environment says of those.
+            serves = click.get_current_context().invoked_subcommand is None
+            traces = trace_config(otlp, trace_ratio, os.environ) if serves else None
+            return command(*args, traces=traces, **more)
+
+        wrapped = cast("F", traced)
+        if begins:
+            wrapped = click.option(
+                "--trace-ratio",
+                type=click.FloatRange(0, 1),
+                default=RATIO,
+                show_default=True,
+                help="Share of requests that are traced; cold starts always are.",
+            )(wrapped)
+        return click.option(
+            "--otlp",
+            metavar="URL",
+            help="Send traces there, by OTLP over gRPC.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
+        )(wrapped)
+
+    return decorate
+
+
+@contextmanager
+def recording(traces: TraceConfig | None, service: str, **where: str) -> Generator[Recorder | None]:
+    """Record a service's spans while the block runs, and send what is left at its end."""
+    recorder = open_recorder(traces, service, **where)
+    try:
+        yield recorder
+    finally:
+        if recorder is not None:
+            recorder.close()
 
 
 def tls_files(
@@ -100,26 +149,12 @@ class Ready:
             write_whole(self._path, json.dumps({"address": address, **more}).encode())
 
 
-class _JsonLines(logging.Formatter):
-    """One object a line: when, how bad, who, what, and the fields that were given."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, object] = {
-            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        told |= getattr(record, "fields", {})
-        if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
-
-
 def run_service(
     work: Coroutine[Any, Any, None],
     *,
     log_json: bool,
+    service: str,
+    name: str = "",
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run a service until SIGINT or SIGTERM, or until it fails.
@@ -127,16 +162,15 @@ def run_service(
     Args:
         work: The service.
         log_json: Whether its log is lines of JSON.
+        service: Which one it is: told on each of these lines.
+        name: What it is called, where there are several: a gateway, or an agent's node.
         loop: Makes the event loop; None makes asyncio's own.
 
     Raises:
         InferXError: It failed; the first of its parts that did.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonLines() if log_json else logging.Formatter("%(asctime)s %(name)s %(message)s")
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    where = {"node" if service == "agent" else "name": name}
+    log_to_stderr(as_json=log_json, service=service, **where)
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(_until_told(work))
 

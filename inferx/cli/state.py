@@ -39,7 +39,7 @@ def state(
     tls = tls_files(tls_certificate, tls_key, tls_authority)
     metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(store, listen, tls, metrics, Ready("state", ready_file))
-    run_service(work, log_json=log_json)
+    run_service(work, log_json=log_json, service="state")
 
 
 async def _run(

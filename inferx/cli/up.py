@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from inferx.cli.identity_options import IdentityOptions, identity_options
-from inferx.cli.services import FILE, run_service
+from inferx.cli.services import FILE, run_service, trace_options
 from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
@@ -23,6 +23,7 @@ from inferx.exec.identity.audit_opening import audit_url
 from inferx.exec.identity.bootstrap import bootstrap_admin_key
 from inferx.exec.state.opening import open_store
 from inferx.exec.supervision import Child, supervised
+from inferx.exec.tracing.config import TraceConfig
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["up"]
@@ -53,6 +54,8 @@ class _Wanted:
     audit: str | None
     identity: IdentityOptions
     ready_file: Path | None
+    log_json: bool
+    traces: TraceConfig | None
 
 
 @click.command(
@@ -78,6 +81,7 @@ class _Wanted:
 @identity_options
 @click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves.")
 @click.option("--log-json", is_flag=True, help="Log lines of JSON.")
+@trace_options(begins=True)
 def up(
     *,
     listen: str,
@@ -95,6 +99,7 @@ def up(
     identity: IdentityOptions,
     ready_file: Path | None,
     log_json: bool,
+    traces: TraceConfig | None,
 ) -> None:
     """Run state service, scheduler, gateway and agents on this machine until Ctrl-C.
 
@@ -124,13 +129,15 @@ def up(
         audit=audit,
         identity=identity,
         ready_file=ready_file,
+        log_json=log_json,
+        traces=traces,
     )
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferx-up-")))
         folder = folder.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_service(_run(wanted, folder), log_json=log_json)
+        run_service(_run(wanted, folder), log_json=log_json, service="up")
 
 
 def _check_gpus(text: str) -> None:
@@ -172,12 +179,16 @@ async def _end_pods(config: Path) -> None:
 async def _start(
     wanted: _Wanted, folder: Path, configs: Sequence[Path], children: list[Child]
 ) -> None:
+    logs = ("--log-json",) if wanted.log_json else ()
+    traces = wanted.traces
+    otlp = () if traces is None else ("--otlp", traces.endpoint)
+    ratio = () if traces is None else ("--trace-ratio", str(traces.ratio))
     metrics: dict[str, str] = {}
     services: dict[str, str] = {}
 
     async def started(name: str, *arguments: str) -> str:
         listen = ("--metrics-listen", f"{HOST}:0")
-        command = (sys.executable, "-m", "inferx", *arguments, *listen)
+        command = (sys.executable, "-m", "inferx", *arguments, *listen, *logs)
         child = Child(name, command, folder)
         children.append(child)
         click.echo(f"starting {name}", err=True)
@@ -196,7 +207,7 @@ async def _start(
     scheduler = await started(
         "scheduler",
         *("scheduler", "--state", state, "--listen", f"{HOST}:0"),
-        *(*policy, *journal, *audit),
+        *(*policy, *journal, *audit, *otlp),
     )
     for config in configs:
         name = config.stem
@@ -207,13 +218,13 @@ async def _start(
             name,
             *("agent", "--config", str(config), "--state", state, "--name", name),
             *("--listen", f"{HOST}:0", *stand_in, *(("--host", room) if room else ())),
-            *(*workers, *journal),
+            *(*workers, *journal, *otlp),
         )
     gateway = await started(
         "gateway",
         # Started again it is the same one, wherever it listens, and has its leases back at once.
         *("gateway", "--state", state, "--name", "gateway", "--listen", wanted.listen),
-        *(*policy, *journal, *audit, *wanted.identity.words()),
+        *(*policy, *journal, *audit, *wanted.identity.words(), *otlp, *ratio),
     )
     _write_targets(metrics, services, folder)
     url = f"http://{gateway}"

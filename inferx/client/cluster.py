@@ -86,6 +86,10 @@ class Cluster:
         """Return pods: all, a tenant's, a namespace's or a function's."""
         return tuple(self._http.json("GET", _path("pods", *place)))
 
+    def request(self, request: str) -> Mapping[str, Any]:
+        """Return what became of one request, and why."""
+        return cast("Mapping[str, Any]", self._http.json("GET", _path("request", request)))
+
     def end_pod(self, pod: int, *, now: bool = False) -> None:
         """End a pod, once it has served whom it serves; with `now` these fail."""
         found = next((one for one in self.pods() if one["pod"] == pod), None)

@@ -32,6 +32,7 @@ from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError, Live
 from inferx.exec.agent.store import SnapshotStore, TierName
+from inferx.exec.logs import function_ids, ids
 
 __all__ = ["Executor", "Recovered"]
 
@@ -193,7 +194,7 @@ class Executor:
         try:
             self.pods.stop(PodId(pod))
         except AgentError as error:
-            _log.warning("pod %s cannot be ended: %s", pod, error)
+            _log.warning("pod %s cannot be ended: %s", pod, error, extra=ids(pod=pod))
             return False
         return True
 
@@ -215,7 +216,12 @@ class Executor:
             self.pods.room.adopt(record.pod, record.slices)
             self.pods.keep(one)
         except AgentError as error:
-            _log.warning("pod %s cannot be adopted: %s", record.pod, error)
+            _log.warning(
+                "pod %s cannot be adopted: %s",
+                record.pod,
+                error,
+                extra=ids(pod=record.pod, **function_ids(record.named)),
+            )
             return False
         return True
 

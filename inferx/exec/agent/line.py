@@ -25,6 +25,7 @@ from inferx.exec.agent.logs.desk import LogDesk
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.codec import FROM_NODE, TO_NODE, Codec, WireError
 from inferx.exec.wire.line import Line, LineError
@@ -98,7 +99,7 @@ class LeaderLine:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            _log.info("epoch %d: its line was ended", epoch)
+            _log.info("epoch %d: its line was ended", epoch, extra=ids(epoch=epoch))
         finally:
             task.cancel()
 
@@ -130,7 +131,7 @@ class LeaderLine:
         except WireError as error:
             _log.warning("%s", error)
             return
-        self._service.command(command)
+        self._service.command(command, message.traceparent)
 
     async def _tell(self, line: Line, epoch: int) -> None:
         joined = False

@@ -17,16 +17,19 @@ from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Perfor
 from inferx.core.machine.agent import EPOCH, REMEMBERED, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
+from inferx.exec.agent.action_log import ActionLog
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
+from inferx.exec.agent.traces import ActionTraces
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.files import write_whole
 from inferx.exec.journal import Journal, open_journal
+from inferx.exec.logs import ids
 from inferx.exec.metrics.agent import AgentCounts
 
 __all__ = ["AgentService"]
@@ -53,6 +56,7 @@ class AgentService:
         executor: What carries commands out.
         node: The scheduler's id of this node.
         state: Folder of the two numbers that outlive the service: epoch and boot.
+        traces: Takes what actions did; None traces nothing.
         name: What the node is called in its journal.
         journals: Folder that its journal is written to; None writes none.
     """
@@ -66,11 +70,13 @@ class AgentService:
         name: str = "",
         journals: Path | None = None,
         clock: Clock | None = None,
+        traces: ActionTraces | None = None,
     ) -> None:
         self.executor = executor
         self.node = node
         self._state = state
         self._clock = clock or WallClock()
+        self._done = ActionLog(executor.pods.functions, traces)
         epoch = self._number(EPOCH)
         machine = Agent(node, epoch=epoch)
         self._journal: Journal | None = None
@@ -99,8 +105,9 @@ class AgentService:
         """The latest failures in full; a fact names only the step."""
 
     # -- in and out ---
-    def command(self, command: NodeCommand) -> None:
-        """Take a command; its fact comes among `facts`."""
+    def command(self, command: NodeCommand, traceparent: str = "") -> None:
+        """Take a command, of a trace; its fact comes among `facts`."""
+        self._done.told(command, traceparent)
         self._driver.post(command)
 
     def follow(self, epoch: int) -> AsyncIterator[Fact]:
@@ -192,7 +199,7 @@ class AgentService:
         if pod is not None:
             self._busy.add(pod)
         error, stays = "", False
-        loop = asyncio.get_running_loop()
+        loop, began_ns = asyncio.get_running_loop(), self._clock.now_ns()
         try:
             await loop.run_in_executor(self._threads, self.executor.perform, command, phases)
         except AgentError as failed:
@@ -200,13 +207,14 @@ class AgentService:
             self._failed(command, "; ".join((str(failed), *getattr(failed, "__notes__", ()))))
         except Exception as defect:  # noqa: BLE001 a defect of ours; it is answered all the same
             error = "agent"
-            _log.exception("%s", type(command).__name__)
+            _log.exception("%s", type(command).__name__, extra=ids(**self._done.about(command)))
             self._failed(command, f"{type(defect).__name__}: {defect}")
             if pod is not None:
                 stays = not await loop.run_in_executor(self._threads, self._can_end, pod)
         finally:
             if pod is not None:
                 self._busy.discard(pod)
+        self._done.performed(command, phases, began_ns, self._clock.now_ns(), error)
         self.counts.performed(type(command).__name__.lower(), phases.as_tuple(), error)
         self._driver.post(Performed(perform.action, phases.as_tuple(), error, stays))
 
@@ -215,16 +223,17 @@ class AgentService:
         try:
             self.executor.pods.stop(pod)
         except AgentError as error:
-            _log.warning("pod %s cannot be ended: %s", pod, error)
+            _log.warning("pod %s cannot be ended: %s", pod, error, extra=ids(pod=pod))
             return False
         return True
 
     def _failed(self, command: NodeCommand, why: str) -> None:
-        self._noted(f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}")
+        text = f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}"
+        self._noted(text, **self._done.about(command))
 
-    def _noted(self, text: str) -> None:
+    def _noted(self, text: str, **about: object) -> None:
         self.last_errors.append(text)
-        _log.warning("%s", text)
+        _log.warning("%s", text, extra=ids(**about))
 
     def _tell(self, fact: Fact) -> None:
         if self._overflowed:

@@ -25,6 +25,7 @@ class ClientAnswer:
         closing: Whether the connection ends with it; its head says so.
         keeps: Whether the client may ask again on the connection.
         lost: Whether nobody is at the other end.
+        request_id: Told to the client; empty where the request has none.
         status: As the client was told; 0 before.
         body_bytes: Of the body, on their way.
         on_stall: Told when the client reads too slowly, and when it caught up.
@@ -43,6 +44,7 @@ class ClientAnswer:
         "keeps",
         "lost",
         "on_stall",
+        "request_id",
         "status",
     )
     counted: defaultdict[int, int]
@@ -61,6 +63,7 @@ class ClientAnswer:
         self.lost = False
         self.status = self.body_bytes = 0
         self.on_stall: Callable[[bool], None] | None = None
+        self.request_id = ""
 
     def start(
         self,
@@ -88,6 +91,8 @@ class ClientAnswer:
         self.keeps = head.keep_alive and not self.closing and (framed or not old)
         self._in_chunks = not framed and not old
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
+        if self.request_id:
+            lines.append(b"X-Request-Id: %b\r\n" % self.request_id.encode())
         if self._in_chunks:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         if not self.keeps:

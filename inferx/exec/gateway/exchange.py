@@ -14,6 +14,7 @@ from inferx.exec.gateway.bodies import Body
 from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
+from inferx.exec.gateway.records import RequestRecord
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import error_event, event_of
 from inferx.exec.gateway.usage import Usage, told_usage
@@ -33,6 +34,7 @@ class Exchange:
 
     Args:
         waited_s: From the request's arrival to its slot.
+        record: What is known of the request; None where nobody keeps it.
         counts: Told when a good answer's body begins.
     """
 
@@ -45,6 +47,7 @@ class Exchange:
         "_error",
         "_events",
         "_pod",
+        "_record",
         "_sent_s",
         "_streaming",
         "_tail",
@@ -59,12 +62,14 @@ class Exchange:
         pod: PodConnection,
         *,
         waited_s: float,
+        record: RequestRecord | None = None,
         counts: CallCounts | None = None,
     ) -> None:
         self._client = client
         self._body = body
         self._pod = pod
         self._waited_s = waited_s
+        self._record = record
         self._counts = counts
         """None once it was told."""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,6 +144,9 @@ class Exchange:
     ) -> None:
         """Pass the head on, with its latencies as far as they are known."""
         self.status = status
+        record = self._record
+        if record is not None and record.trace is not None and record.trace.sampled:
+            record.pod_headers = headers
         if status >= 400:
             self._counts = None
         if any(
@@ -159,6 +167,8 @@ class Exchange:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
                 lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+                if record is not None:
+                    record.first_ns = record.sent_ns + int(1e9 * took_s)
                 self._count_first(took_s)
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
             self._client.start(status, lines, first, framed=framed, last=last)
@@ -169,6 +179,9 @@ class Exchange:
 
     def on_piece(self, piece: bytes, *, last: bool) -> None:
         """Pass a piece on."""
+        record = self._record
+        if record is not None and not record.first_ns:
+            record.first_ns = record.sent_ns + int(1e9 * (time.monotonic() - self._sent_s))
         if self._error is not None:
             if len(self._error) <= ERROR_BYTES:
                 self._error += piece
@@ -203,6 +216,9 @@ class Exchange:
         """Tell the client in the way that is left."""
         if self._done.done():
             return
+        if self._record is not None:
+            # Known before the task is: what is cut off ends its client's connection first.
+            self._record.reason = why.reason
         if self._streaming:
             self._client.write(error_event(why))
             self._client.end()

@@ -8,6 +8,7 @@ Laws:
    is an event.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.paths import ApiCall, FunctionCall, ModelCall, Models, nothing_here, parse
 from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
+from inferx.exec.gateway.records import LEFT, RequestRecord
 from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.gateway.usage import NOTHING, Usage
@@ -85,9 +88,10 @@ class Proxy:
         pods: Pods,
         limits: HttpLimits,
         sweep: Sweep,
+        requests: Requests,
         counts: GatewayCounts,
         *,
-        fault: Callable[[Exception], None],
+        fault: Callable[[Exception, RequestRecord], None],
     ) -> None:
         self._counts = counts
         self._dispatcher = dispatcher
@@ -96,6 +100,7 @@ class Proxy:
         self._pods = pods
         self._limits = limits
         self._sweep = sweep
+        self._requests = requests
         self._fault = fault
         self.api = ""
         """Where what is no inference is answered; nowhere, if empty."""
@@ -105,23 +110,35 @@ class Proxy:
         counts = self._counts
         counts.methods[head.method] += 1
         client.counted = counts.unnamed
+        record = self._requests.begin(head)
+        client.request_id = record.id
         try:
-            await self._answer(client, head, body)
+            await self._answer(client, head, body, record)
         except Refused as why:
+            record.reason = why.reason
             counts.refusals.add(why.reason)
             _tell(client, why)
+        except asyncio.CancelledError:
+            record.reason = record.reason or LEFT
+            raise
         except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
-            self._fault(error)
-            told = Refused("internal error", "the gateway failed; it has been logged")
+            record.reason = "internal error"
+            self._fault(error, record)
+            told = Refused(record.reason, "the gateway failed; it has been logged")
             counts.refusals.add(told.reason)
             _tell(client, told)
         finally:
             counts.body_bytes_in += body.size
             counts.body_bytes_out += client.body_bytes
             client.counted[client.status or CLIENT_LEFT] += 1
+            record.status = client.status
+            self._requests.ended(record)
 
-    async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _answer(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         arrived_s = time.monotonic()
+        self._requests.check_id(head, record)
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
@@ -131,14 +148,16 @@ class Proxy:
                 return
             case ApiCall():
                 client.counted = self._counts.api
-                await self._at_api(client, head, body)
+                await self._at_api(client, head, body, record)
                 return
             case FunctionCall():
                 who = _known(await self._authorize.who(head))
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
+                record.route = "/funccall/{tenant}/{namespace}/{function}"
             case ModelCall():
                 # Of who may call nothing, no more is read than the head.
                 who = _known(await self._authorize.who(head))
+                record.route = asked.target.partition(b"?")[0].decode("latin-1")
                 peeked = await self._model(body)
                 # The body may have taken its time, and the key been revoked meanwhile.
                 who = _known(await self._authorize.who(head))
@@ -155,16 +174,21 @@ class Proxy:
                 raise _no_model(peeked)
             raise leave
         request = None
+        self._requests.let_in(record, function, head)
         try:
             call = Call(function, _timeout_s(head))
             request = _Request(
-                client, head, body, asked.target, call, peeked, arrived_s, counted.starts
+                client, head, body, asked.target, call, peeked, arrived_s, record, counted.starts
             )
             await self._at_some_pod(request)
         finally:
-            leave.ended(NOTHING if request is None else request.usage)
+            usage = NOTHING if request is None else request.usage
+            record.output_tokens = usage.output_tokens
+            leave.ended(usage)
 
-    async def _at_api(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _at_api(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         if not self.api:
             raise nothing_here(head.target)
         try:
@@ -172,7 +196,7 @@ class Proxy:
         except OSError as error:
             raise Refused("draining", "the API does not answer") from error
         await Exchange(client, body, line, waited_s=0.0).run(
-            forwarded(head, head.target, self.api, with_key=True),
+            forwarded(head, head.target, self.api, request_id=record.id, with_key=True),
             chunked=head.length is None,
             head_only=head.method == b"HEAD",
         )
@@ -180,8 +204,10 @@ class Proxy:
     async def _at_some_pod(self, request: "_Request") -> None:
         for left in reversed(range(self._limits.connect_tries)):
             comments = _Comments(request, self._limits.waiting_s, self._sweep)
+            self._requests.waits(request.record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
+                    self._requests.started(request.record, route)
                     pod = await self._connection(route)
                     comments.stop()
                     await self._exchange(request, route, pod)
@@ -196,14 +222,23 @@ class Proxy:
         raise AssertionError("the last try returned or raised")
 
     async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
-        head = request.head
+        head, record = request.head, request.record
         waited_s = time.monotonic() - request.arrived_s
+        traceparent = self._requests.sent(record)
         counts = request.starts[route.cold]
         counts.connected(waited_s)
-        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s, counts=counts)
+        exchange = Exchange(
+            *(request.client, request.body, pod), waited_s=waited_s, record=record, counts=counts
+        )
         try:
             await exchange.run(
-                forwarded(head, request.target, route.address),
+                forwarded(
+                    head,
+                    request.target,
+                    route.address,
+                    request_id=record.id,
+                    traceparent=traceparent,
+                ),
                 chunked=head.length is None,
                 head_only=head.method == b"HEAD",
             )
@@ -253,6 +288,7 @@ class _Request:
     call: Call
     peeked: Peeked | None
     arrived_s: float
+    record: RequestRecord
     starts: tuple[CallCounts, CallCounts]
     """What it is counted in where it is warm, and where it is cold."""
     usage: Usage = NOTHING

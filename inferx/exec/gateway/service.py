@@ -18,6 +18,7 @@ from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease
 from inferx.core.events import (
     FunctionDefined,
     FunctionRetired,
+    LeaderLost,
     LeaseGranted,
     LeaseRevoked,
     RouterEvent,
@@ -30,9 +31,13 @@ from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
 from inferx.exec.gateway.api.application import Api, ApiParts
 from inferx.exec.gateway.catalogue import ModelCatalogue
+from inferx.exec.gateway.choices import Choices
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.door import Door
 from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.records import RequestRecord
+from inferx.exec.gateway.request_log import RequestLog
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.scheduler_line import SchedulerLine
 from inferx.exec.gateway.server import Gateway
 from inferx.exec.gateway.tenants import Tenants
@@ -42,6 +47,7 @@ from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.logs import ids
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
 from inferx.exec.metrics.process import ProcessSource
@@ -54,6 +60,7 @@ from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
+from inferx.exec.tracing.recorder import Recorder
 from inferx.exec.wire.codec import Codec
 
 __all__ = ["GatewayConfig", "GatewayService"]
@@ -78,6 +85,8 @@ class GatewayConfig:
         credentials: Of the channel to schedulers; None is in the clear.
         issuers: Whose bearer tokens are taken, beside API keys.
         public: Tenants whose functions everybody may call.
+        recorder: Takes spans; None traces nothing.
+        log_requests: Whether each request is a line in the log.
     """
 
     load: LoadBundle
@@ -94,6 +103,8 @@ class GatewayConfig:
     credentials: grpc.ChannelCredentials | None = None
     issuers: tuple[IssuerSettings, ...] = ()
     public: tuple[str, ...] = ()
+    recorder: Recorder | None = None
+    log_requests: bool = False
 
 
 class GatewayService:
@@ -131,7 +142,10 @@ class GatewayService:
             "name": f"router/{config.name}",
             "router": 0,
         }
-        machine = make("router", made_of, config.load)
+        choices = Choices()
+        machine = make(
+            "router", made_of, lambda name, settings: choices.watched(config.load(name, settings))
+        )
         assert isinstance(machine, Router)
         self._router = machine
         self._journal: Journal | None = None
@@ -151,7 +165,16 @@ class GatewayService:
             credentials=config.credentials,
         )
         self.dispatch = RouterDispatch(
-            self._driver.post, clock, function=self._target, address=self._addresses.get
+            self._driver.post,
+            clock,
+            function=self._target,
+            address=self._addresses.get,
+            among=choices.take,
+        )
+        self.requests = Requests(
+            clock,
+            recorder=config.recorder,
+            log=RequestLog(clock, everything=config.log_requests),
         )
         self._keys = KeyCache(store, clock)
         self._audit = audit
@@ -160,7 +183,9 @@ class GatewayService:
         self._tenants = Tenants()
         door = Door(authenticator, Limiter(), self._tenants.terms, clock, audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
-        self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
+        self.http = Gateway(
+            self.dispatch, door, self._catalogue, config.limits, self.requests, fault=_fault
+        )
         self.metrics: tuple[MetricSource, ...] = (
             ProcessSource("gateway", config.policy),
             GatewaySource(self.http.counts, self._now),
@@ -182,6 +207,8 @@ class GatewayService:
                     "scheduler": lambda: self._line.stands,
                 },
                 router=self._numbers,
+                name=config.name,
+                records=self.requests.records,
                 metrics=self.metrics,
                 audit=self._audit,
             )
@@ -230,9 +257,16 @@ class GatewayService:
         """Give a request its turn, or tell the scheduler."""
         if not self.dispatch.take(command):
             assert isinstance(command, AskLease | ReturnLease | ReportLoad | ReportLeases)
+            traceparent = ""
             if isinstance(command, ReturnLease):
                 self._forget(command.pod)
-            self._line.send(command)
+            elif isinstance(command, AskLease):
+                traceparent = self._trace_of(command.function)
+            self._line.send(command, traceparent)
+
+    def _trace_of(self, function: FunctionId) -> str:
+        asked = self.book.by_id(function).object
+        return self.requests.trace_of(FunctionName(asked.tenant, asked.namespace, asked.name))
 
     def _numbers(self) -> Mapping[str, object]:
         router = self._router
@@ -284,12 +318,16 @@ class GatewayService:
     def _forget(self, pod: PodId) -> None:
         self._addresses.pop(pod, None)
         self.dispatch.forget(pod)
+        self.requests.records.given_back(pod)
 
     def _heard(self, event: RouterEvent) -> None:
         if isinstance(event, LeaseGranted):
             self.dispatch.granted(event)
+            self.requests.records.granted(event.pod, self._clock.now_ns(), cold=event.cold)
         elif isinstance(event, LeaseRevoked):
             self._forget(event.pod)
+        elif isinstance(event, LeaderLost):
+            self.requests.records.forget_leases()
         self._driver.post(event)
 
     # -- functions, and who leads ---
@@ -336,5 +374,5 @@ class GatewayService:
         )
 
 
-def _fault(error: Exception) -> None:
-    _log.error("a request met a defect", exc_info=error)
+def _fault(error: Exception, record: RequestRecord) -> None:
+    _log.error("%s met a defect", record.id, exc_info=error, extra=ids(request=record.id))

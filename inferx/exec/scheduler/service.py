@@ -20,11 +20,13 @@ from inferx.core.types import PodId
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
+from inferx.exec.logs import ids
 from inferx.exec.metrics.cluster import SchedulerSource
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.metrics.scheduler import SchedulerCounts
 from inferx.exec.scheduler.election import DeposedError, win
+from inferx.exec.scheduler.explaining import explained
 from inferx.exec.scheduler.leader import Term, TermConfig
 from inferx.exec.scheduler.view import view_of
 from inferx.exec.state.objects.informer import Informer
@@ -32,7 +34,7 @@ from inferx.exec.state.objects.mirror import Source
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
 from inferx.exec.wire import wire_pb2 as pb
-from inferx.exec.wire.rpc import DRAIN, END_POD, JOIN, KEEPALIVE, VIEW, handlers
+from inferx.exec.wire.rpc import DRAIN, END_POD, EXPLAIN, JOIN, KEEPALIVE, VIEW, handlers
 
 __all__ = ["SchedulerService"]
 
@@ -94,16 +96,18 @@ class SchedulerService:
 
     async def _lead(self, informer: Informer, address: str) -> None:
         leadership = await win(self._store, address)
-        _log.info("epoch %d: leading at %s", leadership.epoch, address)
+        _log.info(
+            "epoch %d: leading at %s", leadership.epoch, address, extra=ids(epoch=leadership.epoch)
+        )
         self._counts.begin(leadership.epoch)
         self.term = term = Term(self._config, leadership, informer, self._clock, self._counts)
-        term.recorder.happened("lead", "", outcome=f"at {address}", reason="elected")
+        term.audit.happened("lead", "", outcome=f"at {address}", reason="elected")
         try:
             await term.run()
         except* DeposedError as deposed:
             for error in deposed.exceptions:
-                _log.warning("%s", error)
-                term.recorder.happened("lead no more", "", outcome="", reason=str(error))
+                _log.warning("%s", error, extra=ids(epoch=leadership.epoch))
+                term.audit.happened("lead no more", "", outcome="", reason=str(error))
         finally:
             self.term = None
             self._counts.end(term.machine.fleet.counters)
@@ -115,6 +119,7 @@ class SchedulerService:
         served = {
             JOIN: self._join,
             VIEW: self._view,
+            EXPLAIN: self._explain,
             DRAIN: self._drain,
             END_POD: self._end_pod,
         }
@@ -144,6 +149,11 @@ class SchedulerService:
         term = await self._leading(context)
         return pb.ViewReply(json=msgspec.json.encode(view_of(term)))
 
+    async def _explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainReply:
+        term = await self._leading(context)
+        told = explained(term, request.function, request.pod, request.since_ns, request.until_ns)
+        return pb.ExplainReply(json=msgspec.json.encode(told))
+
     async def _drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainReply:
         term = await self._leading(context)
         node = term.node(request.node)
@@ -154,7 +164,7 @@ class SchedulerService:
             text = f"for_ns is {request.for_ns}; expected 0 to {DRAIN_LIMIT_NS}"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
         term.post(NodeDraining(node, self._clock.now_ns() + request.for_ns))
-        term.recorder.happened(
+        term.audit.happened(
             "drain", request.node, outcome=f"for {request.for_ns / NS_PER_S:g} s", reason="asked"
         )
         return pb.DrainReply()

@@ -12,6 +12,7 @@ from inferx.exec.wire import wire_pb2 as pb
 __all__ = [
     "DRAIN",
     "END_POD",
+    "EXPLAIN",
     "FOLLOW",
     "JOIN",
     "KEEPALIVE",
@@ -54,6 +55,7 @@ DRAIN: Final = Method("Scheduler", "Drain", pb.DrainRequest, pb.DrainReply)
 END_POD: Final = Method("Scheduler", "EndPod", pb.EndPodRequest, pb.EndPodReply)
 LIST_LOGS: Final = Method("NodeAgent", "ListLogs", pb.ListLogsRequest, pb.ListLogsReply)
 READ_LOG: Final = Method("NodeAgent", "ReadLog", pb.ReadLogRequest, pb.LogPiece, tells=True)
+EXPLAIN: Final = Method("Scheduler", "Explain", pb.ExplainRequest, pb.ExplainReply)
 
 KEEPALIVE: Final = (
     ("grpc.keepalive_time_ms", 10_000),

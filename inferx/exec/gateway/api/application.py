@@ -24,9 +24,11 @@ from inferx.exec.gateway.api.metrics import MetricsRoutes
 from inferx.exec.gateway.api.objects import ObjectRoutes
 from inferx.exec.gateway.api.openapi import description
 from inferx.exec.gateway.api.page import PageRoutes
+from inferx.exec.gateway.api.requests import RequestRoutes
 from inferx.exec.gateway.api.routing import Route, json_answer
 from inferx.exec.gateway.api.views import ViewRoutes
 from inferx.exec.gateway.api.watching import Watches
+from inferx.exec.gateway.records import Records
 from inferx.exec.identity.audit import Audit
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_desk import KeyDesk
@@ -47,6 +49,8 @@ class ApiParts(NamedTuple):
         credentials: Of the channels to it and to nodes.
         stands: What must stand for the gateway to serve, by name.
         router: The router's numbers.
+        name: What the gateway is registered as.
+        records: Its latest requests.
         metrics: What Prometheus is told.
     """
 
@@ -58,6 +62,8 @@ class ApiParts(NamedTuple):
     credentials: grpc.ChannelCredentials | None
     stands: Mapping[str, Callable[[], bool]]
     router: Callable[[], Mapping[str, object]]
+    name: str
+    records: Records
     metrics: Sequence[MetricSource] = ()
     audit: Audit | None = None
 
@@ -77,6 +83,7 @@ class Api:
             *MetricsRoutes(access, parts.metrics).routes(),
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
+            *RequestRoutes(access, self._leader, parts.records, parts.name).routes(),
             *self._logs.routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
         ]

@@ -12,7 +12,7 @@ from inferx.exec.gateway.api.limits import LEADER_S, VIEW_FRESH_S
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.calls import channel_to
-from inferx.exec.wire.rpc import DRAIN, END_POD, VIEW, Method, unary
+from inferx.exec.wire.rpc import DRAIN, END_POD, EXPLAIN, VIEW, Method, unary
 
 __all__ = ["Leader"]
 
@@ -53,6 +53,19 @@ class Leader:
                 self._view_at = at
                 self._fresh_until_s = now_s() + VIEW_FRESH_S
             return self._view
+
+    async def explain(
+        self, function: str, pod: int, since_ns: int, until_ns: int
+    ) -> Mapping[str, Any]:
+        """Return what was decided while a request of a function waited, and of its pod.
+
+        Raises:
+            Refused: No leader answers.
+        """
+        asked = pb.ExplainRequest(function=function, pod=pod, since_ns=since_ns, until_ns=until_ns)
+        reply = await self._ask(EXPLAIN, asked)
+        told: Mapping[str, Any] = msgspec.json.decode(reply.json)
+        return told
 
     async def drain(self, node: str, for_ns: int) -> None:
         """Have a node emptied, and nothing placed on it.

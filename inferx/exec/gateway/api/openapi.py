@@ -16,7 +16,17 @@ __all__ = ["description"]
 _NAME: Final = {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{NAME_PATTERN}$"}
 _TYPE: Final = {"type": "string", "enum": list(KINDS)}
 _DIGITS: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
-_PATH: Final[dict[str, Any]] = {"type": _TYPE, "version": _DIGITS, "pod": _DIGITS}
+_REQUEST: Final = {
+    "type": "string",
+    "maxLength": 128,
+    "pattern": "^[A-Za-z0-9][A-Za-z0-9._:=@+-]*$",
+}
+_PATH: Final[dict[str, Any]] = {
+    "type": _TYPE,
+    "version": _DIGITS,
+    "pod": _DIGITS,
+    "request": _REQUEST,
+}
 _TEXTS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
 _ERRORS: Final = {
     "400": "What was sent is not what it should be.",

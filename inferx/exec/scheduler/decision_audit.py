@@ -7,12 +7,12 @@ from inferx.core.explain import Decision
 from inferx.exec.identity.audit import Audit, Target
 from inferx.exec.identity.principal import EVERY
 
-__all__ = ["Recorder", "outcome_of"]
+__all__ = ["DecisionAudit", "outcome_of"]
 
 CLUSTER: Final = Target(type="scheduler", tenant=EVERY, namespace=EVERY)
 
 
-class Recorder:
+class DecisionAudit:
     """Writes one term's decisions down.
 
     Args:
