@@ -14,7 +14,7 @@ help:
 	@echo "make demo     replay a bundled trace under five policies, write demo-run/report.html"
 	@echo "make test     lint, type check, test"
 	@echo "make bench    run the benchmarks, each beside its floor"
-	@echo "make results  regenerate docs/results (needs INFERX_TRACE_DIR; root and \`make parts\` for restore.md; nginx and wrk for control-plane.md)"
+	@echo "make results  regenerate docs/results (needs INFERX_TRACE_DIR; root and \`make parts\` for restore.md, faults.md and prediction.md; nginx and wrk for control-plane.md)"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,8 @@ results: $(INSTALLED)
 	$(BIN)/python -m studies.gentd26
 	$(BIN)/python -m studies.density
 	$(BIN)/python -m studies.restore
+	$(BIN)/python -m studies.faults
+	$(BIN)/python -m studies.prediction
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.decisions
 	$(BIN)/python -m benchmarks.live.scheduler

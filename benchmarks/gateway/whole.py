@@ -17,11 +17,14 @@ from inferx.exec.clock import WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.identity.principal import Principal
 from inferx.load import load_bundle
 
 UPSTREAM = os.environ["UPSTREAM"]
 NAME = FunctionName("t", "n", "f")
+CALLER = Principal("key:1")
 SPEC = FunctionSpec(
     name="f",
     hbm_bytes=1,
@@ -60,10 +63,13 @@ class World:
             lease = LeaseId(self.leases)
             self.driver.post(LeaseGranted(lease, FunctionId(0), pod, SPEC.slots, cold=False))
 
-    async def authorize(self, head, function):
+    async def who(self, head):
+        return CALLER
+
+    def enter(self, who, head, function):
         return self
 
-    def ended(self, output_tokens):
+    def ended(self, usage):
         """Somebody's quota would be settled here."""
 
     def find(self, model):
@@ -75,7 +81,9 @@ class World:
 
 async def main():
     world = World()
-    gateway = Gateway(world.dispatch, world.authorize, world, HttpLimits(), fault=print)
+    gateway = Gateway(
+        world.dispatch, world, world, HttpLimits(), Requests(WallClock()), fault=print
+    )
     await gateway.listen("127.0.0.1", int(sys.argv[1]))
     await world.driver.run()
 

@@ -42,6 +42,8 @@ CLIENT: dict[str, tuple[str, str]] = {
     "create": ("inferx.cli.client.writing:create", "Make objects that are not there yet."),
     "update": ("inferx.cli.client.writing:update", "Change objects that nobody else changed."),
     "delete": ("inferx.cli.client.writing:delete", "Remove an object."),
+    "logs": ("inferx.cli.client.logs:logs", "Print what a pod wrote."),
+    "drive": ("inferx.cli.drive:drive", "Send a trace's requests, as they are due."),
     "top": ("inferx.cli.client.top:top", "Watch nodes, GPUs and functions."),
     "keys": ("inferx.cli.client.keys:keys", "Make, list and revoke API keys."),
     "context": ("inferx.cli.client.contexts:context", "Keep which clusters there are."),

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import logging
 import signal
 import socket as socket_module
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +15,15 @@ from rich.table import Table
 from inferx.cli.agent_bench import bench
 from inferx.cli.agent_end import end
 from inferx.cli.agent_member import Member, run_member
-from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.services import (
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
+from inferx.cli.stand_ins import worker_options, worker_settings
 from inferx.core.types import NodeId
 from inferx.exec.agent.config import AgentConfig, read_config
 from inferx.exec.agent.control import serve
@@ -25,6 +33,11 @@ from inferx.exec.agent.node import Node, assemble
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.sandbox_kind import SANDBOX_WAIT_S
 from inferx.exec.agent.service import AgentService
+from inferx.exec.logs import log_to_stderr
+from inferx.exec.metrics.node import NodeSource
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import OFF, MetricsAddress, metrics_address, metrics_served
+from inferx.exec.tracing.config import TraceConfig
 from inferx.spec.sizes import parse_bytes
 
 __all__ = ["agent"]
@@ -56,6 +69,9 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> int 
 @click.option("--name", help="What the node is called in it.  [default: the host's name]")
 @click.option("--host", callback=_size, metavar="SIZE", help="Host memory that pods may be given.")
 @click.option("--stand-in-workers", is_flag=True, help="Run `inferx worker` in place of images.")
+@trace_options()
+@worker_settings
+@click.option("--journal", type=_FILE, help="Folder for its journal.")
 @service_options("127.0.0.1:1233")
 @click.pass_context
 def agent(
@@ -68,8 +84,12 @@ def agent(
     name: str | None,
     host: int | None,
     stand_in_workers: bool,
+    traces: TraceConfig | None,
+    worker_set: Sequence[str],
+    journal: Path | None,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -83,41 +103,59 @@ def agent(
     if ctx.invoked_subcommand is not None:
         return
     settings = config_of(config)
+    # One that is in no cluster listens at its own socket alone, unless told otherwise.
+    alone = OFF if state is None else None
+    tls = tls_files(tls_certificate, tls_key, tls_authority)
+    metrics = metrics_address(metrics_listen or alone, listen, tls)
     if state is not None:
         member = Member(
             state=state,
             name=name or socket_module.gethostname(),
             host_bytes=host or 0,
             stand_in_workers=stand_in_workers,
+            worker_options=worker_options(worker_set),
+            journals=journal,
             listen=listen,
-            tls=tls_files(tls_certificate, tls_key, tls_authority),
+            metrics=metrics,
+            tls=tls,
         )
-        run_service(run_member(settings, member, Ready("agent", ready_file)), log_json=log_json)
+        with recording(traces, "agent", **{"inferx.node": member.name}) as recorder:
+            run_service(
+                run_member(settings, member, Ready("agent", ready_file), recorder),
+                log_json=log_json,
+                service="agent",
+                name=member.name,
+            )
         return
     if functions is None:
         raise click.UsageError(
             "--functions: nothing; expected a file or folder of functions, or --state"
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr(as_json=log_json, service="agent")
     known = load_deployed(functions)
     adapters = assemble(settings, wait_s=SANDBOX_WAIT_S)
     try:
         service = AgentService(
-            Executor(Pods(adapters, known)), node=NodeId(node), state=settings.state
+            Executor(Pods(adapters, known)),
+            node=NodeId(node),
+            state=settings.state,
+            name=name or socket_module.gethostname(),
+            journals=journal,
         )
-        asyncio.run(_run(service, settings.socket))
+        asyncio.run(_run(service, settings.socket, metrics))
     finally:
         adapters.close()
 
 
-async def _run(service: AgentService, socket: Path) -> None:
+async def _run(service: AgentService, socket: Path, metrics: MetricsAddress | None) -> None:
     runner = await serve(service, socket)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await service.run(ready=lambda found: _ready(found, socket))
+        async with metrics_served(metrics, (ProcessSource("agent"), NodeSource(service))):
+            await service.run(ready=lambda found: _ready(found, socket))
     except asyncio.CancelledError:
         click.echo("stopped; pods go on", err=True)
     finally:

@@ -30,7 +30,7 @@ from inferx.exec.agent.bench import (
     temporary_config,
 )
 from inferx.exec.agent.config import AgentConfig, read_config
-from inferx.exec.agent.host_room import available_bytes
+from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.network import HostNetwork
 from inferx.exec.agent.node import Node
 from inferx.exec.agent.store import TierName
@@ -87,6 +87,11 @@ def _tiers(ctx: click.Context, option: click.Parameter, text: str) -> tuple[Tier
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--out", type=_FILE, help="Write the JSON to this file.")
 @click.option("--profile", type=_FILE, help="Write a profile that `inferx replay --profile` takes.")
+@click.option(
+    "--of-workers",
+    is_flag=True,
+    help="Let it be one of such workers on declared GPUs, for `inferx drive --predict`.",
+)
 def bench(
     *,
     config: Path | None,
@@ -100,6 +105,7 @@ def bench(
     as_json: bool,
     out: Path | None,
     profile: Path | None,
+    of_workers: bool,
 ) -> None:
     """Measure cold starts, dumps and restores by size and tier, beside `dd` of the same bytes.
 
@@ -107,6 +113,8 @@ def bench(
     and a cold page cache, lazily, and three at once; memory and answer must be what they were.
     Ctrl-C ends it, with what has been measured. No agent may run on the same state meanwhile.
     """
+    if of_workers and profile is None:
+        raise click.UsageError("--of-workers tells of the profile; expected --profile as well")
     if config is not None and (sandbox or containerd):
         raise click.UsageError("--config says where the pods live; expected it, or the options")
     plan = Plan(sizes, tiers, rounds, torch=with_torch, seed=seed)
@@ -134,6 +142,7 @@ def bench(
                 as_json=as_json,
                 out=out,
                 profile=profile,
+                of_workers=of_workers,
             )
 
 
@@ -213,14 +222,22 @@ def _gpus(node: Node) -> str:
     return "none"
 
 
-def _tell(results: Results, *, as_json: bool, out: Path | None, profile: Path | None) -> None:
+def _tell(
+    results: Results,
+    *,
+    as_json: bool,
+    out: Path | None,
+    profile: Path | None,
+    of_workers: bool,
+) -> None:
     text = msgspec.json.format(msgspec.json.encode(results), indent=1).decode()
     if out is not None:
         out.write_text(f"{text}\n", encoding="utf-8")
     if profile is not None:
         from inferx.cli.agent_profile import profile_text
 
-        profile.write_text(profile_text(results, name=profile.stem), encoding="utf-8")
+        text_of = profile_text(results, name=profile.stem, of_workers=of_workers)
+        profile.write_text(text_of, encoding="utf-8")
     if as_json:
         click.echo(text)
         return

@@ -22,7 +22,7 @@ def end(*, config: Path | None) -> None:
     Snapshots stay.
     """
     settings = AgentConfig() if config is None else read_config(config)
-    node = assemble(settings)
+    node = assemble(settings, all_asked=False)
     try:
         pods = Pods(node, Deployments(settings.state / "functions"))
         try:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferx.cli.client.explaining import function, pod
+from inferx.cli.client.explaining_request import request
 from inferx.core.explain import Explanation
 from inferx.core.units import NS_PER_MS, NS_PER_S
 from inferx.sim.life import Deferrals, Life, Start, life_of, places, slowest
@@ -85,7 +86,7 @@ def _explain_run(
     subcommand_metavar="RUN [REQUEST] | COMMAND ...",
     epilog="\b\nExamples:\n  inferx explain run 1234 --policy default --seed 1\n"
     "  inferx explain run --slowest 5\n  inferx explain pod 17\n"
-    "  inferx explain function acme/chat/llama",
+    "  inferx explain function acme/chat/llama\n  inferx explain request 5b0c1e9a-2f",
 )
 def explain() -> None:
     """Say why a request of a run waited; or why pods of a cluster are where they are.
@@ -96,6 +97,7 @@ def explain() -> None:
 
 explain.add_command(pod)
 explain.add_command(function)
+explain.add_command(request)
 
 
 def _json(value: object) -> str:

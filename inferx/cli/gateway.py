@@ -3,18 +3,32 @@
 import gc
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 import uvloop
 
-from inferx.cli.services import FILE, Ready, run_service, service_options, tls_files
+from inferx.cli.identity_options import IdentityOptions, identity_options
+from inferx.cli.services import (
+    FILE,
+    Ready,
+    recording,
+    run_service,
+    service_options,
+    tls_files,
+    trace_options,
+)
 from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.audit_opening import open_audit
 from inferx.exec.identity.tls import channel_credentials
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
+from inferx.exec.tracing.config import TraceConfig
 from inferx.load import load_bundle, parse_setting
 
 __all__ = ["gateway"]
@@ -33,7 +47,9 @@ COLLECT_AFTER = 50_000
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
-@click.option("--audit", metavar="URL", help="Audit log: sqlite:///PATH or postgresql://...")
+@identity_options
+@click.option("--log-requests", is_flag=True, help="Log every request.")
+@trace_options(begins=True)
 @service_options("127.0.0.1:4000")
 def gateway(
     *,
@@ -44,8 +60,12 @@ def gateway(
     seed: int,
     journal: Path | None,
     audit: str | None,
+    identity: IdentityOptions,
+    log_requests: bool,
+    traces: TraceConfig | None,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -58,29 +78,46 @@ def gateway(
         raise DescriptionError(f"--listen {listen}: expected HOST:PORT")
     chosen = dict(parse_setting(one) for one in settings)
     load_bundle(policy, chosen)
+    name = name or f"{socket.gethostname()}-{port}"
     config = GatewayConfig(
         load=load_bundle,
-        name=name or f"{socket.gethostname()}-{port}",
+        name=name,
         host=host.removeprefix("[").removesuffix("]"),
         port=int(port),
         policy=policy,
         settings=chosen,
         seed=seed,
         journals=journal,
-        audit=audit,
+        issuers=identity.settings(),
+        public=identity.public,
+        log_requests=log_requests,
         credentials=None if tls is None else channel_credentials(tls),
     )
-    work = _run(state, config, Ready("gateway", ready_file))
-    run_service(work, log_json=log_json, loop=uvloop.new_event_loop)
+    metrics = metrics_address(metrics_listen, listen, tls)
+    with recording(traces, "gateway", **{"inferx.gateway": name}) as recorder:
+        traced = replace(config, recorder=recorder)
+        work = _run(state, traced, audit, metrics, Ready("gateway", ready_file))
+        run_service(
+            work, log_json=log_json, service="gateway", name=name, loop=uvloop.new_event_loop
+        )
 
 
-async def _run(state: str, config: GatewayConfig, ready: Ready) -> None:
+async def _run(
+    state: str,
+    config: GatewayConfig,
+    audit: str | None,
+    metrics: MetricsAddress | None,
+    ready: Ready,
+) -> None:
     clock = WallClock()
+    log = None if audit is None else open_audit(audit, clock)
     store = await open_store(state, clock)
     # What is there now stays: the collector need not look at it for each few hundred requests.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        await GatewayService(config, store, Objects(store), clock).run(ready=ready)
+        service = GatewayService(config, store, Objects(store), clock, audit=log)
+        async with metrics_served(metrics, service.metrics) as at:
+            await service.run(ready=partial(ready, metrics=at))
     finally:
         await store.close()

@@ -2,21 +2,34 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
-import sys
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+import grpc
 
 from inferx.core.errors import InferXError
-from inferx.exec.identity.tls import TlsFiles
+from inferx.exec.files import write_whole
+from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.logs import log_to_stderr
+from inferx.exec.tracing.config import RATIO, TraceConfig, trace_config
+from inferx.exec.tracing.recorder import Recorder, open_recorder
 
-__all__ = ["FILE", "Ready", "run_service", "service_options", "tls_files"]
+__all__ = [
+    "FILE",
+    "Ready",
+    "recording",
+    "run_service",
+    "server_credentials",
+    "service_options",
+    "tls_files",
+    "trace_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +43,11 @@ def service_options(listen: str) -> Callable[[F], F]:
             "--listen", default=listen, show_default=True, help="Address; port 0 takes a free one."
         ),
         click.option("--ready-file", type=FILE, help="Written, as JSON, once it serves."),
+        click.option(
+            "--metrics-listen",
+            metavar="HOST:PORT|off",
+            help="Where Prometheus reads.  [default: loopback, 8000 above the port of --listen]",
+        ),
         click.option("--tls-certificate", type=FILE, help="Own certificate, in PEM."),
         click.option("--tls-key", type=FILE, help="Its private key."),
         click.option("--tls-authority", type=FILE, help="Who signs the other services'."),
@@ -44,6 +62,50 @@ def service_options(listen: str) -> Callable[[F], F]:
     return decorate
 
 
+def trace_options(*, begins: bool = False) -> Callable[[F], F]:
+    """Return the options of a service that records traces, passed on as `traces`.
+
+    Args:
+        begins: Whether traces begin there: then it has a share of its own.
+    """
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def traced(*args: Any, otlp: str | None, trace_ratio: float = RATIO, **more: Any) -> Any:
+            # A sub-command is no service, whatever the environment says of those.
+            serves = click.get_current_context().invoked_subcommand is None
+            traces = trace_config(otlp, trace_ratio, os.environ) if serves else None
+            return command(*args, traces=traces, **more)
+
+        wrapped = cast("F", traced)
+        if begins:
+            wrapped = click.option(
+                "--trace-ratio",
+                type=click.FloatRange(0, 1),
+                default=RATIO,
+                show_default=True,
+                help="Share of requests that are traced; cold starts always are.",
+            )(wrapped)
+        return click.option(
+            "--otlp",
+            metavar="URL",
+            help="Send traces there, by OTLP over gRPC.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
+        )(wrapped)
+
+    return decorate
+
+
+@contextmanager
+def recording(traces: TraceConfig | None, service: str, **where: str) -> Generator[Recorder | None]:
+    """Record a service's spans while the block runs, and send what is left at its end."""
+    recorder = open_recorder(traces, service, **where)
+    try:
+        yield recorder
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
 def tls_files(
     certificate: Path | None, key: Path | None, authority: Path | None
 ) -> TlsFiles | None:
@@ -51,6 +113,26 @@ def tls_files(
     if certificate is None and key is None and authority is None:
         return None
     return TlsFiles(certificate=certificate, key=key, authority=authority)
+
+
+@asynccontextmanager
+async def server_credentials(
+    tls: TlsFiles | None,
+) -> AsyncGenerator[grpc.ServerCredentials | None]:
+    """Yield what a server shows and demands; renewed files are seen while it serves.
+
+    Raises:
+        TlsError: The files cannot be used.
+    """
+    if tls is None:
+        yield None
+        return
+    server = ServerTls(tls)
+    renewing = asyncio.create_task(server.keep_fresh(), name="certificates")
+    try:
+        yield server.grpc_credentials()
+    finally:
+        renewing.cancel()
 
 
 class Ready:
@@ -64,38 +146,15 @@ class Ready:
         """Say it."""
         click.echo(f"{self._name} ready at {address}", err=True)
         if self._path is not None:
-            write_aside(self._path, {"address": address, **more})
-
-
-def write_aside(path: Path, told: Mapping[str, object]) -> None:
-    """Write a small file whole, that only its owner can read."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(told, file)
-    aside.rename(path)
-
-
-class _JsonLines(logging.Formatter):
-    """One object a line: when, how bad, who, what, and the fields that were given."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, object] = {
-            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        told |= getattr(record, "fields", {})
-        if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+            write_whole(self._path, json.dumps({"address": address, **more}).encode())
 
 
 def run_service(
     work: Coroutine[Any, Any, None],
     *,
     log_json: bool,
+    service: str,
+    name: str = "",
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run a service until SIGINT or SIGTERM, or until it fails.
@@ -103,16 +162,15 @@ def run_service(
     Args:
         work: The service.
         log_json: Whether its log is lines of JSON.
+        service: Which one it is: told on each of these lines.
+        name: What it is called, where there are several: a gateway, or an agent's node.
         loop: Makes the event loop; None makes asyncio's own.
 
     Raises:
         InferXError: It failed; the first of its parts that did.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonLines() if log_json else logging.Formatter("%(asctime)s %(name)s %(message)s")
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    where = {"node" if service == "agent" else "name": name}
+    log_to_stderr(as_json=log_json, service=service, **where)
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(_until_told(work))
 

@@ -1,6 +1,7 @@
 """`inferx snapshot`: make, restore and look after the snapshots of a node, without its agent."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from inferx.exec.agent.node import assemble
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.store import SnapshotStore, TierName, open_store
+from inferx.exec.agent.store import FolderTier, SnapshotStore, TierName, open_store
 
 __all__ = ["snapshot"]
 
@@ -50,7 +51,7 @@ def snapshot() -> None:
 def _freezing(config: Path | None, functions: Path) -> Generator[Freezing]:
     """Assemble a node for one pod; whatever of it is left at the end is removed."""
     known = load_deployed(functions)
-    node = assemble(config_of(config))
+    node = assemble(config_of(config), all_asked=False)
     try:
         pods = Pods(node, known)
         adopted = Executor(pods).recover().adopted
@@ -102,13 +103,28 @@ def create(
     with _freezing(config, functions) as freezing, solving("starting and freezing a pod"):
         function = _function(freezing, name)
         wanted = tuple(GpuId(gpu) for gpu in gpus) or _some(freezing, function)
+        store = freezing.pods.node.store
+        written = _written_to(store, tier)
         freezing.pods.create(_POD, function, wanted, phases)
-        manifest = freezing.snapshot(_POD, phases, leave=True, to=tier)
+        manifest = freezing.snapshot(_POD, phases, leave=True, to=written)
+        if written != tier:
+            with phases.step("sink", manifest.size_bytes):
+                store.sink(manifest.id, tier, keep=False)
     _show(
         {"snapshot": manifest.id, "bytes": manifest.size_bytes, "tier": tier},
         phases,
         as_json=as_json,
     )
+
+
+def _written_to(store: SnapshotStore, tier: TierName) -> TierName:
+    """Return the folder where a snapshot for a tier is written: for a bucket, the coldest."""
+    folders: list[TierName] = [one.name for one in store.tiers if isinstance(one, FolderTier)]
+    if store.tier(tier).name in folders:
+        return tier
+    if not folders:
+        raise AgentError(f"tier {tier} is a bucket: expected a tier that is a folder beside it")
+    return folders[-1]
 
 
 @snapshot.command(epilog="\b\nExample:\n  inferx snapshot restore 3f2a deploy/functions/")
@@ -222,9 +238,7 @@ def inspect(*, snapshot_id: str, config: Path | None, as_json: bool) -> None:
 @click.option("--tier", type=_TIER, help="Only the copy there.")
 @_config
 @_json
-@click.pass_context
 def verify(
-    ctx: click.Context,
     *,
     snapshot_ids: tuple[str, ...],
     tier: TierName | None,
@@ -238,7 +252,23 @@ def verify(
         facts = tables.verify_facts(store, found, tier=tier)
     _print(facts, tables.verify_tables, as_json=as_json)
     if not facts["sound"]:
-        ctx.exit(1)
+        sys.exit(1)
+
+
+@snapshot.command(epilog="\b\nExample:\n  inferx snapshot copy 3f2a --to shared")
+@click.argument("snapshot_ids", metavar="SNAPSHOT...", nargs=-1, required=True)
+@click.option("--to", "tier", type=_TIER, required=True, help="Where a copy is to be.")
+@_config
+@_json
+def copy(
+    *, snapshot_ids: tuple[str, ...], tier: TierName, config: Path | None, as_json: bool
+) -> None:
+    """Copy snapshots to a tier; every byte is verified on the way."""
+    store = _store(config)
+    found = [tables.find_id(store, one) for one in snapshot_ids]
+    with solving("copying"):
+        facts = tables.copy(store, found, to=tier)
+    _print(facts, tables.copy_tables, as_json=as_json)
 
 
 @snapshot.command(epilog="\b\nExample:\n  inferx snapshot rm 3f2a --tier dram")

@@ -1,4 +1,4 @@
-"""What `inferx snapshot list | inspect | verify | rm` find and do, as JSON and as tables.
+"""What `inferx snapshot list | inspect | verify | copy | rm` find and do, as JSON and as tables.
 
 Each has one function that returns plain facts, and one that makes tables of them.
 """
@@ -16,6 +16,8 @@ from inferx.exec.agent.store import Found, Platform, SnapshotStore, TierName, Wa
 from inferx.exec.agent.store.manifest import ID_DIGITS, check_id, encode
 
 __all__ = [
+    "copy",
+    "copy_tables",
     "find_id",
     "inspect_facts",
     "inspect_tables",
@@ -182,6 +184,37 @@ def verify_tables(facts: _Facts) -> list[Table]:
     for one in facts["copies"]:
         told = "as written" if one["sound"] else "\n".join(one["faults"])
         table.add_row(one["id"][:_SHOWN_ID], one["tier"], told)
+    return [table]
+
+
+# -- copy ---
+def copy(store: SnapshotStore, snapshots: Sequence[str], *, to: TierName) -> dict[str, Any]:
+    """Have a copy of each snapshot on a tier; there already is fine.
+
+    Raises:
+        AgentError: One is nowhere, is damaged or does not fit; those before it are there.
+    """
+    order = [tier.name for tier in store.tiers]
+    found: list[dict[str, Any]] = []
+    for snapshot in snapshots:
+        target = store.tier(to).name
+        there = store.get(snapshot)
+        if any(order.index(name) > order.index(target) for name in there.tiers):
+            store.promote(snapshot, to)
+        else:
+            store.sink(snapshot, to, keep=True)
+        copied_bytes = 0 if to in there.tiers else there.manifest.size_bytes
+        tiers = list(store.where(snapshot))
+        found.append({"id": snapshot, "copied_bytes": copied_bytes, "tiers": tiers})
+    return {"copied": found}
+
+
+def copy_tables(facts: _Facts) -> list[Table]:
+    """Return what `copy` did, for people."""
+    table = Table("snapshot", "copied", "tiers")
+    table.columns[1].justify = "right"
+    for one in facts["copied"]:
+        table.add_row(one["id"][:_SHOWN_ID], _size(one["copied_bytes"]), ", ".join(one["tiers"]))
     return [table]
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import click
 
-from inferx.cli.services import Ready, run_service, service_options, tls_files
+from inferx.cli.services import Ready, run_service, server_credentials, service_options, tls_files
 from inferx.exec.clock import WallClock
-from inferx.exec.identity.tls import ServerTls, TlsFiles
+from inferx.exec.identity.tls import TlsFiles
+from inferx.exec.metrics.process import ProcessSource
+from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
+from inferx.exec.metrics.state import CountedStore, StateSource
 from inferx.exec.state.opening import open_store
 from inferx.exec.state.server import ADDRESS, served
 
@@ -26,6 +29,7 @@ def state(
     store: str,
     listen: str,
     ready_file: Path | None,
+    metrics_listen: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_authority: Path | None,
@@ -33,17 +37,28 @@ def state(
 ) -> None:
     """Keep the cluster's state, and serve it to the other services."""
     tls = tls_files(tls_certificate, tls_key, tls_authority)
-    work = _run(store, listen, tls, Ready("state", ready_file))
-    run_service(work, log_json=log_json)
+    metrics = metrics_address(metrics_listen, listen, tls)
+    work = _run(store, listen, tls, metrics, Ready("state", ready_file))
+    run_service(work, log_json=log_json, service="state")
 
 
-async def _run(url: str, listen: str, tls: TlsFiles | None, ready: Ready) -> None:
-    credentials = None if tls is None else ServerTls(tls).grpc_credentials()
-    store = await open_store(url, WallClock())
+async def _run(
+    url: str,
+    listen: str,
+    tls: TlsFiles | None,
+    metrics: MetricsAddress | None,
+    ready: Ready,
+) -> None:
+    store = CountedStore(await open_store(url, WallClock()))
+    sources = (ProcessSource("state"), StateSource(store))
     try:
-        async with served(store, listen, credentials=credentials) as serving:
+        async with (
+            server_credentials(tls) as credentials,
+            metrics_served(metrics, sources) as at,
+            served(store, listen, credentials=credentials) as serving,
+        ):
             host, _, _ = listen.rpartition(":")
-            ready(f"{host}:{serving.port}")
+            ready(f"{host}:{serving.port}", metrics=at)
             await asyncio.Event().wait()
     finally:
         await store.close()

@@ -129,6 +129,11 @@ def _number(ctx: click.Context, option: click.Parameter, value: float) -> float:
     show_default=True,
     help="How long requests may go on after SIGTERM.",
 )
+@click.option(
+    "--request-log",
+    type=_FILE,
+    help="File that a line with its X-Request-Id is appended to for each request served.",
+)
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -147,6 +152,7 @@ def worker(
     device: str,
     threads: int,
     drain_s: float,
+    request_log: Path | None,
 ) -> None:
     """Serve the OpenAI API with a model of declared size.
 
@@ -189,7 +195,13 @@ def worker(
             )
         )
     served = Served(
-        model=model, host=host, port=port, slots=slots, queue_len=queue_len, drain_s=drain_s
+        model=model,
+        host=host,
+        port=port,
+        slots=slots,
+        queue_len=queue_len,
+        drain_s=drain_s,
+        request_log=request_log,
     )
     asyncio.run(serve(served, made, _say))
 

@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 from inferx.client.connection import Connection
+from inferx.client.errors import GoneError
+from inferx.client.logs import Log, read_log
 from inferx.client.names import Name, Place
 from inferx.client.watching import Change, follow
 
@@ -84,6 +86,36 @@ class Cluster:
         """Return pods: all, a tenant's, a namespace's or a function's."""
         return tuple(self._http.json("GET", _path("pods", *place)))
 
+    def request(self, request: str) -> Mapping[str, Any]:
+        """Return what became of one request, and why."""
+        return cast("Mapping[str, Any]", self._http.json("GET", _path("request", request)))
+
+    def end_pod(self, pod: int, *, now: bool = False) -> None:
+        """End a pod, once it has served whom it serves; with `now` these fail."""
+        found = next((one for one in self.pods() if one["pod"] == pod), None)
+        if found is None:
+            raise GoneError(f"pod {pod}: not there", status=404)
+        query = {"now": "1"} if now else {}
+        self._http.json("DELETE", _path("pod", *_parts(found["function"]), str(pod)), query=query)
+
+    # -- what pods wrote ---
+    def logs(self, *place: str) -> tuple[tuple[Log, ...], bool]:
+        """Return whose output nodes keep, the latest pods first; and whether all nodes answered."""
+        told = self._http.json("GET", _path("podlogs", *place))
+        logs = tuple(
+            Log(one["pod"], one["function"], one["node"], one["state"], one["held_bytes"])
+            for one in told["logs"]
+        )
+        return logs, bool(told["complete"])
+
+    def log(
+        self, log: Log, *, tail: int | None = None, follow: bool = False, stream: str = ""
+    ) -> Iterator[str]:
+        """Return what a pod wrote, in pieces; with `follow` as it writes, until it has ended."""
+        path = _path("podlog", *_parts(log.function), str(log.pod))
+        return read_log(self._http, path, tail=tail, follow=follow, stream=stream)
+
+    # -- all of it ---
     def view(self) -> Mapping[str, Any]:
         """Return all that the key may see, at one moment."""
         return cast("Mapping[str, Any]", self._http.json("GET", "/view/"))
@@ -105,3 +137,10 @@ class Cluster:
 
 def _path(*parts: str) -> str:
     return "/" + "".join(f"{quote(part, safe='')}/" for part in parts)
+
+
+def _parts(identity: str) -> tuple[str, str, str, str]:
+    """Take `tenant/namespace/function@version` apart."""
+    name, _, version = identity.rpartition("@")
+    tenant, namespace, function = name.split("/")
+    return tenant, namespace, function, version

@@ -86,27 +86,48 @@ class Connection:
         except ValueError as error:
             raise self._no_gateway(path) from error
 
-    def lines(self, path: str, query: _Query = NOTHING) -> Iterator[str]:
+    def lines(self, path: str, query: _Query = NOTHING, accept: str = "") -> Iterator[str]:
         """Return the lines of an answer as they come, until the gateway ends it.
+
+        A line ends with a newline, and with no other character that ends lines of text. `accept`
+        is the form that is asked for; empty is the gateway's own choice.
 
         Raises:
             RefusedError: It answers with an error.
             UnreachableError: It does not answer, or falls silent.
         """
-        with self._answer("GET", path, None, query, QUIET_S) as answer:
-            for line in answer.iter_lines():
-                if len(line) > LINE_LIMIT:
+        headers = {"Accept": accept} if accept else {}
+        with self._answer("GET", path, None, query, QUIET_S, headers) as answer:
+            rest = bytearray()
+            for piece in answer.iter_bytes():
+                rest += piece
+                *lines, rest = rest.split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+                if len(rest) > LINE_LIMIT:
                     raise self._no_gateway(path)
-                yield line
+            if rest:
+                yield rest.decode(errors="replace")
 
     @contextmanager
     def _answer(
-        self, method: str, path: str, body: _Body, query: _Query, quiet_s: float
+        self,
+        method: str,
+        path: str,
+        body: _Body,
+        query: _Query,
+        quiet_s: float,
+        headers: Mapping[str, str] = NOTHING,
     ) -> Generator[httpx.Response]:
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, read=quiet_s)
         try:
             with self._http.stream(
-                method, path, json=body, params=dict(query), timeout=timeout
+                method,
+                path,
+                json=body,
+                params=dict(query),
+                timeout=timeout,
+                headers=dict(headers),
             ) as answer:
                 if not answer.is_success:
                     raise _refused(answer, _read(answer))

@@ -39,6 +39,7 @@ __all__ = [
     "NodeLost",
     "Performed",
     "PhaseTiming",
+    "PodEndAsked",
     "PodExited",
     "PodFailed",
     "PodFound",
@@ -367,6 +368,13 @@ class NodeDraining(msgspec.Struct, frozen=True, gc=False, tag=True):
     until_ns: int
 
 
+class PodEndAsked(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Who runs the cluster wants a pod ended; with `now` without waiting for whom it serves."""
+
+    pod: PodId
+    now: bool
+
+
 class NodeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A node is gone with all it held."""
 
@@ -431,6 +439,7 @@ SchedulerEvent = (
     | FunctionDefined
     | FunctionRetired
     | NodeDescribed
+    | PodEndAsked
     | Fact
     | NodeLost
 )

@@ -38,8 +38,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
 class Decision(msgspec.Struct, frozen=True):
     """One decision of the scheduler, as it was taken.
 
-    `kind` is place, evict, defer, sink, promote, demote, scale-in, lose or error; `start` says how
-    the pod starts (cold, restore-remote, restore-nvme, resume), "" where none does.
+    `kind` is place, evict, defer, sink, promote, demote, scale-in, end, lose or error; `start` says
+    how the pod starts (cold, restore-remote, restore-nvme, resume), "" where none does.
     """
 
     at_ns: int

@@ -33,7 +33,10 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "Recorded",
+    "Replayed",
+    "decoded",
     "replay",
+    "replaying",
 ]
 
 FORMAT: Final = 1
@@ -172,6 +175,15 @@ class JournalReader:
 
 
 @dataclass(frozen=True, slots=True)
+class Replayed:
+    """A step that came out as it did: what the machine was told when, and what it answered."""
+
+    now_ns: int
+    events: tuple[Any, ...]
+    step: Step[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Divergence:
     """The first step on which a machine answers otherwise than it did.
 
@@ -192,26 +204,50 @@ class Divergence:
     error: str = ""
 
 
+def decoded(kind: str, number: int, entry: Entry) -> tuple[tuple[Any, ...], Step[Any]]:
+    """Return what a machine was told in an entry, and what it answered.
+
+    Raises:
+        JournalError: The entry, of this number, is not of such a machine.
+    """
+    try:
+        return _EVENTS[kind].decode(entry.events), _STEP[kind].decode(entry.step)
+    except msgspec.DecodeError as error:
+        raise JournalError(f"entry {number}: no step of a {kind}: {error}") from error
+
+
 def replay(kind: str, machine: Machine[Any, Any], entries: Iterable[Entry]) -> Divergence | None:
     """Feed a journal to a fresh machine; return the first step that differs, or None.
 
     Raises:
         JournalError: An entry is not of such a machine.
     """
+    latest: Replayed | Divergence | None = None
+    for latest in replaying(kind, machine, entries):  # noqa: B007 - the last one is what counts.
+        pass
+    return latest if isinstance(latest, Divergence) else None
+
+
+def replaying(
+    kind: str, machine: Machine[Any, Any], entries: Iterable[Entry]
+) -> Iterator[Replayed | Divergence]:
+    """Feed a journal to a fresh machine, a step each time; the last may be one that differs.
+
+    Raises:
+        JournalError: An entry is not of such a machine.
+    """
     for number, entry in enumerate(entries):
-        try:
-            events = _EVENTS[kind].decode(entry.events)
-            expected = _STEP[kind].decode(entry.step)
-        except msgspec.DecodeError as error:
-            raise JournalError(f"entry {number}: no step of a {kind}: {error}") from error
+        events, expected = decoded(kind, number, entry)
         try:
             got = machine.step(entry.now_ns, events)
         except Exception as error:  # noqa: BLE001 - whatever it raises, it did not raise then.
             told = f"{type(error).__name__}: {error}"
-            return Divergence(number, entry.now_ns, events, expected, None, told)
+            yield Divergence(number, entry.now_ns, events, expected, None, told)
+            return
         if _encode(got) != bytes(entry.step):
-            return Divergence(number, entry.now_ns, events, expected, got)
-    return None
+            yield Divergence(number, entry.now_ns, events, expected, got)
+            return
+        yield Replayed(entry.now_ns, events, got)
 
 
 class Recorded:

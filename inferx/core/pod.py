@@ -66,6 +66,8 @@ class Pod:
     """It was started only to be snapshotted."""
     found: bool = False
     """An older leader began something with it that its node has not told the end of."""
+    ends: bool = False
+    """It is to end as soon as nothing is being done to it."""
     keeps_local: bool = False
     """Its restore from the shared store leaves a copy on the node's disk, charged already."""
 

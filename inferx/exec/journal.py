@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inferx.core.journal import Divergence, JournalError, JournalReader, JournalWriter, replay
+from inferx.core.journal import Divergence, JournalError, JournalReader, JournalWriter, replaying
 from inferx.core.machine.agent import Agent
 from inferx.core.machine.router import Router
 from inferx.core.machine.scheduler import Scheduler
@@ -74,13 +74,15 @@ class Journal:
         self._machine = machine
         self.ended = False
         """Whether it has grown to its limit, and says no more."""
+        self.size_bytes = 0
 
     def step(self, now_ns: int, events: Any) -> Step[Any]:
         """Let the machine step, and write it down."""
         step = self._machine.step(now_ns, events)
         if not self.ended:
             self._writer.append(now_ns, events, step)
-            self.ended = self._file.tell() >= LIMIT_BYTES
+            self.size_bytes = self._file.tell()
+            self.ended = self.size_bytes >= LIMIT_BYTES
         return step
 
     def close(self) -> None:
@@ -118,16 +120,12 @@ def replayed(path: Path, load: LoadBundle) -> tuple[str, int, bool, Divergence |
     try:
         with path.open("rb") as file:
             reader = JournalReader(file)
-            steps = 0
-
-            def counted() -> Any:
-                nonlocal steps
-                for entry in reader:
-                    steps += 1
-                    yield entry
-
             machine = make(reader.machine, reader.config, load)
-            divergence = replay(reader.machine, machine, counted())
+            steps, divergence = 0, None
+            for one in replaying(reader.machine, machine, reader):
+                steps += 1
+                if isinstance(one, Divergence):
+                    divergence = one
             return reader.machine, steps, reader.truncated, divergence
     except OSError as error:
         raise JournalError(f"{path}: {error.strerror or error}") from error

@@ -103,7 +103,9 @@ class Child:
             ended.cancel()
         told: Mapping[str, Any] = json.loads(self._ready.read_bytes())
         # Started again it is where the others look for it.
-        self._command = _at(self._command, str(told["address"]))
+        self._command = _at(self._command, "--listen", str(told["address"]))
+        if told.get("metrics"):
+            self._command = _at(self._command, "--metrics-listen", str(told["metrics"]))
         return told
 
     async def keep(self) -> None:
@@ -168,8 +170,8 @@ async def supervised(children: Sequence[Child]) -> None:
             await child.end()
 
 
-def _at(command: Sequence[str], address: str) -> tuple[str, ...]:
-    """Return a command with its `--listen` at an address."""
+def _at(command: Sequence[str], option: str, address: str) -> tuple[str, ...]:
+    """Return a command with an option of it at an address."""
     at = list(command)
-    at[at.index("--listen") + 1] = address
+    at[at.index(option) + 1] = address
     return tuple(at)

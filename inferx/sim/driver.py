@@ -385,8 +385,10 @@ class Simulation:
     def _speed(self, function: FunctionId, gpu_type: str) -> ServingModel | None:
         key = (function, gpu_type)
         if key not in self._serving:
+            spec = self._functions[function]
             try:
-                self._serving[key] = serving_for(self._functions[function], gpu_type)
+                measured = self._world.profile.speed(spec.name)
+                self._serving[key] = measured or serving_for(spec, gpu_type)
             except DescriptionError as error:
                 # Plain requests carry their durations and need no speed.
                 self._serving[key] = None

@@ -14,7 +14,7 @@ Laws:
 import math
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -27,6 +27,7 @@ from inferx.core.types import FunctionSpec, Tier
 from inferx.core.units import NS_PER_S
 from inferx.sim.device import PATHS, UNCAPPED, NodeDevices
 from inferx.sim.startup import Run, Step
+from inferx.spec.serving import ServingSpec
 
 __all__ = ["OPERATIONS", "Basis", "Operation", "Profile", "Stage", "load_profile", "profile_names"]
 
@@ -46,6 +47,9 @@ OPERATIONS: tuple[Operation, ...] = (
     "copy_out",
     "stop",
 )
+
+EVERY = "*"
+"""Stands for all functions that are not named."""
 
 _SHIPPED = Path(__file__).parent / "profiles"
 _INHERITED_MAX = 8
@@ -125,6 +129,33 @@ class _Interference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("per_neighbour must be finite and not negative")
 
 
+class _Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How fast pods of a function serve tokens, where that was measured or declared."""
+
+    prefill_tokens_per_s: float
+    decode_base_s: float
+    decode_per_request_s: float = 0.0
+    basis: Basis
+    source: str
+    machine: str
+    date: str
+
+    def __post_init__(self) -> None:
+        """Refuse a pod that never ends, and one that takes no time."""
+        if not 0 < self.prefill_tokens_per_s < math.inf:
+            raise ValueError("prefill_tokens_per_s must be finite and more than 0")
+        if not (0 < self.decode_base_s < math.inf and 0 <= self.decode_per_request_s < math.inf):
+            raise ValueError("decode_base_s must be finite and more than 0, per request at least 0")
+
+    def speed(self) -> ServingSpec:
+        """Return it in the units of the serving model."""
+        return ServingSpec(
+            prefill_tokens_per_s=max(1, round(self.prefill_tokens_per_s)),
+            decode_base_ns=max(1, round(self.decode_base_s * NS_PER_S)),
+            decode_per_request_ns=round(self.decode_per_request_s * NS_PER_S),
+        )
+
+
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A profile file as it is written; an operation given replaces the inherited one whole."""
 
@@ -140,6 +171,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     copy_out: tuple[Stage, ...] | None = None
     stop: tuple[Stage, ...] | None = None
     interference: dict[str, _Interference] = {}
+    serving: dict[str, _Serving] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +182,8 @@ class Profile:
     summary: str
     operations: dict[Operation, tuple[Stage, ...]]
     per_neighbour: dict[str, float]
+    speeds: dict[str, ServingSpec] = field(default_factory=dict[str, ServingSpec])
+    """How fast functions serve, by name; `*` is every other one."""
 
     def offers(self, operation: Operation) -> bool:
         """Say whether this way of starting pods knows the operation."""
@@ -164,6 +198,10 @@ class Profile:
                 f" expected one of {', '.join(self.per_neighbour)}"
             )
         return factor
+
+    def speed(self, function: str) -> ServingSpec | None:
+        """Return how fast pods of a function serve tokens; None derives it from size and GPU."""
+        return self.speeds.get(function) or self.speeds.get(EVERY)
 
     def run(
         self,
@@ -302,7 +340,12 @@ def load_profile(name_or_path: str) -> Profile:
         for document in reversed(chain)
         for enforcement, row in document.interference.items()
     }
-    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour)
+    speeds = {
+        function: row.speed()
+        for document in reversed(chain)
+        for function, row in document.serving.items()
+    }
+    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour, speeds)
 
 
 def _read(name_or_path: str) -> _Document:

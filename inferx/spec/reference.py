@@ -29,6 +29,7 @@ from inferx.spec.table import MAX_BYTES, Table, top_table
 __all__ = [
     "NAME",
     "NAME_LIMIT",
+    "NAME_PATTERN",
     "FunctionObject",
     "Key",
     "chosen_policy",
@@ -47,7 +48,9 @@ Key = tuple[str, str, str]
 NAME_LIMIT = 128
 NAME = f"1 to {NAME_LIMIT} letters, digits and - _ ., and no . first"
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
+
+_NAME = re.compile(NAME_PATTERN)
 _BOOKKEEPING = ("labels", "annotations", "channelRev", "srcEpoch", "revision")
 _TIMEOUT_LIMIT_S = 86_400 * 366
 

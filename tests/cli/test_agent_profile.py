@@ -109,3 +109,24 @@ def test_shared_snapshots_that_were_measured_are_not_assumed(tmp_path):
 def test_results_are_the_same_after_json(tmp_path):
     results = Results(about=ABOUT, rounds=(round_of("nvme", 10),))
     assert msgspec.json.decode(msgspec.json.encode(results), type=Results) == results
+
+
+def test_a_profile_of_workers_is_the_workers_own_and_has_no_gpus(tmp_path):
+    rounds = [round_of("nvme", mb) for mb in (10, 100, 1000)]
+    path = tmp_path / "mine.toml"
+    results = Results(about=ABOUT, rounds=rounds)
+    path.write_text(profile_text(results, name="mine", of_workers=True))
+    profile = load_profile(str(path))
+    [cold] = profile.operations["cold"]
+    assert (cold.fixed_s, cold.bytes_of, cold.basis) == (9.0, "none", "measured")
+    restore = stages(profile, "restore")
+    assert set(restore) == {("restore", "NVME"), ("restore", "REMOTE")}
+    for stage in restore.values():
+        # What was just written is still in the page cache.
+        assert stage.fixed_s == pytest.approx(FIXED_S["restore"], abs=1e-6)
+        assert (stage.bytes_of, stage.link) == ("snapshot", "none")
+    for operation in ("cold", "restore", "resume", "suspend", "snapshot", "stop"):
+        for stage in profile.operations[operation]:
+            assert "pcie" not in stage.paths
+            assert not stage.needs_gpus
+    assert set(profile.per_neighbour.values()) == {0.0}

@@ -1,6 +1,7 @@
 """What the snapshot commands find and do: facts as JSON, the same as tables."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.table import Table
 from snapshots import PLATFORM, put
 
 from inferx.cli.snapshot_tables import (
+    copy,
+    copy_tables,
     find_id,
     inspect_facts,
     inspect_tables,
@@ -134,3 +137,17 @@ def test_any_beginning_of_an_id_is_understood_where_it_is_of_one(
     put(dram, 2)
     with pytest.raises(AgentError, match="2 snapshots begin with ''"):
         find_id(store, "")
+
+
+def test_a_copy_goes_up_and_down_and_is_not_made_twice(store: SnapshotStore, snapshot: str) -> None:
+    assert remove(store, [snapshot], tier="dram")
+    found = as_json(copy(store, [snapshot], to="dram"))
+    assert found == {"copied": [{"id": snapshot, "copied_bytes": 3_100, "tiers": ["dram", "nvme"]}]}
+    remove(store, [snapshot], tier="nvme")
+    assert copy(store, [snapshot], to="nvme")["copied"][0]["copied_bytes"] == 3_100
+    assert copy(store, [snapshot], to="nvme")["copied"][0]["copied_bytes"] == 0
+    assert re.search(r"3\.0 KiB.*dram, nvme", shown(copy_tables(found)))
+    with pytest.raises(AgentError, match="this node has no tier shared"):
+        copy(store, [snapshot], to="shared")
+    with pytest.raises(AgentError, match="no tier has snapshot"):
+        copy(store, ["0" * 40], to="dram")

@@ -364,3 +364,34 @@ def test_who_waits_for_an_orphan_is_forgotten_with_its_node() -> None:
     w.tell_scheduler(NodeLost(NodeId(0)))
     w.check()
     assert not w.cluster.pods
+
+
+def test_a_lease_that_is_given_back_before_its_pod_is_reported_is_not_entered() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(5 * S)
+    assert w.serving
+    w.elect()
+    w.connect_router(0)
+    w.run(60 * S, w.check)
+    assert w.ended == {0: "finished"}
+    assert not w.wire, "the lease went back"
+    w.connect_node(0)
+    w.check()
+    assert [pod.leased_slots for pod in w.cluster.pods.values()] == [0]
+    w.settle()
+    w.check_rest()
+
+
+def test_what_a_router_held_that_is_lost_before_its_pod_is_reported_is_free() -> None:
+    w = world()
+    w.arrive(0)
+    w.run(5 * S)
+    assert w.serving
+    w.elect()
+    w.connect_router(0)
+    w.lose_router(0)
+    w.run(S // 10, w.check)
+    w.connect_node(0)
+    w.check()
+    assert [pod.leased_slots for pod in w.cluster.pods.values()] == [0]

@@ -7,11 +7,21 @@ import pytest
 from kernel_rules import walk
 from kernel_world import World, function, node
 
-from inferx.core.commands import Create, GrantLease, Restore, Stop
+from inferx.core.commands import (
+    Copy,
+    Create,
+    Drop,
+    GrantLease,
+    Restore,
+    Snapshot,
+    Stop,
+    Suspend,
+)
 from inferx.core.errors import LocalProtocolError, PolicyError
 from inferx.core.events import (
     CommandAccepted,
     CommandRefused,
+    Fact,
     FoundPod,
     LeaseAsked,
     LeaseRecalled,
@@ -22,13 +32,20 @@ from inferx.core.events import (
     NodeDraining,
     NodeJoined,
     PodFailed,
+    PodFound,
+    PodGone,
     PodReady,
+    PodStuck,
+    PodSuspended,
     RequestArrived,
     RequestFinished,
     SnapshotCopied,
+    SnapshotDropped,
+    SnapshotTaken,
 )
 from inferx.core.lifecycle import PodState
 from inferx.core.machine import router as router_module
+from inferx.core.machine.answers import answers
 from inferx.core.machine.fleet import IDS_PER_EPOCH
 from inferx.core.machine.outbox import RETRY_LIMIT
 from inferx.core.machine.scheduler import RETRY_WANTS, Scheduler
@@ -517,12 +534,99 @@ def test_after_many_wants_in_a_row_did_not_fit_the_rest_wait() -> None:
     assert policy.asked == 20 + RETRY_WANTS
 
 
-def test_a_fact_that_does_not_answer_its_command_is_an_error_of_ours() -> None:
-    w = world()
+def wrong_answers(pod: int, function: int) -> list[Fact]:
+    """What a broken node may say of its first command, which is to start a pod."""
+    of = (NodeId(0), 1, 1)
+    return [
+        SnapshotCopied(*of, FunctionId(function), Tier.NVME),
+        SnapshotDropped(*of, FunctionId(function), Tier.NVME),
+        PodSuspended(*of, PodId(pod)),
+        PodGone(*of, PodId(pod)),
+        SnapshotTaken(*of, PodId(pod), left=True),
+        PodReady(*of, PodId(pod + 1)),
+        PodReady(NodeId(1), 1, 1, PodId(pod)),
+    ]
+
+
+def test_a_node_that_answers_otherwise_than_it_was_asked_is_not_believed() -> None:
+    w = world(nodes=(node("a-0"), node("a-1")))
     w.arrive(0)
     w.run(NS_PER_MS)
-    with pytest.raises(AssertionError, match="does not answer"):
-        w.tell_scheduler(SnapshotCopied(NodeId(0), 1, 1, FunctionId(0), Tier.NVME))
+    (pod,) = w.cluster.pods.values()
+    before, wrong = pod.state, wrong_answers(pod.id, 0)
+    w.tell_scheduler(*wrong)
+    assert w.scheduler.fleet.counters["wrong_answers"] == len(wrong)
+    assert pod.state is before
+    w.settle()
+    w.check_rest()
+    assert w.routers[0].finished == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "fact", "fits"),
+    [
+        (Restore, PodReady, True),
+        (Restore, PodSuspended, False),
+        (Restore, PodGone, False),
+        (Copy, SnapshotCopied, True),
+        (Copy, SnapshotDropped, False),
+        (Drop, SnapshotDropped, True),
+        (Drop, SnapshotCopied, False),
+        (Suspend, PodSuspended, True),
+        (Suspend, PodReady, False),
+        (Snapshot, SnapshotTaken, True),
+        (Snapshot, PodGone, False),
+        (Stop, PodGone, True),
+        (Stop, PodStuck, True),
+        (Stop, PodFailed, True),
+        (Stop, SnapshotTaken, False),
+    ],
+)
+def test_each_command_has_its_answers(command: type, fact: type, fits: bool) -> None:
+    of, pod, gpus = (NodeId(0), 1, 1), (PodId(7), FunctionId(0)), (GpuId(0),)
+    asked = {
+        Copy: lambda: Copy(*of, FunctionId(0), Tier.REMOTE, Tier.NVME),
+        Drop: lambda: Drop(*of, FunctionId(0), Tier.NVME),
+        Restore: lambda: Restore(*of, *pod, gpus, Tier.NVME, keep=False),
+        Snapshot: lambda: Snapshot(*of, *pod, gpus, leave=True),
+    }.get(command, lambda: command(*of, *pod, gpus))()
+    told = {
+        SnapshotCopied: lambda: SnapshotCopied(*of, FunctionId(0), Tier.NVME),
+        SnapshotDropped: lambda: SnapshotDropped(*of, FunctionId(0), Tier.NVME),
+        SnapshotTaken: lambda: SnapshotTaken(*of, PodId(7), left=True),
+        PodFailed: lambda: PodFailed(*of, PodId(7), "load"),
+        PodStuck: lambda: PodStuck(*of, PodId(7), "load"),
+    }.get(fact, lambda: fact(*of, PodId(7)))()
+    assert answers(told, asked) is fits
+
+
+def test_a_restore_into_host_memory_ends_there() -> None:
+    of = (NodeId(0), 1, 1)
+    command = Restore(*of, PodId(7), FunctionId(0), (), Tier.NVME, keep=False)
+    assert answers(PodSuspended(*of, PodId(7)), command)
+    assert not answers(PodReady(*of, PodId(7)), command)
+
+
+def test_a_node_speaks_for_its_own_pods_alone() -> None:
+    w = world(nodes=(node("a-0"), node("a-1")))
+    w.arrive(0)
+    w.settle()
+    (pod,) = w.cluster.pods.values()
+    other = NodeId(1 - pod.node)
+    w.tell_scheduler(PodFailed(other, 1, -1, pod.id, "oom"), PodFound(other, pod.id, "stuck"))
+    assert w.cluster.pods == {pod.id: pod}
+    assert pod.state is PodState.READY
+
+
+def test_a_lease_is_given_back_by_who_holds_it() -> None:
+    w = world(routers=2, on_disk=[0])
+    w.arrive(0)
+    w.run(5 * S)
+    (pod,) = w.cluster.pods.values()
+    (lease,) = pod.leases.values()
+    other = RouterId(1 - lease.router)
+    w.tell_scheduler(LeaseReturned(other, lease.id, pod.id, failed=True))
+    assert pod.leases == {lease.id: lease}
 
 
 def test_a_client_that_leaves_while_it_is_served_changes_nothing() -> None:

@@ -91,7 +91,7 @@ def test_a_newcomer_calls_models_and_nothing_is_left_behind(tmp_path: Path) -> N
         check=True,
     )
     told = [json.loads(line) for line in replayed.stdout.splitlines()]
-    assert sorted(one["machine"] for one in told) == ["router", "scheduler"]
+    assert sorted(one["machine"] for one in told) == ["agent", "router", "scheduler"]
     assert all(one["divergence"] is None for one in told)
 
 

@@ -1,19 +1,28 @@
 """Profiles load, reproduce what was published, and run over the node's links."""
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from inferx.core.errors import DescriptionError
 from inferx.core.rng import stream
 from inferx.core.types import FunctionSpec, Links, NodeSpec, Tier
 from inferx.core.units import GIB, NS_PER_MS, NS_PER_S
+from inferx.load import load_bundle
 from inferx.sim import profile as profile_module
 from inferx.sim.clock import SimClock
 from inferx.sim.device import Link, NodeDevices
+from inferx.sim.driver import simulate
+from inferx.sim.oracle.least import least_service_s
 from inferx.sim.profile import OPERATIONS, load_profile, profile_names
+from inferx.sim.workload.trace import make_trace
+from inferx.sim.world import World
+from inferx.spec.cluster import load_cluster
+from inferx.spec.serving import ServingSpec
 
 GB = 10**9
 WIDE = Links(
@@ -402,3 +411,65 @@ def test_assumed_constants_are_told_apart_from_measured_ones():
         for stage in tomllib.loads(path.read_text("utf-8")).get(operation, ())
     ]
     assert {"measured", "fitted", "assumed"} == set(bases)
+
+
+SERVING = '[serving.{name}]\n{speed}\nbasis="measured"\nsource="s"\nmachine="m"\ndate="d"\n'
+SPEED = "prefill_tokens_per_s = 500\ndecode_base_s = 0.02"
+
+
+def test_a_measured_speed_is_its_functions_and_a_star_is_everybody_elses(tmp_path):
+    path = tmp_path / "mine.toml"
+    slow = "prefill_tokens_per_s = 5\ndecode_base_s = 2\ndecode_per_request_s = 0.5"
+    rows = SERVING.format(name='"*"', speed=SPEED) + SERVING.format(name="slow", speed=slow)
+    path.write_text(GOOD + rows)
+    profile = load_profile(str(path))
+    assert profile.speed("any") == ServingSpec(
+        prefill_tokens_per_s=500, decode_base_ns=20_000_000, decode_per_request_ns=0
+    )
+    assert profile.speed("slow") == ServingSpec(
+        prefill_tokens_per_s=5, decode_base_ns=2 * NS_PER_S, decode_per_request_ns=NS_PER_S // 2
+    )
+    assert load_profile("criu-memfd").speed("any") is None
+
+
+def test_a_measured_speed_rules_on_a_gpu_that_no_catalogue_knows(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + SERVING.format(name='"*"', speed=SPEED))
+    node = replace(load_cluster("p5.4xlarge=1")[0], gpu_type="declared")
+    function = FunctionSpec(
+        name="f", hbm_bytes=GIB, device_bytes=GIB, host_bytes=GIB, weight_bytes=GIB
+    )
+    tokens = np.array([100, 100], np.int32)
+    trace = make_trace(
+        np.array([0, 1000 * NS_PER_S]),
+        input_tokens=tokens,
+        output_tokens=tokens,
+        names=("f",),
+    )
+    run = {"chunks": [trace], "policies": load_bundle("default"), "seed": 1}
+    unknown = World(nodes=(node,), functions=(function,), profile=load_profile("criu-memfd"))
+    with pytest.raises(DescriptionError, match="a GPU of unknown speed"):
+        simulate(unknown, **run)
+    run["policies"] = load_bundle("default")
+    world = dataclasses.replace(unknown, profile=load_profile(str(path)))
+    q = simulate(world, **run).requests
+    assert q.first_ns[1] - q.started_ns[1] == 100 * NS_PER_S // 500
+    assert q.finished_ns[1] - q.first_ns[1] == 99 * 20_000_000
+    least = least_service_s(trace, world.functions, world.nodes, world.profile)
+    assert least == pytest.approx([0.2 + 99 * 0.02] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "speed",
+    [
+        "prefill_tokens_per_s = 0\ndecode_base_s = 1",
+        "prefill_tokens_per_s = inf\ndecode_base_s = 1",
+        "prefill_tokens_per_s = 1\ndecode_base_s = 0",
+        "prefill_tokens_per_s = 1\ndecode_base_s = 1\ndecode_per_request_s = -1",
+    ],
+)
+def test_a_speed_without_end_is_an_error(tmp_path, speed):
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + SERVING.format(name="f", speed=speed))
+    with pytest.raises(DescriptionError, match=r"must be finite .* `\$\.serving"):
+        load_profile(str(path))

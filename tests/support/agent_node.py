@@ -265,6 +265,8 @@ def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
         if path.name.partition(".")[0] not in kept
     ]
     for tier in node.config.tiers:
+        if not isinstance(tier, FolderConfig):
+            continue
         for part in ("staging", "deleted"):
             found += [f"snapshot {path}" for path in (tier.folder / part).glob("*")]
     found += [f"mount {line}" for line in _mounts(node.folder)]

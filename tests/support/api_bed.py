@@ -14,15 +14,17 @@ from cluster_objects import namespace, tenant
 
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
+from inferx.exec.identity.audit import Audit
+from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.key_desk import KeyRequest, new_record
 from inferx.exec.identity.keys import Secret, make_secret, store_key, write_record
 from inferx.exec.state.memory import MemoryStore
 from inferx.exec.state.objects.actor import ADMIN
 from inferx.exec.state.objects.objects import Objects
-from inferx.exec.state.store import ABSENT, Expect, Put
+from inferx.exec.state.store import ABSENT, Expect, Put, Store
 from inferx.load import load_bundle
 
-__all__ = ["Answer", "Bed", "bed", "function", "run"]
+__all__ = ["Answer", "Bed", "bed", "function", "gateway", "run"]
 
 DEADLINE_S = 30.0
 
@@ -62,15 +64,13 @@ class Answer(NamedTuple):
 class Bed:
     """A gateway, and the means to call it."""
 
-    def __init__(
-        self, url: str, http: aiohttp.ClientSession, store: MemoryStore | None = None
-    ) -> None:
+    store: Store
+    objects: Objects
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self.url = url
         self.http = http
         self.admin = ""
-        if store is not None:
-            self.store = store
-            self.objects = Objects(store)
 
     async def key(
         self, level: Any, tenant_name: str, namespace_name: str = "*", **more: Any
@@ -105,7 +105,7 @@ class Bed:
 
 
 @asynccontextmanager
-async def bed(audit: Path | None = None) -> AsyncGenerator[Bed]:
+async def bed(audit: Path | None = None, **config: Any) -> AsyncGenerator[Bed]:
     """Run a gateway without a scheduler; two tenants whose names begin alike are there."""
     clock = WallClock()
     store = MemoryStore(clock)
@@ -113,29 +113,36 @@ async def bed(audit: Path | None = None) -> AsyncGenerator[Bed]:
     for name in ("t1", "t10"):
         await objects.create(tenant(name, max_funccount=100, max_replica=4), who=ADMIN)
         await objects.create(namespace(name, "n"), who=ADMIN)
-    config = GatewayConfig(
-        load=load_bundle,
-        name="bed",
-        port=0,
-        audit=None if audit is None else f"sqlite:///{audit}",
-    )
-    service = GatewayService(config, store, objects, clock)
+    async with gateway(store, audit, **config) as made:
+        made.store = store
+        made.objects = objects
+        made.admin = (await made.key("full", "*")).token
+        yield made
+
+
+@asynccontextmanager
+async def gateway(
+    store: Store, audit: Path | None = None, name: str = "bed", **config: Any
+) -> AsyncGenerator[Bed]:
+    """Run a gateway over a store."""
+    clock = WallClock()
+    log = None if audit is None else Audit(AuditTable(f"sqlite:///{audit}"), clock)
+    settings = GatewayConfig(load=load_bundle, name=name, port=0, **config)
+    service = GatewayService(settings, store, Objects(store), clock, audit=log)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as http:
         running = tasks.create_task(service.run(ready=address.set_result))
-        made = Bed(f"http://{await address}", http, store)
-        made.admin = (await made.key("full", "*")).token
         try:
-            yield made
+            yield Bed(f"http://{await address}", http)
         finally:
             running.cancel()
 
 
-def run(work: Callable[[Bed], Awaitable[None]], audit: Path | None = None) -> None:
+def run(work: Callable[[Bed], Awaitable[None]], audit: Path | None = None, **config: Any) -> None:
     """Do some work in a bed."""
 
     async def main() -> None:
-        async with asyncio.timeout(DEADLINE_S), bed(audit) as made:
+        async with asyncio.timeout(DEADLINE_S), bed(audit, **config) as made:
             await work(made)
 
     asyncio.run(main())

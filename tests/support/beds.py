@@ -10,6 +10,7 @@ from etcd_server import cluster, etcdctl, missing_etcd
 from stores import Bed, put
 
 from inferx.exec.clock import WallClock
+from inferx.exec.metrics.state import CountedStore
 from inferx.exec.state.client import RemoteStore
 from inferx.exec.state.etcd.client import Client
 from inferx.exec.state.etcd.store import EtcdStore
@@ -47,6 +48,17 @@ class MemoryBed:
 
     async def forget(self, store: Store) -> None:
         await fill_history(store)
+
+
+class CountedBed(MemoryBed):
+    """What counts changes nothing."""
+
+    name = "counted"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Store]:
+        async with super().open() as store:
+            yield CountedStore(store)
 
 
 class SqliteBed:
@@ -130,4 +142,4 @@ async def fill_history(store: Store) -> None:
         await put(store, "/elsewhere/filler", b"")
 
 
-BEDS: list[Bed] = [MemoryBed(), SqliteBed(), EtcdBed(), RemoteBed()]
+BEDS: list[Bed] = [MemoryBed(), CountedBed(), SqliteBed(), EtcdBed(), RemoteBed()]

@@ -55,6 +55,7 @@ class Up:
         self.state: str = told["state"]
         self.folder = Path(told["folder"])
         self.processes: dict[str, int] = told["processes"]
+        self.metrics: dict[str, str] = told["metrics"]
 
     async def apply(self, *functions: DataObject) -> None:
         """Apply functions, as the object API would."""

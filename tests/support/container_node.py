@@ -111,6 +111,8 @@ def container_node(
     """Make a node whose pods are containers; nothing of it is left after."""
     if socket:
         config["containerd"] = socket
+    mounted = (mount.source for one in functions for mount in one.launch.mounts)
+    config.setdefault("mounts", tuple(map(Path, dict.fromkeys(mounted))))
     with agent_node(folder, gpus, *functions, sandbox=kind, **config) as node:
         yield node
     # A runtime makes its cgroups' parents in every hierarchy, and a folder of its own.

@@ -18,9 +18,12 @@ from inferx.core.types import FunctionId, FunctionSpec, LeaseId, PodId, RouterId
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import WallClock
 from inferx.exec.driver import Driver
+from inferx.exec.gateway.choices import Choices
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.identity.principal import Principal
 from inferx.load import load_bundle
 
 LIMIT_S = 30.0
@@ -49,8 +52,8 @@ class Pass:
     def __init__(self):
         self.tokens = []
 
-    def ended(self, output_tokens):
-        self.tokens.append(output_tokens)
+    def ended(self, usage):
+        self.tokens.append(usage.output_tokens)
 
 
 class Bed:
@@ -67,20 +70,29 @@ class Bed:
             queue_len=queue_len,
             queue_timeout_ns=int(queue_timeout_s * NS_PER_S),
         )
-        self.router = Router(RouterId(0), [self.spec], load_bundle("plain"), stream(1, "r"))
+        choices = Choices()
+        bundle = choices.watched(load_bundle("plain"))
+        self.router = Router(RouterId(0), [self.spec], bundle, stream(1, "r"))
         self.clock = WallClock()
         self.driver = Driver("router", self.router, self.clock, self)
         self.addresses = dict(enumerate(addresses))
         self.free = list(self.addresses)
         self.granting = True
         self.leases = 0
+        self.asked = []
+        """The traces of questions for a pod, as the scheduler would be told them."""
         self.models = models
         self.faults = []
         self.finished = []
         self.passes = Pass()
         self.denied = None
+        self.unknown = None
         self.dispatch = RouterDispatch(
-            self.post, self.clock, function=self.function, address=self.addresses.get
+            self.post,
+            self.clock,
+            function=self.function,
+            address=self.addresses.get,
+            among=choices.take,
         )
 
     # -- the router's world ---
@@ -93,7 +105,10 @@ class Bed:
         raise AssertionError("a router persists nothing")
 
     def send(self, command):
-        if not self.dispatch.take(command) and isinstance(command, AskLease) and self.granting:
+        if self.dispatch.take(command) or not isinstance(command, AskLease):
+            return
+        self.asked.append(self.requests.trace_of(FunctionName("t", "n", "f")))
+        if self.granting:
             self.grant()
 
     def grant(self):
@@ -101,14 +116,20 @@ class Bed:
             self.leases += 1
             pod = PodId(self.free.pop(0))
             lease = LeaseId(self.leases)
-            self.driver.post(LeaseGranted(lease, FunctionId(0), pod, self.spec.slots, cold=True))
+            granted = LeaseGranted(lease, FunctionId(0), pod, self.spec.slots, cold=True)
+            self.requests.records.granted(pod, self.clock.now_ns(), cold=True)
+            self.dispatch.granted(granted)
+            self.driver.post(granted)
 
     # -- what the gateway asks ---
     def function(self, name):
         known = name == FunctionName("t", "n", "f")
         return Target(FunctionId(0), self.spec.queue_timeout_ns) if known else None
 
-    async def authorize(self, head, function):
+    async def who(self, head):
+        return self.unknown or Principal("key:test")
+
+    def enter(self, who, head, function):
         return self.denied or self.passes
 
     def find(self, model):
@@ -133,12 +154,26 @@ class Bed:
 
 @asynccontextmanager
 async def gateway(
-    *addresses, models=("tiny",), slots=8, queue_len=100, queue_timeout_s=LIMIT_S, **limits
+    *addresses,
+    models=("tiny",),
+    slots=8,
+    queue_len=100,
+    queue_timeout_s=LIMIT_S,
+    recorder=None,
+    **limits,
 ):
     """Serve `t/n/f` from pods at `addresses`; every request must have ended when it is left."""
     bed = Bed(addresses, models, slots=slots, queue_len=queue_len, queue_timeout_s=queue_timeout_s)
     limits = HttpLimits(**{"drain_s": 1.0, **limits})
-    bed.gateway = Gateway(bed.dispatch, bed.authorize, bed, limits, fault=bed.faults.append)
+    bed.requests = Requests(bed.clock, recorder=recorder)
+    bed.gateway = Gateway(
+        bed.dispatch,
+        bed,
+        bed,
+        limits,
+        bed.requests,
+        fault=lambda error, record: bed.faults.append(error),
+    )
     driving = asyncio.create_task(bed.driver.run())
     bed.port = await bed.gateway.listen("127.0.0.1", 0)
     try:

@@ -162,6 +162,12 @@ class Kernel(RuleBasedStateMachine):
         if self.world.node_alive[n]:
             self.world.drain(n)
 
+    @precondition(lambda self: self.world.cluster.pods)
+    @rule(pick=PICK, now=st.booleans())
+    def a_pod_is_to_end(self, pick: int, now: bool) -> None:
+        pods = list(self.world.cluster.pods)
+        self.world.end_pod(pods[pick % len(pods)], now=now)
+
     @precondition(lambda self: len(self.world.routers) == 2 and self.world.router_alive[1])
     @rule(pick=st.integers(0, 3))
     def a_router_dies(self, pick: int) -> None:
@@ -235,6 +241,7 @@ WALK = (
     (0.3, "an_agent_starts_anew"),
     (0.8, "an_agent_reports"),
     (0.3, "a_node_drains"),
+    (0.6, "a_pod_is_to_end"),
     (0.1, "a_router_dies"),
     (0.3, "a_function_is_defined"),
     (0.2, "a_function_is_retired"),
@@ -249,6 +256,7 @@ NEEDS = {
     "an_action_ends": lambda world: world.actions,
     "an_action_fails": lambda world: world.actions,
     "an_action_fails_and_its_pod_stays": lambda world: world.actions,
+    "a_pod_is_to_end": lambda world: world.cluster.pods,
     "a_router_dies": lambda world: len(world.routers) == 2 and world.router_alive[1],
 }
 
@@ -275,6 +283,7 @@ def walk(seed: int, steps: int) -> Kernel:
             "n": rng.randrange(len(NODES)),
             "disk": rng.random() < 0.5,
             "replaced": rng.random() < 0.5,
+            "now": rng.random() < 0.5,
             "pick": 0 if name == "a_router_dies" else rng.randint(0, 10_000),
         }
         if NEEDS.get(name, lambda _: True)(kernel.world):

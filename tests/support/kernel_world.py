@@ -54,6 +54,7 @@ from inferx.core.events import (
     NodeJoined,
     NodeLost,
     Performed,
+    PodEndAsked,
     PodFailed,
     PodFound,
     PodGone,
@@ -290,6 +291,8 @@ class World:
         """Pods that ended without the scheduler's order: dispatches to them are late, not wrong."""
         self.orphans: set[PodId] = set()
         """Pods of a node that was given up while it ran: their end is a kill, and counted."""
+        self.at_once: set[PodId] = set()
+        """Pods that are to be ended whomever they serve: counted kills."""
         self.dispatched: set[RequestId] = set()
         self.ended: dict[RequestId, str] = {}
         self.retired: list[FunctionRetired] = []
@@ -476,8 +479,9 @@ class World:
                     body.doing = "starting"
             case Suspend() | Stop() | Snapshot():
                 if body is not None:
-                    if command.pod in self.orphans:
-                        # An orphan of a node that came back: a kill, and counted as one.
+                    ended = command.pod in self.at_once and isinstance(command, Stop)
+                    if ended or command.pod in self.orphans:
+                        # Or an orphan of a node that came back: a kill, and counted as one.
                         self.killed.add(body.pod)
                         self._abort(body)
                     assert not body.requests, f"INV-4: {type(command).__name__} while serving"
@@ -706,6 +710,13 @@ class World:
         self.node_follows[index] = True
         self.tell_node(index, LeaderChanged(self.epoch))
 
+    def end_pod(self, pod: int, *, now: bool = False) -> None:
+        """Somebody who runs the cluster wants a pod ended."""
+        there = self.cluster.pods.get(PodId(pod))
+        if now and there is not None:
+            self.at_once.add(there.id)
+        self.tell_scheduler(PodEndAsked(PodId(pod), now))
+
     def drain(self, index: int) -> None:
         self.tell_scheduler(NodeDraining(NodeId(index), self.now_ns + 120 * NS_PER_S))
 
@@ -864,6 +875,7 @@ class World:
         gone = {event.function for event in self.retired}
         for pod in c.pods.values():
             assert pod.state in resting, f"stuck: {self.state()}"
+            assert not pod.ends, f"not ended: {self.state()}"
             assert pod.function not in gone, f"of a function that is no more: {self.state()}"
         believed = {
             (p.id, p.node, p.gpus if p.state is PodState.READY else ()) for p in c.pods.values()

@@ -30,6 +30,8 @@ class Asking:
 
     def __init__(self, context: Context) -> None:
         self.tenant = context.tenant
+        self.server = context.server
+        self.key = context.key
         self._context = context
 
     @contextmanager

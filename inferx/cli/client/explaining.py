@@ -1,31 +1,20 @@
 """`inferx explain pod`, `explain function`: the scheduler's latest decisions, and their reasons."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from inferx.cli.client.command import SETTINGS, Asking, Form, asking, form_option
+from inferx.cli.client.decisions import print_decisions
 from inferx.cli.client.printing import print_value
 from inferx.client.cluster import Cluster
 from inferx.client.errors import ClientError, GoneError
 from inferx.client.names import function_of
-from inferx.core.units import NS_PER_S
 
 __all__ = ["function", "pod"]
 
-SHOWN: Final = 20
 _Facts = Mapping[str, Any]
-_KINDS: Final = {
-    "place": "placed",
-    "evict": "made to leave",
-    "defer": "not started",
-    "sink": "put to sleep",
-    "promote": "its snapshot brought nearer",
-    "demote": "its snapshot moved further",
-    "scale-in": "no longer needed",
-    "lose": "lost",
-}
 
 
 @click.command(context_settings=SETTINGS)
@@ -44,7 +33,7 @@ def pod(*, pod_id: int, form: Form, ask: Asking) -> None:
         print_value({"pod": there, "decisions": about}, form)
         return
     click.echo(f"pod {pod_id}: " + ("gone" if there is None else _pod(there)))
-    _print(about, view["now_ns"])
+    print_decisions(about, view["now_ns"])
 
 
 @click.command(context_settings=SETTINGS)
@@ -74,7 +63,7 @@ def function(*, name: str, form: Form, ask: Asking) -> None:
         click.echo(f"{one['name']}: {one['queued']} queued, {one['inflight']} served{waits}")
     for one in pods:
         click.echo(f"  pod {one['pod']}: {_pod(one)}")
-    _print(about, view["now_ns"])
+    print_decisions(about, view["now_ns"])
 
 
 def _decisions(cluster: Cluster) -> tuple[_Facts, Sequence[_Facts]]:
@@ -88,36 +77,3 @@ def _pod(one: _Facts) -> str:
     gpus = ", ".join(map(str, one["gpus"]))
     served = f"{one['leased_slots']} of {one['slots']} slots in use"
     return f"{one['state']} on {one['node']}, GPU {gpus}; of {one['function']}; {served}"
-
-
-def _print(decisions: Sequence[_Facts], now_ns: int) -> None:
-    """Print decisions, the latest first."""
-    if not decisions:
-        click.echo("no decision about it is among the latest")
-    for one in list(reversed(decisions))[:SHOWN]:
-        ago = f"{max(now_ns - one['at_ns'], 0) / NS_PER_S:,.1f} s ago"
-        where = f" on {one['node']}" if one["node"] else ""
-        how = f", {one['start']}" if one["start"] else ""
-        of = f" (pod {one['pod']})" if one["pod"] >= 0 else ""
-        told = _KINDS.get(one["kind"], one["kind"])
-        why = f": {one['reason']}" if one["reason"] else ""
-        click.echo(f"{ago:>12}  {told}{where}{how}{of}{why}")
-        for line in _why(one):
-            click.echo(f"{'':14}{line}")
-
-
-def _why(one: _Facts) -> list[str]:
-    lines: list[str] = []
-    if one["victims"]:
-        lines.append("to make room, these leave: " + ", ".join(f"pod {v}" for v in one["victims"]))
-    why = one.get("explanation")
-    if why is None:
-        return lines
-    turned = ", ".join(f"{count} by {name}" for name, count in why.get("filtered", {}).items())
-    lines.append(
-        f"{why['feasible']} of {why['gpus']} GPUs could take it"
-        + (f"; turned away: {turned}" if turned else "")
-    )
-    if why.get("counterfactual"):
-        lines.append(why["counterfactual"])
-    return lines

@@ -74,15 +74,29 @@ def _check_revisions(objects: tuple[Stated, ...]) -> None:
 @click.command(
     context_settings=SETTINGS,
     epilog="\b\nExamples:\n  inferx delete function acme/chat/llama\n"
-    "  inferx delete namespace acme/chat --cascade",
+    "  inferx delete namespace acme/chat --cascade\n  inferx delete pod 17 --now",
 )
 @type_argument
-@click.argument("words", nargs=-1, required=True, metavar="[TENANT/][NAMESPACE/]NAME")
+@click.argument("words", nargs=-1, required=True, metavar="[TENANT/][NAMESPACE/]NAME|POD")
 @click.option("--cascade", is_flag=True, help="With all that is in it.")
+@click.option("--now", is_flag=True, help="A pod: whom it serves is not waited for, and fails.")
 @asking
-def delete(*, type_: str, words: tuple[str, ...], cascade: bool, ask: Asking) -> None:
-    """Remove an object."""
+def delete(*, type_: str, words: tuple[str, ...], cascade: bool, now: bool, ask: Asking) -> None:
+    """Remove an object, or end a pod."""
+    if type_ in {"pod", "pods"}:
+        _end_pod(words, cascade=cascade, now=now, ask=ask)
+        return
+    if now:
+        raise click.UsageError("--now is of pods")
     name = name_of(type_of(type_), words, tenant=ask.tenant)
     with ask.cluster() as cluster:
         cluster.delete(name, cascade=cascade)
     click.echo(f"{name} deleted")
+
+
+def _end_pod(words: tuple[str, ...], *, cascade: bool, now: bool, ask: Asking) -> None:
+    if cascade or len(words) != 1 or not words[0].isdecimal():
+        raise click.UsageError("delete pod: expected the pod's number, and at most --now")
+    with ask.cluster() as cluster:
+        cluster.end_pod(int(words[0]), now=now)
+    click.echo(f"pod {words[0]} is ending" + (" now" if now else ""))

@@ -179,11 +179,15 @@ class Demand:
             ):
                 yield pod
 
-    def returned(self, lease_id: LeaseId) -> Pod | None:
-        """Take a lease back and return its pod; None if it came before, or its pod was lost."""
-        lease = self._leases.pop(lease_id, None)
-        if lease is None:
+    def returned(self, router: RouterId, lease_id: LeaseId) -> Pod | None:
+        """Take a router's lease back and return its pod.
+
+        None: it came before, its pod was lost, or it is not this router's to give back.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.router != router:
             return None
+        del self._leases[lease_id]
         pod = self._c.pods[lease.pod]
         del pod.leases[lease_id]
         pod.leased_slots -= lease.slots

@@ -320,11 +320,15 @@ class Fleet:
         self.records.append(Record(f"pod/{pod.id}", b""))
         self._left(pod)
 
+    def revoke(self, pod: Pod) -> None:
+        """Tell who leases a pod that it is lost, and who is served there with it."""
+        for lease in pod.leases.values():
+            self._out.append(RevokeLease(lease.router, lease.id, pod.id))
+
     def failed(self, pod: Pod) -> None:
         """A pod broke, at any point of its life, and all it held is free."""
         self._break_off(pod)
-        for lease in pod.leases.values():
-            self._out.append(RevokeLease(lease.router, lease.id, pod.id))
+        self.revoke(pod)
         for waited in pod.waits_for:
             self._c.pods[waited].blocks = NO_POD
         self._c.enter(pod, PodState.FAILED)
@@ -370,7 +374,7 @@ class Fleet:
         )
 
     def found(self, pod: Pod) -> None:
-        """Stop a pod once more that was given up and is there under a new agent, too."""
+        """Stop a pod once more that was given up and is there still."""
         if self.gave_up(pod.id):
             self._command(Stop, pod)
         self.forget_stops(pod.id)

@@ -73,7 +73,8 @@ class Joining:
     # -- nodes ---
     def node(self, event: NodeJoined) -> bool:
         """Take a node's word; False if it says nothing new."""
-        c, node = self._c, event.node
+        c, node, outbox = self._c, event.node, self._fleet.outbox
+        sent_before = outbox.latest
         if event.boot <= self._boots.get(node, -1):
             return False
         self._boots[node] = event.boot
@@ -100,6 +101,8 @@ class Joining:
                 self.settled(known, found.state)
             else:
                 self._fleet.found(known)
+        # What was said while its line was down has not reached it.
+        outbox.again(node, up_to=sent_before)
         self._nodes.pop(node, None)
         return True
 
@@ -153,11 +156,11 @@ class Joining:
         if usable is None or not self._demand.hold(router, held, usable):
             self._out.append(RevokeLease(router, held.lease, held.pod))
 
-    def returned(self, lease: LeaseId, pod: PodId) -> None:
+    def returned(self, router: RouterId, lease: LeaseId, pod: PodId) -> None:
         """A router gave back a lease of a pod that no node has reported yet."""
         held = self._held.get(pod)
         if held is not None:
-            held[:] = [(router, one) for router, one in held if one.lease != lease]
+            held[:] = [(r, one) for r, one in held if r != router or one.lease != lease]
 
     def lost_router(self, router: RouterId) -> None:
         """Give a router up, and what it holds."""

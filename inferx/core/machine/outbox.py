@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from inferx.core.cluster import Cluster
 from inferx.core.commands import NodeCommand, SchedulerCommand
+from inferx.core.machine.answers import Answer, answers
 from inferx.core.types import NodeId
 from inferx.core.units import NS_PER_S
 
@@ -57,14 +58,46 @@ class Outbox:
         due_ns = self._c.now_ns + (after_ns or RETRY_NS)
         heapq.heappush(self._retries, (due_ns, command.sequence))
 
+    @property
+    def latest(self) -> int:
+        """The number of the latest command."""
+        return self._sequence
+
+    def again(self, node: NodeId, *, up_to: int) -> None:
+        """Send what a node has not answered up to a number once more, now, and later as if anew."""
+        mine = [
+            sequence
+            for sequence, entry in self._pending.items()
+            if entry.command.node == node and sequence <= up_to and entry.tries != UNSENT
+        ]
+        if not mine:
+            return
+        self._retries = [one for one in self._retries if one[1] not in mine]
+        for sequence in mine:
+            entry = self._pending[sequence]
+            entry.tries = 0
+            self._count("commands_repeated")
+            self._out.append(entry.command)
+            self._retries.append((self._c.now_ns + RETRY_NS, sequence))
+        heapq.heapify(self._retries)
+
     def unanswered(self) -> list[NodeCommand]:
         """Return the commands that wait for their fact, in the order of their numbers."""
         return [entry.command for entry in self._pending.values()]
 
-    def answered(self, sequence: int) -> NodeCommand | None:
-        """Take the command that a fact answers; None if it was answered before."""
-        entry = self._pending.pop(sequence, None)
-        return None if entry is None else entry.command
+    def answered(self, fact: Answer) -> NodeCommand | None:
+        """Take the command that a fact answers; None if it was answered before.
+
+        What is no answer to it leaves it unanswered: it is repeated, and in the end its node lost.
+        """
+        entry = self._pending.get(fact.sequence)
+        if entry is None:
+            return None
+        if not answers(fact, entry.command):
+            self._count("wrong_answers")
+            return None
+        del self._pending[fact.sequence]
+        return entry.command
 
     def accepted(self, sequence: int) -> None:
         """Note a sign of life: the command is being carried out."""

@@ -32,6 +32,7 @@ from inferx.core.events import (
     NodeDraining,
     NodeJoined,
     NodeLost,
+    PodEndAsked,
     PodFailed,
     PodFound,
     PodGone,
@@ -47,10 +48,12 @@ from inferx.core.events import (
 )
 from inferx.core.explain import DecisionSink
 from inferx.core.lifecycle import PodState
+from inferx.core.machine.answers import Answer
 from inferx.core.machine.asking import Asking
 from inferx.core.machine.chronicle import Chronicle
 from inferx.core.machine.control import Control
 from inferx.core.machine.demand import Demand
+from inferx.core.machine.ending import Ending
 from inferx.core.machine.fleet import Fleet, first_id
 from inferx.core.machine.functions import Functions, as_sliced
 from inferx.core.machine.joining import Joining
@@ -142,6 +145,13 @@ class Scheduler:
         self._control = Control(
             cluster, self.fleet, self._ask, self.placing, self._tell, lambda: self._room
         )
+        self._ending = Ending(
+            cluster,
+            self.fleet,
+            self._demand,
+            self._tell,
+            withdraw=lambda pod: self._withdraw(pod, "ended"),
+        )
         self._to_serve: dict[FunctionId, None] = {}
         self._capacity_came = False
         self._room = 0
@@ -150,7 +160,7 @@ class Scheduler:
         self._timer_count = 0
         self._ticking = False
         self._busy_ns = 0
-        self._later: list[NodeDraining | FunctionRetired] = []
+        self._later: list[NodeDraining | FunctionRetired | PodEndAsked] = []
         """What must not be acted on before it is known who holds what."""
         self._joining = Joining(
             cluster,
@@ -160,7 +170,7 @@ class Scheduler:
             routers=awaited_routers,
             out=self._out,
             on_found=self._at_rest,
-            on_missing=lambda pod: self._failed(pod, "not reported"),
+            on_missing=lambda pod: self._failed(self.cluster.pods.get(pod), "not reported"),
         )
         self._gathering = self._joining.waits
 
@@ -222,13 +232,13 @@ class Scheduler:
                     if event.function not in self._functions:
                         self._demand.refuse(event.function, REMOVED)
             case LeaseReturned():
-                self._joining.returned(event.lease, event.pod)
-                self._returned(event.lease, failed=event.failed)
+                self._joining.returned(event.router, event.lease, event.pod)
+                self._returned(event.router, event.lease, failed=event.failed)
             case LoadReported():
                 self._demand.loaded(event)
             case RouterJoined():
                 for lease in self._joining.router(event):
-                    self._returned(lease, failed=False)
+                    self._returned(event.router, lease, failed=False)
             case RouterLost():
                 self._joining.lost_router(event.router)
                 self._lose_router(event.router)
@@ -243,11 +253,13 @@ class Scheduler:
                     self._functions.node_joined(event.node)
                     self._room_came()
             case PodFound():
-                pod = self.cluster.pods.get(event.pod)
+                pod = self._pod_of(event.node, event.pod)
                 if pod is not None:
                     self._joining.settled(pod, event.state)
-            case NodeDraining() | FunctionRetired() if self._gathering:
+            case NodeDraining() | FunctionRetired() | PodEndAsked() if self._gathering:
                 self._later.append(event)
+            case PodEndAsked():
+                self._ending.ask(event)
             case FunctionRetired():
                 if self._functions.retire(event.function):
                     self._functions_changed()
@@ -264,7 +276,7 @@ class Scheduler:
                 # A newer leader acts; this one's command is void and so is this one.
                 self.fleet.count("commands_refused")
             case PodFailed() if event.sequence < 0:
-                self._failed(event.pod, event.reason)
+                self._failed(self._pod_of(event.node, event.pod), event.reason)
             case (
                 PodReady()
                 | PodSuspended()
@@ -279,28 +291,21 @@ class Scheduler:
             case _:
                 assert_never(event)
 
-    def _answer(
-        self,
-        fact: PodReady
-        | PodSuspended
-        | PodGone
-        | PodFailed
-        | PodStuck
-        | SnapshotTaken
-        | SnapshotCopied
-        | SnapshotDropped,
-    ) -> None:
+    def _answer(self, fact: Answer) -> None:
         if fact.epoch != self._epoch:
             return
-        command = self.fleet.outbox.answered(fact.sequence)
+        command = self.fleet.outbox.answered(fact)
         if command is None:
             return
-        if isinstance(command, Copy):
-            self.fleet.disks.copied(command, ok=isinstance(fact, SnapshotCopied) and fact.ok)
+        if isinstance(fact, SnapshotCopied):
+            assert isinstance(command, Copy), "that alone it answers"
+            self.fleet.disks.copied(command, ok=fact.ok)
             return
-        if isinstance(command, Drop):
-            self.fleet.disks.dropped(command, ok=isinstance(fact, SnapshotDropped) and fact.ok)
+        if isinstance(fact, SnapshotDropped):
+            assert isinstance(command, Drop), "that alone it answers"
+            self.fleet.disks.dropped(command, ok=fact.ok)
             return
+        assert not isinstance(command, Copy | Drop), "what remains is about pods"
         pod = self.cluster.pods.get(command.pod)
         if isinstance(fact, PodStuck):
             self._stuck(command, pod, fact.reason)
@@ -324,9 +329,9 @@ class Scheduler:
                     self.fleet.kept(pod)
                     self._became_idle(pod)
             case PodFailed():
-                self._failed(pod.id, fact.reason)
+                self._failed(pod, fact.reason)
             case _:
-                raise AssertionError(f"{fact} does not answer {command}")
+                assert_never(fact)
 
     def _work(self) -> None:
         """Serve whom the events concern; then, if room came, those who wait for it."""
@@ -343,7 +348,7 @@ class Scheduler:
     def _lose_router(self, router: RouterId) -> None:
         # Demand first: a lease that comes back must not be granted to the one that is gone.
         for lease in self._demand.lose(router):
-            self._returned(lease, failed=False)
+            self._returned(router, lease, failed=False)
 
     def _serve(self, function: FunctionId, *, at_most: int = EVERY) -> None:
         """Lease what is free; then start what scaling wants, no more than `at_most` pods."""
@@ -357,8 +362,8 @@ class Scheduler:
             target = min(target, self.cluster.functions[function].max_replica)
             placing.reach(function, target, at_most=at_most)
 
-    def _returned(self, lease_id: LeaseId, *, failed: bool) -> None:
-        pod = self._demand.returned(lease_id)
+    def _returned(self, router: RouterId, lease_id: LeaseId, *, failed: bool) -> None:
+        pod = self._demand.returned(router, lease_id)
         if pod is None:
             return
         if pod.leases:
@@ -376,7 +381,7 @@ class Scheduler:
 
     def _became_ready(self, pod: Pod) -> None:
         self.placing.start_succeeded(pod.function)
-        if pod.bakes:
+        if pod.bakes and not pod.ends:
             self.fleet.bake(pod)
         else:
             self._became_idle(pod)
@@ -393,7 +398,8 @@ class Scheduler:
             self.fleet.sink(pod, Tier.ABSENT)
 
     def _stays(self, pod: Pod) -> bool:
-        return bool(self.cluster.node_schedulable[pod.node]) and pod.function in self._functions
+        open_here = bool(self.cluster.node_schedulable[pod.node]) and not pod.ends
+        return open_here and pod.function in self._functions
 
     def _became_idle(self, pod: Pod) -> None:
         """Offer a free pod to its function's requests; if none waits, decide how long it stays."""
@@ -466,8 +472,12 @@ class Scheduler:
         self._room += 1
         self._capacity_came = self._capacity_came or bool(self.placing.waiting)
 
-    def _failed(self, pod_id: PodId, reason: str) -> None:
+    def _pod_of(self, node: NodeId, pod_id: PodId) -> Pod | None:
+        """Return a pod that a node may speak of: its own."""
         pod = self.cluster.pods.get(pod_id)
+        return pod if pod is not None and pod.node == node else None
+
+    def _failed(self, pod: Pod | None, reason: str) -> None:
         if pod is None:
             return
         self._back_off(pod)
@@ -486,28 +496,28 @@ class Scheduler:
         function, node = command.function, command.node
         if pod is not None:
             self._back_off(pod)
-            self._withdraw(self.cluster.pods.get(pod.blocks))
+            blocked = self.cluster.pods.get(pod.blocks)
+            if blocked is not None:
+                self._withdraw(blocked, "victim is stuck")
             self._to_serve[function] = None
         self._tell.decided("stuck", function, pod=command.pod, node=node, reason=reason)
         if self.fleet.stuck(command):
             return
         for waiting in list(self.cluster.pods.values()):
             if waiting.node == node and waiting.claims:
-                self._withdraw(waiting)
+                self._withdraw(waiting, "victim is stuck")
         if self.cluster.node_schedulable[node]:
             self.fleet.count("nodes_unhealthy")
             self._take(NodeDraining(node, self.cluster.now_ns))
 
-    def _withdraw(self, waiting: Pod | None) -> None:
-        """Decide anew about a start that waits for a pod that cannot be ended."""
-        if waiting is None:
-            return
+    def _withdraw(self, waiting: Pod, reason: str) -> None:
+        """Give a start up that waits for others to leave, and decide anew."""
         self._to_serve[waiting.function] = None
         if waiting.start is Tier.DRAM:
             self.fleet.withdraw(waiting)
             self._at_rest(waiting)
         else:
-            self._failed(waiting.id, "victim is stuck")
+            self._failed(waiting, reason)
 
     # -- functions and nodes ---
     def _functions_changed(self) -> None:

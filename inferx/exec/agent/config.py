@@ -7,29 +7,28 @@ from pathlib import Path
 import msgspec
 
 from inferx.core.errors import DescriptionError
-from inferx.core.units import GIB
+from inferx.core.units import MIB
 from inferx.exec.agent.gpus.memory_guard import Action
 from inferx.exec.agent.gpus.share import MPS_PIPES
-from inferx.exec.agent.store.config import FolderConfig
-from inferx.exec.agent.store.tier import TierName
+from inferx.exec.agent.store.config import TierConfig
+from inferx.exec.agent.tiers import own_tier, path_of, read_tiers
 from inferx.spec.document import read_document, shown
 from inferx.spec.sizes import parse_bytes
 from inferx.spec.table import Table, top_table
 
-__all__ = ["AgentConfig", "read_config"]
+__all__ = ["LAZY_FROM_BYTES", "AgentConfig", "read_config"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _SUBNET = "10.201.0.0/16"
 _ACTIONS: dict[str, Action] = {"warn": "warn", "throttle": "throttle", "kill": "kill"}
-_TIERS: tuple[TierName, ...] = ("dram", "nvme", "shared")
+LAZY_FROM_BYTES = 512 * MIB
+"""Where lazy pages begin to pay: docs/results/restore.md."""
 _STATE = Path("/var/lib/inferx")
 _TRANSIENT = Path("/run/inferx")
 _CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 
-
-def _own_tier(state: Path) -> tuple[FolderConfig, ...]:
-    """Return the tiers of a node that names none: its disk, beside the agent's state."""
-    return (FolderConfig(tier="nvme", folder=state / "snapshots", budget_bytes=64 * GIB),)
+LOG_BYTES_LEAST = 64 * 1024
+"""Room for a few blocks: what is given up is half of a bound."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +43,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         containerd: Its socket.
         pull: Whether containerd pulls an image that is missing.
         registry_secrets: File of what registries want to know for that, as Docker's config.json.
+        mounts: Folders of the host that functions may mount, with all below; none unless named.
         network: `bridge`, `host` or `auto`.
         subnet: Addresses of pods, on the bridge.
         criu: Path of CRIU; empty looks for INFERX_CRIU, then in PATH.
@@ -53,7 +53,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         hook: Library of the share `hook`; None is none.
         mps_pipes: Folder of the MPS daemon's pipes.
         tiers: Where snapshots lie.
+        lazy_from_bytes: Size of a snapshot, GPU state aside, from which its pages come lazily; 0 is
+            never.
         over_memory: What is done about a pod that exceeds its GPU memory: warn, throttle, kill.
+        log_bytes: What is kept of a pod's standard output, and as much of its standard error.
+        kept_log_bytes: Of all pods that have ended together; 0 keeps none.
     """
 
     name: str = "inferx"
@@ -64,6 +68,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     containerd: str = "/run/containerd/containerd.sock"
     pull: bool = True
     registry_secrets: Path | None = None
+    mounts: tuple[Path, ...] = ()
     network: str = "auto"
     subnet: ipaddress.IPv4Network = ipaddress.IPv4Network(_SUBNET)
     criu: str = ""
@@ -72,8 +77,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     hook: Path | None = None
     mps_pipes: Path = MPS_PIPES
-    tiers: tuple[FolderConfig, ...] = _own_tier(_STATE)
+    tiers: tuple[TierConfig, ...] = own_tier(_STATE)
+    lazy_from_bytes: int = LAZY_FROM_BYTES
     over_memory: Action = "warn"
+    log_bytes: int = 16 * MIB
+    kept_log_bytes: int = 256 * MIB
 
     @property
     def runc(self) -> Path:
@@ -90,43 +98,41 @@ def read_config(path: Path) -> AgentConfig:
     top = top_table(read_document(path))
     agent, network = top.table("agent"), top.table("network")
     gpu, store, sandbox = top.table("gpu"), top.table("store"), top.table("sandbox")
+    logs = top.table("logs")
+    restore = top.table("restore")
     name = agent.text("name", "inferx")
     if not _NAME.fullmatch(name):
         raise agent.error("name", shown(name), "1 to 8 small letters and digits")
-    state = _path(agent, "state", _STATE)
+    state = path_of(agent, "state", _STATE)
     config = AgentConfig(
         name=name,
         state=state,
-        socket=_path(agent, "socket", state / "agent.sock"),
-        transient=_path(agent, "transient", _TRANSIENT),
+        socket=path_of(agent, "socket", state / "agent.sock"),
+        transient=path_of(agent, "transient", _TRANSIENT),
         sandbox=sandbox.text("kind", "auto", ("auto", "containerd", "runc", "process")),
         containerd=sandbox.text("containerd", "/run/containerd/containerd.sock"),
         pull=sandbox.text("pull", "missing", ("missing", "never")) == "missing",
-        registry_secrets=_path(sandbox, "registry_secrets")
+        registry_secrets=path_of(sandbox, "registry_secrets")
         if "registry_secrets" in sandbox
         else None,
+        mounts=_folders(sandbox, "mounts", ()),
         network=network.text("kind", "auto", ("auto", "bridge", "host")),
         subnet=_subnet(network),
         criu=agent.text("criu", "-").removeprefix("-"),
         checkpoints=gpu.text("checkpoints", "auto", ("auto", "none")) == "auto",
-        cdi=_cdi(gpu),
+        cdi=_folders(gpu, "cdi", _CDI),
         gpus=_declared(gpu),
-        hook=_path(gpu, "hook") if "hook" in gpu else None,
-        mps_pipes=_path(gpu, "mps_pipes", MPS_PIPES),
-        tiers=_tiers(store, state),
+        hook=path_of(gpu, "hook") if "hook" in gpu else None,
+        mps_pipes=path_of(gpu, "mps_pipes", MPS_PIPES),
+        tiers=read_tiers(store, state),
+        lazy_from_bytes=restore.size("lazy_from", LAZY_FROM_BYTES),
         over_memory=_ACTIONS[gpu.text("over_memory", "warn", tuple(_ACTIONS))],
+        log_bytes=logs.size("pod", 16 * MIB, minimum=LOG_BYTES_LEAST),
+        kept_log_bytes=logs.size("kept", 256 * MIB),
     )
-    for table in (agent, sandbox, network, gpu, store, top):
+    for table in (agent, sandbox, network, gpu, store, logs, restore, top):
         table.close()
     return config
-
-
-def _path(table: Table, key: str, default: Path | None = None) -> Path:
-    """Return a path, which means the same wherever the agent is started."""
-    text = table.text(key, None if default is None else str(default))
-    if not text.startswith("/"):
-        raise table.error(key, shown(text), "a path from the root")
-    return Path(text)
 
 
 def _subnet(network: Table) -> ipaddress.IPv4Network:
@@ -154,23 +160,9 @@ def _declared(gpu: Table) -> tuple[int, ...]:
         raise gpu.error("declare", shown(text), "count and size, as in 2x80GiB") from error
 
 
-def _cdi(gpu: Table) -> tuple[Path, ...]:
-    folders = gpu.texts("cdi", tuple(map(str, _CDI)))
+def _folders(table: Table, key: str, default: tuple[Path, ...]) -> tuple[Path, ...]:
+    folders = table.texts(key, tuple(map(str, default)))
     for folder in folders:
         if not folder.startswith("/"):
-            raise gpu.error("cdi", shown(folder), "a list of paths from the root")
+            raise table.error(key, shown(folder), "a list of paths from the root")
     return tuple(map(Path, folders))
-
-
-def _tiers(store: Table, state: Path) -> tuple[FolderConfig, ...]:
-    """Read `[store.dram]`, `[store.nvme]`, `[store.shared]`; without any, the disk."""
-    found: list[FolderConfig] = []
-    for tier in _TIERS:
-        if tier in store:
-            table = store.table(tier)
-            folder = _path(table, "path")
-            found.append(
-                FolderConfig(tier=tier, folder=folder, budget_bytes=table.size("budget", minimum=1))
-            )
-            table.close()
-    return tuple(found) or _own_tier(state)

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from inferx.core.commands import NodeCommand
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes.page_server import pages_of
 from inferx.exec.agent.service import AgentService
 from inferx.exec.agent.store.durable import make_folder
 
@@ -45,6 +46,7 @@ def status_of(service: AgentService) -> Mapping[str, Any]:
                 "address": one.record.address,
                 "slices": msgspec.to_builtins(one.record.slices),
                 "snapshot": one.record.snapshot,
+                "pages": pages_of(one.spec.folder),
                 "host_bytes": node.sandbox.memory_bytes(one.spec.pod),
                 "gpu_bytes": sum(p.memory_used for p in processes if p.pid in pids),
                 "suspended_gpu_bytes": one.record.device_bytes

@@ -12,9 +12,9 @@ from pathlib import Path
 from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionId
 from inferx.exec.agent.deployed import Deployed, read_launch
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Launch
 from inferx.exec.agent.store.durable import make_folder
+from inferx.exec.files import write_whole
 from inferx.exec.wire.names import FunctionNames
 from inferx.spec.document import parse_json
 from inferx.spec.reference import read_function_object

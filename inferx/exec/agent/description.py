@@ -1,12 +1,12 @@
 """What a node tells of itself when it registers: the description that schedulers place by."""
 
 import platform as host
-from pathlib import Path
 
 from inferx.core.types import Links, NodeSpec
+from inferx.exec.agent.host_memory import total_bytes
 from inferx.exec.agent.node import Node
 
-__all__ = ["describe", "total_host_bytes"]
+__all__ = ["describe"]
 
 HOST_SHARE = 0.9
 """Of the host's memory that pods may be given; the rest is for the agent, the kernel, the cache."""
@@ -62,17 +62,8 @@ def describe(
         platform=platform,
         gpus=len(gpus),
         hbm_bytes=min((gpu.memory_total for gpu in gpus), default=0),
-        host_bytes=host_bytes or int(total_host_bytes() * HOST_SHARE),
+        host_bytes=host_bytes or int(total_bytes() * HOST_SHARE),
         nvme_bytes=disk,
         links=links,
         usd_per_hour=usd_per_hour,
     )
-
-
-def total_host_bytes() -> int:
-    """Return the host's memory."""
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemTotal":
-            return int(rest.split()[0]) * 1024
-    return 0

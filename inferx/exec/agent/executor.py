@@ -32,6 +32,7 @@ from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.pods import Pods
 from inferx.exec.agent.ports import AgentError, Live
 from inferx.exec.agent.store import SnapshotStore, TierName
+from inferx.exec.logs import function_ids, ids
 
 __all__ = ["Executor", "Recovered"]
 
@@ -124,6 +125,8 @@ class Executor:
             raise AgentError(f"no snapshot of {name} on tier {source}")
         snapshot = found.manifest.id
         names = [tier.name for tier in store.tiers]
+        if target not in names:
+            raise AgentError(f"this node has no tier {target}; its tiers are {', '.join(names)}")
         if names.index(target) < names.index(source):
             store.make_room(target, found.manifest.size_bytes)
             store.promote(snapshot, target)
@@ -133,6 +136,8 @@ class Executor:
     def _drop(self, function: FunctionId, tier: TierName) -> None:
         store = self.pods.node.store
         name = self.pods.function(function).launch.function
+        # What nobody needs any more is not to be in use.
+        self.pods.pages.look()
         for found in store.everything():
             if found.manifest.function == name and tier in found.tiers:
                 self._evict(store, found.manifest.id, tier)
@@ -189,7 +194,7 @@ class Executor:
         try:
             self.pods.stop(PodId(pod))
         except AgentError as error:
-            _log.warning("pod %s cannot be ended: %s", pod, error)
+            _log.warning("pod %s cannot be ended: %s", pod, error, extra=ids(pod=pod))
             return False
         return True
 
@@ -202,6 +207,7 @@ class Executor:
             if cut_short:
                 record = replace(record, state=record.before, before="")
             one = Pod(record, self.pods.spec_of(record), live)
+            self.pods.pages.adopt(one)
             if cut_short:
                 self.pods.moving.settle(one)
             elif record.state == "ready":
@@ -210,7 +216,12 @@ class Executor:
             self.pods.room.adopt(record.pod, record.slices)
             self.pods.keep(one)
         except AgentError as error:
-            _log.warning("pod %s cannot be adopted: %s", record.pod, error)
+            _log.warning(
+                "pod %s cannot be adopted: %s",
+                record.pod,
+                error,
+                extra=ids(pod=record.pod, **function_ids(record.named)),
+            )
             return False
         return True
 
@@ -247,8 +258,7 @@ class Executor:
         """Return the functions of which this node's disk has a snapshot."""
         there = {
             found.manifest.function
-            for found in self.pods.node.store.everything()
-            if "nvme" in found.tiers or "dram" in found.tiers
+            for found in self.pods.node.store.everything(tiers=("dram", "nvme"))
         }
         known = self.pods.functions.values()
         return [one.id for one in known if one.launch.function in there]

@@ -1,8 +1,9 @@
 """Where a restore reads: the tier that the scheduler named, or a warmer one that has the snapshot.
 
-What a restore is to keep is fetched to the node's disk first, for good if the restore succeeds. A
-colder tier than the one that was named is never read instead: the scheduler has reckoned with the
-time and the room of the one it named.
+What a restore is to keep is fetched to the node's disk first, for good if the restore succeeds;
+what lies in a bucket is fetched in any case, for as long as the restore takes if it is not to be
+kept. A colder tier than the one that was named is never read instead: the scheduler has reckoned
+with the time and the room of the one it named.
 """
 
 import contextlib
@@ -12,7 +13,8 @@ from typing import Final
 
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.store import Found, Held, SnapshotStore, TierName
+from inferx.exec.agent.store import FolderTier, Found, Held, SnapshotStore, Tier, TierName
+from inferx.exec.agent.store.holds import FolderHold
 
 __all__ = ["newest_within", "reading"]
 
@@ -40,28 +42,44 @@ def reading(
     found: Found,
     holder: str,
     phases: Phases,
+    kept: contextlib.ExitStack,
     *,
     now_ns: int,
     coldest: TierName | None = None,
     keep: bool = False,
-) -> Generator[Held]:
-    """Hold the copy of a snapshot that is to be read; with `keep` fetch it to the disk before.
+) -> Generator[tuple[Tier, Held]]:
+    """Hold the copy of a snapshot that is to be read.
 
-    What was fetched goes again if the body fails: it is not where nobody knows of it.
+    It is fetched to this node before, with `keep` from a folder and in any case from a bucket.
+    What is to stay goes again if the body fails: it is not where nobody knows of it. What is not
+    goes when `kept` is closed, which its caller does when nobody reads it any more.
 
     Raises:
         AgentError: It is not where it is to be read, or cannot be fetched.
     """
     snapshot, size_bytes = found.manifest.id, found.manifest.size_bytes
-    with contextlib.ExitStack() as undo:
-        if keep and store.where(snapshot)[:1] == (_FAR,):
+    within = _within(store, coldest)
+    folders: list[TierName] = [tier.name for tier in store.tiers if isinstance(tier, FolderTier)]
+    with contextlib.ExitStack() as always, contextlib.ExitStack() as undo:
+        there = store.warmest(snapshot, within)
+        if there is not None and there.name == _FAR and (keep or _FAR not in folders):
             with phases.step("fetch", size_bytes):
-                store.make_room(_DISK, size_bytes)
-                store.promote(snapshot, _DISK)
-            undo.callback(_drop, store, snapshot)
-        _, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=_within(store, coldest))
+                to = _DISK if keep else _place(store, size_bytes, folders)
+                if keep:
+                    store.make_room(to, size_bytes)
+                store.promote(snapshot, to)
+            fetched = _Fetched(store, snapshot, to)
+            if keep:
+                undo.callback(fetched.drop)
+            else:
+                # Whichever of the two ends last finds it unused.
+                always.callback(fetched.drop)
+                kept.callback(fetched.drop)
+        readable: list[TierName] = [name for name in within if name in folders]
+        tier, held = store.hold(snapshot, holder, now_ns=now_ns, tiers=readable)
+        assert isinstance(held, FolderHold), "the tiers are folders"
         with held:
-            yield held
+            yield tier, held
         undo.pop_all()
 
 
@@ -75,7 +93,37 @@ def _within(store: SnapshotStore, coldest: TierName | None) -> Sequence[TierName
     return names[: names.index(coldest) + 1]
 
 
-def _drop(store: SnapshotStore, snapshot: str) -> None:
-    # One that others read by now stays for them, and is told when the node joins anew.
-    with contextlib.suppress(AgentError):
-        store.evict(snapshot, _DISK, last_copy=False)
+def _place(store: SnapshotStore, size_bytes: int, folders: Sequence[TierName]) -> TierName:
+    """Return the coldest folder that has room, for as long as a restore takes.
+
+    Nothing goes for it: the scheduler counts on what is here, and does not know of this.
+    """
+    error: AgentError | None = None
+    for name in reversed(folders):
+        try:
+            store.tier(name).require_room(size_bytes)
+        except AgentError as full:
+            error = error or full
+        else:
+            return name
+    raise error or AgentError(
+        f"tier {_FAR} is a bucket: expected a tier {_DISK} or dram to fetch to", phase="room"
+    )
+
+
+class _Fetched:
+    """A copy that is on this node for one restore."""
+
+    def __init__(self, store: SnapshotStore, snapshot: str, name: TierName) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._name: TierName = name
+        self._gone = False
+
+    def drop(self) -> None:
+        """Remove it, once, unless it is in use."""
+        if not self._gone:
+            # One that others read by now stays for them, and is told when the node joins anew.
+            with contextlib.suppress(AgentError):
+                self._store.evict(self._snapshot, self._name, last_copy=False)
+                self._gone = True

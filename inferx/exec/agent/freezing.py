@@ -7,7 +7,7 @@ Every byte is verified before every restore: what a disk did to a page of memory
 after, and by nobody who could tell why.
 """
 
-import hashlib
+import contextlib
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -17,19 +17,19 @@ from msgspec.structs import replace
 from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.fetching import newest_within, reading
+from inferx.exec.agent.lazy_pages import telling
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod, untouched
 from inferx.exec.agent.pods import Pods
-from inferx.exec.agent.ports import AgentError, Launch, SliceShape
+from inferx.exec.agent.ports import AgentError, SliceShape
+from inferx.exec.agent.snapshot_platform import platform_of
 from inferx.exec.agent.store import (
     Draft,
     FolderTier,
     Found,
-    GpuModel,
     Held,
     Manifest,
     Phase,
-    Platform,
     Sizes,
     TierName,
     Watch,
@@ -37,13 +37,7 @@ from inferx.exec.agent.store import (
 )
 from inferx.exec.agent.store.checksum import faults
 
-__all__ = ["Freezing", "command_digest"]
-
-
-def command_digest(launch: Launch) -> str:
-    """Return a digest of all that a pod was told at its start: a restored one was told the same."""
-    told = (launch.command, launch.env, launch.mounts, launch.cwd, launch.image)
-    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+__all__ = ["Freezing"]
 
 
 class Freezing:
@@ -82,6 +76,7 @@ class Freezing:
                     text = f"{name}: connections can be kept on the host's network only"
                     raise AgentError(text)
             tier = self._tier(to)
+            pods.pages.await_whole(one, phases)
             # Asked while there is something to ask: a pod that leaves is gone after its dump.
             image_digest = sandbox.digest_of(name)
         with pods.changing(one, "snapshotting"):
@@ -148,6 +143,7 @@ class Freezing:
         coldest: TierName | None = None,
         keep: bool = False,
         keep_connections: bool = False,
+        lazy: bool | None = None,
     ) -> Pod:
         """Bring a pod back from a function's newest snapshot, or from a certain one.
 
@@ -162,6 +158,7 @@ class Freezing:
             coldest: Tier to read from, or a warmer one; None is any.
             keep: Whether a copy of what is only in the shared store stays on the node's disk.
             keep_connections: Go on with connections that the dump has kept.
+            lazy: Whether it runs before its pages are there; None is where that pays.
 
         Raises:
             AgentError: It could not be; nothing is left of it.
@@ -176,12 +173,14 @@ class Freezing:
         with phases.step("host-memory"):
             launch, size_bytes = deployed.launch, manifest.sizes.host_bytes
             promise = pods.host_room.for_restore(name, launch, size_bytes)
+        kept = contextlib.ExitStack()
+        kept.enter_context(promise)
         now_ns = time.time_ns()
         with (
-            promise,
+            kept,
             reading(
-                node.store, found, name, phases, now_ns=now_ns, coldest=coldest, keep=keep
-            ) as held,
+                node.store, found, name, phases, kept, now_ns=now_ns, coldest=coldest, keep=keep
+            ) as (tier, held),
             self._verified(held, phases),
             pods.entering(
                 pod,
@@ -191,14 +190,25 @@ class Freezing:
                 phases,
                 needs_bytes=manifest.sizes.device_bytes,
                 snapshot=manifest.id,
+                # What was checked, for the image's name may be moved to another.
+                image_digest=manifest.platform.image_digest,
             ) as (spec, record),
+            telling(name, pods.records.folder(pod)),
         ):
+            serves = bool(gpus) or not deployed.spec.gpus
+            if lazy is None:
+                # What is to lie suspended is in no hurry.
+                lazy = serves and pods.pages.pays(manifest, tier.name)
             with phases.step("restore", manifest.size_bytes):
                 live = node.snapshotter.restore(
-                    spec, held.folder, keep_connections=keep_connections
+                    spec, held.folder, lazy=lazy, keep_connections=keep_connections
                 )
-            # All of it is in the pod's cgroup now.
-            promise.release()
+            if lazy:
+                kept.enter_context(tier.hold(manifest.id, name, now_ns=0))
+                pods.pages.hold(name, spec.folder, kept.pop_all())
+            else:
+                # All of it is in the pod's cgroup now.
+                promise.release()
             made = replace(
                 record,
                 built_on=tuple(gpu.uuid for gpu in manifest.platform.gpus),
@@ -206,7 +216,7 @@ class Freezing:
                 device_bytes=manifest.sizes.device_bytes,
             )
             one = Pod(made, spec, live)
-            if gpus or not deployed.spec.gpus:
+            if serves:
                 onto = pods.moving.onto_gpus(one, slices, phases)
                 pods.moving.wake(one, phases)
                 one.record = replace(one.record, state="ready", built_on=onto, built_among=())
@@ -226,7 +236,7 @@ class Freezing:
     ) -> Found:
         store, digest = self._node.store, self._node.sandbox.image_digest(deployed.launch)
         onto = tuple(shape.gpu for shape in slices)
-        platform = self._platform(deployed, onto, digest)
+        platform = platform_of(self.pods, deployed, onto, digest)
         if snapshot:
             found = store.get(snapshot)
         else:
@@ -270,35 +280,9 @@ class Freezing:
             function=one.record.named,
             created_ns=time.time_ns(),
             snapshotter=self._node.snapshotter.name,
-            platform=self._platform(deployed, gpus, image_digest, among=among),
+            platform=platform_of(self.pods, deployed, gpus, image_digest, among=among),
             sizes=sizes,
             phases=tuple(
                 Phase(name=step.phase, duration_ns=step.duration_ns) for step in phases.as_tuple()
             ),
-        )
-
-    def _platform(
-        self,
-        deployed: Deployed,
-        gpus: Sequence[str],
-        image_digest: str,
-        *,
-        among: tuple[GpuModel, ...] = (),
-    ) -> Platform:
-        """Return what a snapshot made here requires; `among` if its GPU state is from elsewhere."""
-        whole = among or self.pods.moving.whole_gpus()
-        known = {gpu.uuid: gpu for gpu in whole}
-        for gpu in self.pods.room.gpus():
-            known.setdefault(
-                gpu.uuid, GpuModel(model=gpu.name, uuid=gpu.uuid, mig_profile=gpu.mig_profile)
-            )
-        if gone := [uuid for uuid in gpus if uuid not in known]:
-            raise AgentError(f"GPU {gone[0]} is no longer on this node", phase="fit")
-        return replace(
-            self._node.platform,
-            driver=self._node.platform.driver if deployed.spec.gpus else "",
-            gpus=tuple(known[uuid] for uuid in gpus),
-            node_gpus=whole if gpus else (),
-            image_digest=image_digest,
-            command_digest=command_digest(deployed.launch),
         )

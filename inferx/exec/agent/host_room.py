@@ -1,4 +1,4 @@
-"""Host memory that is about to be taken: for a pod's GPU state, for a pod that is restored.
+"""Host memory that is about to be taken: for a pod that is started or restored, for GPU state.
 
 The driver moves GPU state into the process's own memory: it is charged to the pod's cgroup, and
 where that or the host is too small, the kernel would kill the pod in the middle.
@@ -12,25 +12,16 @@ Laws:
 
 import contextlib
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec, Sandbox
 
-__all__ = ["HostRoom", "Promise", "available_bytes"]
+__all__ = ["HostRoom", "Promise"]
 
 MARGIN_BYTES = 256 << 20
 """Of the host's memory, left to everybody else."""
-
-
-def available_bytes() -> int:
-    """Return what the kernel says could be had without swapping."""
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) * 1024
-    raise AgentError("/proc/meminfo tells no MemAvailable")
 
 
 class Promise:
@@ -80,6 +71,17 @@ class HostRoom:
             what = f"{spec.pod}: {size_bytes} bytes of GPU state"
             return self._reserve(spec.pod, size_bytes, charged, what, "memory limit leaves", left)
 
+    def for_start(self, pod: str, launch: Launch, size_bytes: int) -> Promise:
+        """Reserve room for a pod that is to be started, as its function says; at most its limit.
+
+        Raises:
+            AgentError: The host is too small.
+        """
+        with self._guard:
+            size_bytes = min(size_bytes, launch.memory_bytes or size_bytes)
+            what = f"{pod}: {size_bytes} bytes of host memory to start"
+            return self._reserve(pod, size_bytes, 0, what, "function's limit is", None)
+
     def for_restore(self, pod: str, launch: Launch, size_bytes: int) -> Promise:
         """Reserve room for all of a pod that is to be restored, GPU state included.
 
@@ -90,6 +92,18 @@ class HostRoom:
             left = launch.memory_bytes or None
             what = f"{pod}: {size_bytes} bytes to restore"
             return self._reserve(pod, size_bytes, 0, what, "function's limit is", left)
+
+    def owed(self, pod: str, size_bytes: int) -> Promise:
+        """Reserve what an earlier agent has promised a restored pod, there or not."""
+        with self._guard:
+            promise = Promise(self, pod, size_bytes, 0)
+            self._promises.append(promise)
+            return promise
+
+    def promised_bytes(self) -> int:
+        """Return what is promised and not yet taken."""
+        with self._guard:
+            return sum(self._untaken(one) for one in self._promises)
 
     def release(self, promise: Promise) -> None:
         """Give back what is left of a promise."""

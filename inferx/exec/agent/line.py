@@ -1,5 +1,7 @@
 """The agent's server: a leader's stream comes in, commands are carried out, facts go back.
 
+Gateways ask it for pods' output; that is `logs/desk.py`.
+
 Laws:
 1. One leader is followed at a time: the newest. One of an older epoch than any that was followed is
    turned away (INV-8).
@@ -19,14 +21,16 @@ import grpc.aio
 from inferx.core.events import Fact, NodeJoined, PodFound, PodReady
 from inferx.core.types import PodId
 from inferx.exec.agent.deployments import Deployments
+from inferx.exec.agent.logs.desk import LogDesk
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.service import AgentService
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.codec import FROM_NODE, TO_NODE, Codec, WireError
 from inferx.exec.wire.line import Line, LineError
 from inferx.exec.wire.names import Peer
-from inferx.exec.wire.rpc import FOLLOW, KEEPALIVE, handlers
+from inferx.exec.wire.rpc import FOLLOW, KEEPALIVE, LIST_LOGS, READ_LOG, handlers
 
 __all__ = ["LeaderLine"]
 
@@ -53,6 +57,7 @@ class LeaderLine:
         self._peer = Peer(service.node, 0, gpus)
         self._epoch = 0
         self._following: asyncio.Task[None] | None = None
+        self._logs = LogDesk(service.executor.pods)
 
     @asynccontextmanager
     async def served(
@@ -60,7 +65,9 @@ class LeaderLine:
     ) -> AsyncGenerator[str]:
         """Listen at an address, and yield it; port 0 is chosen by the system."""
         server = grpc.aio.server(options=KEEPALIVE)
-        server.add_generic_rpc_handlers((handlers("NodeAgent", {FOLLOW: self._follow}),))
+        logs = self._logs
+        served = {FOLLOW: self._follow, LIST_LOGS: logs.list, READ_LOG: logs.read}
+        server.add_generic_rpc_handlers((handlers("NodeAgent", served),))
         host, _, _ = address.rpartition(":")
         if credentials is None:
             port = server.add_insecure_port(address)
@@ -77,29 +84,36 @@ class LeaderLine:
         if not hasattr(first, "WhichOneof") or first.WhichOneof("message") != "lead":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a lead first")
         epoch = first.lead.epoch
+        self._epoch = max(self._epoch, epoch)
+        while (older := self._following) is not None and epoch == self._epoch:
+            older.cancel()
+            await asyncio.gather(older, return_exceptions=True)
+            # While it ended, another leader may have come, and be followed already.
+            if self._following is older:
+                self._following = None
         if epoch < self._epoch:
             text = f"epoch {epoch} is over; this node follows {self._epoch}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
-        self._epoch = epoch
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
         line = Line(context, pb.FromNode, self._clock)
         self._following = task = asyncio.ensure_future(self._serve(line, epoch))
         try:
             await asyncio.shield(task)
-        except (LineError, asyncio.CancelledError) as error:
-            _log.info("epoch %d: %s", epoch, error or "its line was ended")
+        except asyncio.CancelledError:
+            _log.info("epoch %d: its line was ended", epoch, extra=ids(epoch=epoch))
         finally:
             task.cancel()
 
     async def _serve(self, line: Line, epoch: int) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(self._tell(line, epoch))
-            try:
-                await line.run(self._hear)
-            finally:
-                telling.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(line, epoch))
+                try:
+                    await line.run(self._hear)
+                finally:
+                    telling.cancel()
+        except* (LineError, AgentError) as broken:
+            for error in broken.exceptions:
+                _log.info("epoch %d: %s", epoch, error)
 
     def _hear(self, message: Any) -> None:
         kind = message.WhichOneof("message")
@@ -109,15 +123,15 @@ class LeaderLine:
             except AgentError as error:
                 _log.warning("%s", error)
             return
-        if kind is not None:
+        if kind in TO_NODE.received:
             # One that is not known here gets a number: its command must be answered, by a failure.
             self._functions.names.add(getattr(message, kind).function)
         try:
-            command: Any = self._codec.decode(TO_NODE, message, self._peer)
+            command: Any = self._codec.heard(TO_NODE, message, self._peer)
         except WireError as error:
             _log.warning("%s", error)
             return
-        self._service.command(command)
+        self._service.command(command, message.traceparent)
 
     async def _tell(self, line: Line, epoch: int) -> None:
         joined = False

@@ -5,6 +5,7 @@ Made by iproute2's `ip`.
 """
 
 import ipaddress
+import itertools
 import json
 import os
 import shutil
@@ -56,11 +57,13 @@ class HostNetwork:
 class BridgedNetwork:
     """A namespace and an address for each pod, on a bridge of this agent.
 
-    Pods hear the host and not each other.
+    Pods hear the host and not each other. Link addresses follow from IP addresses: what a host or a
+    pod has learned of one stays true when its holder changes, for it would believe it for a minute.
 
     Attributes:
         name: Of the bridge; also the prefix of namespaces. At most 8 characters.
-        subnet: The bridge has its first address; pods take the others, the lowest free one.
+        subnet: The bridge has its first address; pods take the others in turn, so that who has not
+            heard yet of a pod's end does not meet another one at its address.
     """
 
     def __init__(self, name: str, subnet: ipaddress.IPv4Network) -> None:
@@ -69,6 +72,8 @@ class BridgedNetwork:
         self._alias = f"inferx-agent-{name}"
         self._lock = threading.Lock()
         self._taken: dict[str, ipaddress.IPv4Address] = {}
+        self._next = 0
+        """The number of the address that is looked at first."""
 
     def probe(self) -> Capability:
         """Make and remove a namespace."""
@@ -116,6 +121,7 @@ class BridgedNetwork:
             for address in _addresses(name):
                 if address in self.subnet:
                     self._taken[pod] = address
+                    self._next = max(self._next, int(address) + 1)
 
     def close(self) -> None:
         """Remove the bridge, when no pod is on it any more; one of another's is left alone."""
@@ -126,10 +132,18 @@ class BridgedNetwork:
         return f"{self.name}-{pod}"
 
     def _free(self) -> ipaddress.IPv4Address:
-        taken = frozenset(self._taken.values())
-        for address in _pods_of(self.subnet):
-            if address not in taken:
-                return address
+        """Return the next free address, round and round.
+
+        One that has just been left is not given at once: whoever spoke to it may hold connections.
+        """
+        first, last = int(self.subnet[2]), int(self.subnet[-2])
+        taken = {int(address) for address in self._taken.values()}
+        for number in itertools.chain(
+            range(max(first, self._next), last + 1), range(first, last + 1)
+        ):
+            if number not in taken:
+                self._next = number + 1
+                return ipaddress.IPv4Address(number)
         raise AgentError(f"network {self.subnet}: all addresses taken", phase="network")
 
     def _connect(self, pod: str, address: ipaddress.IPv4Address) -> None:
@@ -142,11 +156,12 @@ class BridgedNetwork:
             _remove_link(outside)
         _ip(
             f"netns add {name}",
-            f"link add {outside} type veth peer name eth0 netns {name}",
+            f"link add {outside} type veth peer name eth0 address {_mac(address)} netns {name}",
             f"link set {outside} master {self.name} up",
             f"link set {outside} type bridge_slave isolated on",
         )
         _ip(
+            f"link set eth0 address {_link_address(address)}",
             f"address add {address}/{self.subnet.prefixlen} dev eth0",
             "link set lo up",
             "link set eth0 up",
@@ -157,7 +172,8 @@ class BridgedNetwork:
         if not _there(self.name):
             first = next(self.subnet.hosts())
             _ip(
-                f"link add {self.name} type bridge",
+                # Without one of its own it has that of some pod, and another when that pod leaves.
+                f"link add {self.name} address {_link_address(first)} type bridge",
                 f"link set {self.name} alias {self._alias}",
                 f"address add {first}/{self.subnet.prefixlen} dev {self.name}",
                 f"link set {self.name} up",
@@ -167,6 +183,15 @@ class BridgedNetwork:
                 f"network: {self.name} is there, and not this agent's; expected no such link",
                 phase="network",
             )
+
+
+def _mac(address: ipaddress.IPv4Address) -> str:
+    """Return the link address that goes with an address.
+
+    Whoever gets the address of a pod that has just left is then found at once: the host remembers
+    for seconds which link address went with it, and would send to one that is gone.
+    """
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x49, *address.packed))
 
 
 def _ip(*commands: str, namespace: str = "") -> None:
@@ -220,10 +245,9 @@ def _addresses(namespace: str) -> Iterator[ipaddress.IPv4Address]:
             yield ipaddress.IPv4Address(address["local"])
 
 
-def _pods_of(subnet: ipaddress.IPv4Network) -> Iterator[ipaddress.IPv4Address]:
-    hosts = iter(subnet.hosts())
-    next(hosts)  # The bridge's own.
-    return hosts
+def _link_address(address: ipaddress.IPv4Address) -> str:
+    """Return a locally administered link address, the same for an IP address at all times."""
+    return ":".join(f"{octet:02x}" for octet in (2, 0, *address.packed))
 
 
 Network = HostNetwork | BridgedNetwork

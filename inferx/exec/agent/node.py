@@ -34,10 +34,11 @@ from inferx.exec.agent.ports import (
 from inferx.exec.agent.processes.cgroup import Cgroups
 from inferx.exec.agent.processes.criu import CriuSnapshotter
 from inferx.exec.agent.processes.criu_probe import find_criu
+from inferx.exec.agent.processes.page_server import PageServers
 from inferx.exec.agent.processes.process import ProcessSandbox
 from inferx.exec.agent.processes.suspend import SuspendOnly
 from inferx.exec.agent.sandbox_kind import await_sandbox, kind_of, pods_in
-from inferx.exec.agent.store import SnapshotStore, durable, open_store
+from inferx.exec.agent.store import S3Tier, SnapshotStore, durable, open_store
 from inferx.exec.agent.store.manifest import Platform
 
 __all__ = ["Node", "assemble"]
@@ -53,6 +54,7 @@ class Node:
     device: DeviceCheckpointer
     sandbox: Sandbox
     snapshotter: Snapshotter
+    lazy_pages: Capability
     network: Network
     shares: dict[str, Share]
     store: SnapshotStore
@@ -68,9 +70,14 @@ class Node:
 
 
 class _Findings:
-    """Asks adapters whether they are available, and keeps what they answered."""
+    """Asks adapters whether they are available, and keeps what they answered.
 
-    def __init__(self) -> None:
+    Args:
+        all_asked: Whether those are to be asked, too, that are not taken.
+    """
+
+    def __init__(self, *, all_asked: bool) -> None:
+        self.all_asked = all_asked
         self.all: list[Capability] = []
 
     def ask(self, adapter: Probed) -> Capability:
@@ -79,18 +86,26 @@ class _Findings:
         self.all.append(capability)
         return capability
 
+    def survey(self, adapter: Probed) -> None:
+        """Ask an adapter whose answer decides nothing, where it is to be told of."""
+        if self.all_asked:
+            self.ask(adapter)
+
     def facts(self, name: str) -> Mapping[str, str]:
         """Return what the adapter of that name told."""
         found = [one.facts for one in self.all if one.name == name]
         return found[0] if found else dict[str, str]()
 
 
-def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
-    """Return the node's adapters, after asking all of them.
+def assemble(config: AgentConfig, *, wait_s: float = 0.0, all_asked: bool = True) -> Node:
+    """Return the node's adapters, after asking them what they can.
 
     Args:
         config: The node's.
         wait_s: How long the sandbox that has pods of this state may take to answer.
+        all_asked: Whether those are asked, too, that are not taken, for who tells of the node.
+            Without, a command that is done in a moment loads no CUDA on a node without GPUs, and
+            waits for no daemon that it has no use for.
 
     Raises:
         AgentError: What was asked for is not there; or a folder cannot be used.
@@ -98,17 +113,23 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
     with durable.told(f"cannot use {config.state} for the agent's state", phase="open"):
         # Others may not look into it, whichever of the agent's parts would have made it first.
         durable.make_folder(config.state)
-    findings = _Findings()
+    findings = _Findings(all_asked=all_asked)
     inventory = _inventory(config, findings)
-    device = _device(config, findings)
+    device = _device(config, inventory, findings)
     edits = _edits(config, inventory, findings)
     sandbox, snapshotter = _sandbox(config, findings, edits, wait_s=wait_s)
     network = _network(config, findings)
     by_level = dict(shares(inventory, hook=config.hook, mps_pipes=config.mps_pipes))
     for share in by_level.values():
-        findings.ask(share)
+        # Each start asks its own again.
+        findings.survey(share)
     facts = findings.facts(f"snapshotter/{snapshotter.name}")
+    lazy_pages = findings.ask(PageServers(facts.get("criu") or facts.get("path", "")))
     store = open_store(config.tiers)
+    for tier in store.tiers:
+        if isinstance(tier, S3Tier):
+            # One that does not answer now may do so later: it stays, and tells why not till then.
+            findings.ask(tier)
     return Node(
         config,
         tuple(findings.all),
@@ -116,6 +137,7 @@ def assemble(config: AgentConfig, *, wait_s: float = 0.0) -> Node:
         device,
         sandbox,
         snapshotter,
+        lazy_pages,
         network,
         by_level,
         store,
@@ -140,9 +162,13 @@ def _inventory(config: AgentConfig, findings: _Findings) -> GpuInventory:
     return nvml if findings.ask(nvml).available else DeclaredGpus(())
 
 
-def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
+def _device(
+    config: AgentConfig, inventory: GpuInventory, findings: _Findings
+) -> DeviceCheckpointer:
     if not config.checkpoints:
         return NoCheckpointer("checkpoints are turned off")
+    if not findings.all_asked and (config.gpus or not inventory.gpus()):
+        return NoCheckpointer("this node has no GPU that could have a state")
     cuda = CudaCheckpointer()
     told = findings.ask(cuda)
     return cuda if told.available else NoCheckpointer(told.reason)
@@ -151,7 +177,7 @@ def _device(config: AgentConfig, findings: _Findings) -> DeviceCheckpointer:
 def _edits(config: AgentConfig, inventory: GpuInventory, findings: _Findings) -> EditsFor:
     """Return what tells containers' devices; of GPUs that are only declared there are none."""
     cdi = CdiGpus(config.cdi, inventory)
-    findings.ask(cdi)
+    findings.survey(cdi)
     return no_edits if config.gpus else cdi.edits
 
 
@@ -181,15 +207,21 @@ def _sandbox(
     }
     if taken != "auto":
         await_sandbox(pairs[taken][0], within_s=wait_s)
-    told = {
-        name: (findings.ask(sandbox), findings.ask(snapshotter))
-        for name, (sandbox, snapshotter) in pairs.items()
-    }
+    told: dict[str, tuple[Capability, Capability]] = {}
+
+    def ask(name: str) -> tuple[Capability, Capability]:
+        if name not in told:
+            sandbox, snapshotter = pairs[name]
+            told[name] = (findings.ask(sandbox), findings.ask(snapshotter))
+        return told[name]
+
+    for name in pairs if findings.all_asked else ():
+        ask(name)
     if taken == "auto":
-        taken = "containerd" if told["containerd"][0].available else "process"
+        taken = "containerd" if ask("containerd")[0].available else "process"
     if taken != "containerd":
         containers.close()
-    there, writes = told[taken]
+    there, writes = ask(taken)
     if not there.available:
         containers.close()
         has = pods_in(config.state)
@@ -201,8 +233,10 @@ def _sandbox(
 
 def _network(config: AgentConfig, findings: _Findings) -> Network:
     bridged, host = BridgedNetwork(config.name, config.subnet), HostNetwork()
+    findings.survey(host)
+    if config.network == "host" and not findings.all_asked:
+        return host
     told = findings.ask(bridged)
-    findings.ask(host)
     if config.network == "host" or (config.network == "auto" and not told.available):
         return host
     if not told.available:

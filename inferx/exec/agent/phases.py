@@ -15,6 +15,9 @@ class Phases:
 
     def __init__(self) -> None:
         self.timings: list[PhaseTiming] = []
+        self._began = time.perf_counter_ns()
+        self.offsets_ns: list[int] = []
+        """When each of them began, from the action's own beginning."""
 
     @contextmanager
     def step(self, name: str, moved_bytes: int = 0) -> Generator[None]:
@@ -36,6 +39,7 @@ class Phases:
             ) from error
         finally:
             took = time.perf_counter_ns() - began
+            self.offsets_ns.append(began - self._began)
             self.timings.append(PhaseTiming(name, took, moved_bytes))
 
     def as_tuple(self) -> tuple[PhaseTiming, ...]:

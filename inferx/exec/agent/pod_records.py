@@ -6,17 +6,17 @@ Laws:
 2. A record is removed last, when nothing of the pod is left. So whatever is left has a record.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from inferx.exec.agent.ports import AgentError, SliceShape
-from inferx.exec.agent.store.durable import remove_tree, sync_folder, told
+from inferx.exec.agent.store.durable import remove_tree, told
 from inferx.exec.agent.store.manifest import GpuModel
+from inferx.exec.files import write_whole
 
-__all__ = ["PodRecord", "PodRecords", "write_whole"]
+__all__ = ["PodRecord", "PodRecords"]
 
 _FILE = "record.json"
 
@@ -55,22 +55,6 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str = ""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file aside, make it durable and rename it: whole, or as it was."""
-    aside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
 class PodRecords:
     """The pods' folders under one root, each with its record."""
 
@@ -84,9 +68,13 @@ class PodRecords:
         """Return a pod's name on this node."""
         return f"pod-{pod}"
 
+    def place(self, pod: int) -> Path:
+        """Return where a pod's folder is, if it is there."""
+        return self._root / self.name(pod)
+
     def folder(self, pod: int) -> Path:
         """Return a pod's folder, made if need be."""
-        folder = self._root / self.name(pod)
+        folder = self.place(pod)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
@@ -104,7 +92,7 @@ class PodRecords:
 
         Not there is fine.
         """
-        folder = self._root / self.name(pod)
+        folder = self.place(pod)
         if not folder.exists():
             return
         with told(f"cannot remove the record of pod {pod}", phase="record"):

@@ -21,7 +21,10 @@ from inferx.core.types import FunctionId, GpuId, PodId
 from inferx.exec.agent.deployed import Deployed
 from inferx.exec.agent.gpus.gpu_room import GpuRoom
 from inferx.exec.agent.gpus.share import require_share
+from inferx.exec.agent.host_folders import within
 from inferx.exec.agent.host_room import HostRoom
+from inferx.exec.agent.lazy_pages import LazyPages
+from inferx.exec.agent.logs.kept import KeptLogs
 from inferx.exec.agent.moving import Moving
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.node import Node
@@ -50,6 +53,11 @@ class Pods:
         self.node = node
         self.functions = functions
         self.records = PodRecords(state / "pods")
+        self.logs = KeptLogs(
+            state / "logs",
+            stream_bytes=node.config.log_bytes,
+            all_bytes=node.config.kept_log_bytes,
+        )
         lock = FileLock.take(state / "lock", exclusive=True, wait=False, create=True)
         if lock is None:
             raise AgentError(f"{state}: another agent works with it; expected none", phase="lock")
@@ -57,6 +65,7 @@ class Pods:
         remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
         self.host_room = HostRoom(node.sandbox)
+        self.pages = LazyPages(node, self.host_room)
         self.moving = Moving(node, self.room, self.host_room, self.function)
         self._guard = threading.Lock()
         self._pods: dict[int, Pod] = {}
@@ -78,6 +87,13 @@ class Pods:
         """Return the records of pods that could not be ended, by id."""
         with self._guard:
             return [self._stuck[pod] for pod in sorted(self._stuck)]
+
+    def known(self) -> Sequence[PodRecord]:
+        """Return the records of all pods, by id: those that are being made or ended, too."""
+        with self._guard:
+            running = {pod: one.record for pod, one in self._pods.items()}
+            known = running | self._begun | self._stuck
+        return [known[pod] for pod in sorted(known)]
 
     def get(self, pod: PodId) -> Pod:
         """Return a pod.
@@ -109,8 +125,11 @@ class Pods:
         """Start a pod cold, and wait until it can serve."""
         deployed = self.function(function)
         launch, needs = deployed.launch, deployed.spec.device_bytes
+        with phases.step("host-memory"):
+            host_bytes, name = deployed.spec.host_bytes, self.records.name(pod)
+            promise = self.host_room.for_start(name, launch, host_bytes)
         entered = self.entering(pod, function, gpus, "creating", phases, needs_bytes=needs)
-        with entered as (spec, record):
+        with promise, entered as (spec, record):
             with phases.step("start"):
                 live = self.node.sandbox.start(spec)
             made = Pod(replace(record, state="ready"), spec, live)
@@ -130,10 +149,12 @@ class Pods:
         *,
         needs_bytes: int = 0,
         snapshot: str = "",
+        image_digest: str = "",
     ) -> Generator[tuple[PodSpec, PodRecord]]:
         """Give a new pod its record, GPUs and network; all of it goes if the body fails."""
         deployed, name = self.function(function), self.records.name(pod)
         slices = self.slices(deployed, gpus)
+        launch = within(deployed.launch, self.node.config.mounts)
         record = PodRecord(
             pod=pod,
             function=function,
@@ -152,7 +173,9 @@ class Pods:
                 self.room.reserve(pod, slices, needs_bytes=needs_bytes)
             with phases.step("network"):
                 place = self.node.network.enter(name)
-            spec = self._spec(deployed, name, slices, place, self.records.folder(pod))
+            folder = self.records.folder(pod)
+            spec = self._spec(replace(deployed, launch=launch), name, slices, place, folder)
+            spec = replace(spec, image_digest=image_digest)
             address = f"{place.host}:{deployed.launch.port}"
             yield spec, replace(record, address=address, network=place.namespace)
         except BaseException as error:
@@ -188,6 +211,7 @@ class Pods:
             one.require("ready")
             with phases.step("share"):
                 self.moving.check_share(one)
+            self.pages.await_whole(one, phases)
         with self.changing(one, "suspending"):
             pids = self.moving.quiet(one, phases)
             held = self.moving.device_bytes(pids)
@@ -234,8 +258,12 @@ class Pods:
         name = self.records.name(pod)
         try:
             self.node.sandbox.stop(name)
+            self.pages.forget(name)
             self.room.release(pod)
             self.node.network.leave(name)
+            for record in self.known():
+                if record.pod == pod:
+                    self.logs.keep(pod, record.named, self.records.place(pod))
             self.records.remove(pod)
         except AgentError as error:
             error.stays, error.survived = True, False

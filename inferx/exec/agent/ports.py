@@ -221,6 +221,8 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True):
         pod: Its name on this node: letters, digits and dashes; also of its cgroup and container.
         gpus: How many GPUs its function has; a suspended pod holds none of them.
         network: Path of its network namespace; empty is the host's.
+        image_digest: The image that it is made from; empty is what its function's name for it leads
+            to by then.
         env: What shares add to the function's own environment.
     """
 
@@ -229,6 +231,7 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True):
     slices: tuple[SliceShape, ...] = ()
     gpus: int = 0
     network: str = ""
+    image_digest: str = ""
     env: tuple[tuple[str, str], ...] = ()
     folder: Path
     """The pod's own folder on the host: logs, and what adapters keep."""

@@ -9,9 +9,9 @@ import logging
 import time
 from pathlib import Path
 
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Sandbox
 from inferx.exec.agent.store.durable import told
+from inferx.exec.files import write_whole
 
 __all__ = ["SANDBOX_WAIT_S", "await_sandbox", "kind_of", "pods_in", "remember"]
 

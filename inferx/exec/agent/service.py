@@ -17,14 +17,20 @@ from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Perfor
 from inferx.core.machine.agent import EPOCH, REMEMBERED, Agent
 from inferx.core.machine.step import Record
 from inferx.core.types import NodeId, PodId
+from inferx.exec.agent.action_log import ActionLog
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.store.durable import told
+from inferx.exec.agent.traces import ActionTraces
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
+from inferx.exec.files import write_whole
+from inferx.exec.journal import Journal, open_journal
+from inferx.exec.logs import ids
+from inferx.exec.metrics.agent import AgentCounts
 
 __all__ = ["AgentService"]
 
@@ -50,18 +56,36 @@ class AgentService:
         executor: What carries commands out.
         node: The scheduler's id of this node.
         state: Folder of the two numbers that outlive the service: epoch and boot.
+        traces: Takes what actions did; None traces nothing.
+        name: What the node is called in its journal.
+        journals: Folder that its journal is written to; None writes none.
     """
 
     def __init__(
-        self, executor: Executor, *, node: NodeId, state: Path, clock: Clock | None = None
+        self,
+        executor: Executor,
+        *,
+        node: NodeId,
+        state: Path,
+        name: str = "",
+        journals: Path | None = None,
+        clock: Clock | None = None,
+        traces: ActionTraces | None = None,
     ) -> None:
         self.executor = executor
         self.node = node
         self._state = state
         self._clock = clock or WallClock()
-        machine = Agent(node, epoch=self._number(EPOCH))
+        self._done = ActionLog(executor.pods.functions, traces)
+        epoch = self._number(EPOCH)
+        machine = Agent(node, epoch=epoch)
+        self._journal: Journal | None = None
+        if journals is not None:
+            made_of = {"node": node, "epoch": epoch, "name": name}
+            file = f"agent-{name}-{self._clock.now_ns()}"
+            self._journal = open_journal(journals, file, "agent", made_of, machine)
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
-            f"agent/{node}", machine, self._clock, self
+            f"agent/{node}", self._journal or machine, self._clock, self
         )
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="action")
         self._reports = 0
@@ -76,12 +100,14 @@ class AgentService:
         """Pods that answer nobody because they exceeded their share, and since when."""
         self.throttles = 0
         """How many have been throttled since the start."""
+        self.counts = AgentCounts()
         self.last_errors: deque[str] = deque(maxlen=32)
         """The latest failures in full; a fact names only the step."""
 
     # -- in and out ---
-    def command(self, command: NodeCommand) -> None:
-        """Take a command; its fact comes among `facts`."""
+    def command(self, command: NodeCommand, traceparent: str = "") -> None:
+        """Take a command, of a trace; its fact comes among `facts`."""
+        self._done.told(command, traceparent)
         self._driver.post(command)
 
     def follow(self, epoch: int) -> AsyncIterator[Fact]:
@@ -138,6 +164,8 @@ class AgentService:
             if self._actions:
                 await asyncio.gather(*self._actions, return_exceptions=True)
             self._threads.shutdown()
+            if self._journal is not None:
+                self._journal.close()
 
     # -- effects of the machine ---
     async def persist(self, records: tuple[Record, ...]) -> None:
@@ -171,7 +199,7 @@ class AgentService:
         if pod is not None:
             self._busy.add(pod)
         error, stays = "", False
-        loop = asyncio.get_running_loop()
+        loop, began_ns = asyncio.get_running_loop(), self._clock.now_ns()
         try:
             await loop.run_in_executor(self._threads, self.executor.perform, command, phases)
         except AgentError as failed:
@@ -179,13 +207,15 @@ class AgentService:
             self._failed(command, "; ".join((str(failed), *getattr(failed, "__notes__", ()))))
         except Exception as defect:  # noqa: BLE001 a defect of ours; it is answered all the same
             error = "agent"
-            _log.exception("%s", type(command).__name__)
+            _log.exception("%s", type(command).__name__, extra=ids(**self._done.about(command)))
             self._failed(command, f"{type(defect).__name__}: {defect}")
             if pod is not None:
                 stays = not await loop.run_in_executor(self._threads, self._can_end, pod)
         finally:
             if pod is not None:
                 self._busy.discard(pod)
+        self._done.performed(command, phases, began_ns, self._clock.now_ns(), error)
+        self.counts.performed(type(command).__name__.lower(), phases.as_tuple(), error)
         self._driver.post(Performed(perform.action, phases.as_tuple(), error, stays))
 
     def _can_end(self, pod: PodId) -> bool:
@@ -193,14 +223,17 @@ class AgentService:
         try:
             self.executor.pods.stop(pod)
         except AgentError as error:
-            _log.warning("pod %s cannot be ended: %s", pod, error)
+            _log.warning("pod %s cannot be ended: %s", pod, error, extra=ids(pod=pod))
             return False
         return True
 
     def _failed(self, command: NodeCommand, why: str) -> None:
         text = f"{type(command).__name__.lower()} {getattr(command, 'pod', '')}: {why}"
+        self._noted(text, **self._done.about(command))
+
+    def _noted(self, text: str, **about: object) -> None:
         self.last_errors.append(text)
-        _log.warning("%s", text)
+        _log.warning("%s", text, extra=ids(**about))
 
     def _tell(self, fact: Fact) -> None:
         if self._overflowed:
@@ -222,8 +255,16 @@ class AgentService:
             try:
                 for pod, reason in await loop.run_in_executor(self._threads, self._ended_pods):
                     self._driver.post(PodExited(pod, reason))
+                await loop.run_in_executor(self._threads, self._trim_logs)
             except AgentError as error:
                 _log.warning("looking after pods: %s", error)
+
+    def _trim_logs(self) -> None:
+        """Hold what pods write to its bound; in between, a fast writer may exceed it."""
+        pods = self.executor.pods
+        for one in pods.known():
+            with told(f"the output of pod {one.pod} cannot be bounded", phase="logs"):
+                pods.logs.trim(pods.records.place(one.pod))
 
     def _ended_pods(self) -> list[tuple[PodId, str]]:
         """End what is to end: pods whose process is gone, and those that exceed their share."""
@@ -231,15 +272,23 @@ class AgentService:
         # Known first, looked for after: one that is started in between is not missed.
         idle = [one for one in pods.all() if one.record.pod not in self._busy]
         live = frozenset(one.pod for one in node.sandbox.live())
+        # Noted before the pod is killed for it.
+        lost = pods.pages.look()
         stuck = [PodId(one.pod) for one in pods.stuck() if pods.records.name(one.pod) not in live]
         freed = [pod for pod in stuck if pod not in self._busy and self._can_end(pod)]
         gone = [one for one in idle if one.spec.pod not in live]
-        ended = [(PodId(one.record.pod), "exited") for one in gone if self._is_idle(one)]
+        ended = [
+            (PodId(one.record.pod), "pages" if one.spec.pod in lost else "exited")
+            for one in idle
+            if (one in gone or one.spec.pod in lost) and self._is_idle(one)
+        ]
         ended += [
             (pod, "gpu memory")
-            for pod in self._exceeding([one for one in idle if one.spec.pod in live])
+            for pod in self._exceeding([one for one in idle if one.spec.pod in live - lost.keys()])
         ]
         for pod, _ in ended:
+            if why := lost.get(pods.records.name(pod)):
+                self._noted(str(why))
             pods.stop(pod)
         return [*((pod, "exited") for pod in freed), *ended]
 

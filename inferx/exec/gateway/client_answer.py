@@ -1,6 +1,7 @@
 """The answer to one request, as it goes to the client that asked."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -20,9 +21,13 @@ class ClientAnswer:
     Attributes:
         begun: Whether the head is on its way: what fails then cannot have a status.
         ended: Whether all of it is on its way.
+        counted: Counts it, by its status; set by whoever serves it.
         closing: Whether the connection ends with it; its head says so.
         keeps: Whether the client may ask again on the connection.
         lost: Whether nobody is at the other end.
+        request_id: Told to the client; empty where the request has none.
+        status: As the client was told; 0 before.
+        body_bytes: Of the body, on their way.
         on_stall: Told when the client reads too slowly, and when it caught up.
     """
 
@@ -32,12 +37,17 @@ class ClientAnswer:
         "_in_chunks",
         "_transport",
         "begun",
+        "body_bytes",
         "closing",
+        "counted",
         "ended",
         "keeps",
         "lost",
         "on_stall",
+        "request_id",
+        "status",
     )
+    counted: defaultdict[int, int]
 
     def __init__(
         self, transport: asyncio.Transport, head: RequestHead, body: Body, *, closing: bool
@@ -51,7 +61,9 @@ class ClientAnswer:
         self.closing = closing
         self.keeps = False
         self.lost = False
+        self.status = self.body_bytes = 0
         self.on_stall: Callable[[bool], None] | None = None
+        self.request_id = ""
 
     def start(
         self,
@@ -74,10 +86,13 @@ class ClientAnswer:
         head = self._head
         assert not self.begun, "one answer to a request"
         self.begun = True
+        self.status = status
         old = head.version != "1.1"
         self.keeps = head.keep_alive and not self.closing and (framed or not old)
         self._in_chunks = not framed and not old
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
+        if self.request_id:
+            lines.append(b"X-Request-Id: %b\r\n" % self.request_id.encode())
         if self._in_chunks:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         if not self.keeps:
@@ -98,6 +113,7 @@ class ClientAnswer:
 
     def _send(self, head: bytes, piece: bytes, *, last: bool) -> None:
         self.ended = last
+        self.body_bytes += len(piece)
         if self._in_chunks:
             if piece:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)

@@ -19,6 +19,7 @@ from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["ClientConnection", "Serve"]
 
@@ -41,7 +42,9 @@ class ClientConnection(asyncio.Protocol):
         sweep: Sweep,
         everyone: set["ClientConnection"],
         on_left: Callable[[], None],
+        counts: GatewayCounts,
     ) -> None:
+        self._counts = counts
         self._on_left = on_left
         self._serve = serve
         self._limits = limits
@@ -55,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         self._ahead = bytearray()
         self._header_bytes = 0
         self._due_s: float | None = None
+        self._left_s = 0.0
         self._stalled_s: float | None = None
         self._lost = False
         self._chunked = False
@@ -71,9 +75,12 @@ class ClientConnection(asyncio.Protocol):
         self._peer = str(peer[0]) if peer else "unknown"
         if len(self._everyone) >= self._limits.connections:
             self._lost = True
-            self._transport.write(bare_refusal(Refused("too many connections")))
+            why = Refused("too many connections")
+            self._counts.refusals.add(why.reason)
+            self._transport.write(bare_refusal(why))
             self._transport.close()
             return
+        self._counts.accepted += 1
         self._everyone.add(self)
         self._sweep.add(self)
         self._due_s = self._loop.time() + self._limits.header_s
@@ -202,7 +209,10 @@ class ClientConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
         if self._body is not None and not self._body.ended:
-            self._due_s = self._loop.time() + self._limits.body_idle_s
+            if self._due_s is not None:
+                # A body that drips earns less time than it takes.
+                earned_s = self._due_s + len(body) / self._limits.body_bytes_per_s
+                self._due_s = min(self._loop.time() + self._limits.body_idle_s, earned_s)
             self._overhead -= len(body)
             self._body.feed(body)
 
@@ -281,12 +291,15 @@ class ClientConnection(asyncio.Protocol):
         if self._lost:
             return
         if paused:
-            self._due_s = None
+            # Its time stands still for as long as nobody reads from it.
+            if self._due_s is not None:
+                self._left_s = self._due_s - self._loop.time()
+                self._due_s = None
             self._transport.pause_reading()
         else:
             body = self._body
             if body is not None and not body.ended:
-                self._due_s = self._loop.time() + self._limits.body_idle_s
+                self._due_s = self._loop.time() + self._left_s
             self._transport.resume_reading()
 
     def _refuse_now(self, why: Refused) -> None:
@@ -296,6 +309,7 @@ class ClientConnection(asyncio.Protocol):
             self._close_after()
             self._body.fail(why)
             return
+        self._counts.refusals.add(why.reason)
         self._transport.write(bare_refusal(why))
         self._linger()
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
 from inferx.core.errors import LocalProtocolError
 from inferx.core.events import (
+    LeaseGranted,
     RequestArrived,
     RequestCancelled,
     RequestFailed,
@@ -24,6 +25,7 @@ from inferx.core.types import FunctionId, PodId, RequestId
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock
 from inferx.exec.driver import InboxFullError
+from inferx.exec.gateway.choices import Candidate
 from inferx.exec.gateway.refusals import Refused
 
 __all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch", "Target"]
@@ -60,11 +62,21 @@ class Route:
     Left without `finished`, the request counts as failed.
     """
 
-    __slots__ = ("address", "output_tokens", "pod", "whole")
+    __slots__ = ("address", "candidates", "cold", "output_tokens", "pod", "whole")
 
-    def __init__(self, pod: PodId, address: str) -> None:
+    def __init__(
+        self,
+        pod: PodId,
+        address: str,
+        candidates: tuple[Candidate, ...] = (),
+        *,
+        cold: bool = False,
+    ) -> None:
         self.pod = pod
         self.address = address
+        self.candidates = candidates
+        self.cold = cold
+        """Whether the request waited for the pod to start."""
         self.whole = False
         self.output_tokens = 0
 
@@ -94,6 +106,7 @@ class RouterDispatch:
         clock: The driver's.
         function: Finds a function by its name; None where there is none.
         address: Finds where a pod serves, as host:port; None where nobody knows.
+        among: Gives what a request's pod was chosen among.
         first: The first number of a request.
     """
 
@@ -104,20 +117,33 @@ class RouterDispatch:
         *,
         function: Callable[[FunctionName], Target | None],
         address: Callable[[PodId], str | None],
+        among: Callable[[RequestId], tuple[Candidate, ...]] = lambda _: (),
         first: int = 1,
     ) -> None:
         self._post = post
         self._clock = clock
         self._function = function
         self._address = address
+        self._among = among
         self._next = first
         self._waiting: dict[RequestId, asyncio.Future[PodId]] = {}
+        self._started: dict[PodId, RequestId] = {}
+        """Pods that were started for those who waited: the first request that came later."""
         self.running = 0
 
     @property
     def waiting(self) -> int:
         """Requests that the router has not answered yet."""
         return len(self._waiting)
+
+    def granted(self, lease: LeaseGranted) -> None:
+        """Take note of a lease, before the router: who waits now may wait for its pod to start."""
+        if lease.cold:
+            self._started[lease.pod] = RequestId(self._next)
+
+    def forget(self, pod: PodId) -> None:
+        """Take note that a pod is leased no more."""
+        self._started.pop(pod, None)
 
     def take(self, command: RouterCommand) -> bool:
         """Take what the router says of requests; False where it says something else."""
@@ -153,7 +179,8 @@ class RouterDispatch:
             self._post(RequestFailed(request, pod))
             raise Refused("pod failed", f"pod {pod} has no address")
         self.running += 1
-        return Route(pod, where)
+        cold = request < self._started.get(pod, 0)
+        return Route(pod, where, self._among(request), cold=cold)
 
     def end(self, request: RequestId, route: Route) -> None:
         """Give a slot back."""

@@ -7,7 +7,6 @@ Laws:
 """
 
 import asyncio
-import re
 import time
 from typing import Final
 
@@ -15,8 +14,11 @@ from inferx.exec.gateway.bodies import Body
 from inferx.exec.gateway.client_answer import ClientAnswer
 from inferx.exec.gateway.heads import answer_headers
 from inferx.exec.gateway.pods import PodConnection
+from inferx.exec.gateway.records import RequestRecord
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.sse import error_event, event_of
+from inferx.exec.gateway.usage import Usage, told_usage
+from inferx.exec.metrics.gateway import CallCounts
 
 __all__ = ["Exchange"]
 
@@ -24,7 +26,6 @@ TAIL_BYTES: Final = 2048
 """Of an answer's end, where the usage is told."""
 ERROR_BYTES: Final = 64 * 1024
 """Of a pod's error that is told as an event; a longer one is told by its status."""
-_TOKENS: Final = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,12})')
 _EVENTS: Final = b"text/event-stream"
 
 
@@ -33,15 +34,20 @@ class Exchange:
 
     Args:
         waited_s: From the request's arrival to its slot.
+        record: What is known of the request; None where nobody keeps it.
+        counts: Told when a good answer's body begins.
     """
 
     __slots__ = (
         "_body",
         "_chunked",
         "_client",
+        "_counts",
         "_done",
         "_error",
+        "_events",
         "_pod",
+        "_record",
         "_sent_s",
         "_streaming",
         "_tail",
@@ -50,21 +56,33 @@ class Exchange:
     )
 
     def __init__(
-        self, client: ClientAnswer, body: Body, pod: PodConnection, *, waited_s: float
+        self,
+        client: ClientAnswer,
+        body: Body,
+        pod: PodConnection,
+        *,
+        waited_s: float,
+        record: RequestRecord | None = None,
+        counts: CallCounts | None = None,
     ) -> None:
         self._client = client
         self._body = body
         self._pod = pod
         self._waited_s = waited_s
+        self._record = record
+        self._counts = counts
+        """None once it was told."""
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tail = b""
         self._streaming = client.begun
         """Whether the client has a head already: then it is told events alone."""
         self._error: bytearray | None = None
+        self._events: int | None = None
+        """Events so far; None where the answer is no event stream."""
         self.status = 0
 
-    async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> int:
-        """Send a request and pass its answer on; return the output tokens that it tells of.
+    async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> None:
+        """Send a request and pass its answer on.
 
         Raises:
             Refused: It failed before the client was told anything.
@@ -88,8 +106,11 @@ class Exchange:
             self._client.on_stall = None
             if not self._whole:
                 self._pod.close()
-        found = _TOKENS.findall(self._tail)
-        return int(found[-1]) if found else 0
+
+    @property
+    def usage(self) -> Usage:
+        """What was used, as far as the answer went: all of it, or until it broke off."""
+        return told_usage(self._tail, self._events)
 
     @property
     def _whole(self) -> bool:
@@ -123,13 +144,20 @@ class Exchange:
     ) -> None:
         """Pass the head on, with its latencies as far as they are known."""
         self.status = status
+        record = self._record
+        if record is not None and record.trace is not None and record.trace.sampled:
+            record.pod_headers = headers
+        if status >= 400:
+            self._counts = None
+        if any(
+            name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
+            for name, value in headers
+        ):
+            self._events = 0
         if self._streaming:
             if status != 200:
                 self._error = bytearray()
-            elif not any(
-                name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
-                for name, value in headers
-            ):
+            elif self._events is None:
                 self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
                 return
         else:
@@ -139,22 +167,42 @@ class Exchange:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
                 lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+                if record is not None:
+                    record.first_ns = record.sent_ns + int(1e9 * took_s)
+                self._count_first(took_s)
             framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
             self._client.start(status, lines, first, framed=framed, last=last)
-            self._tail = first
+            self._seen(first)
             return
         if first:
             self.on_piece(first, last=last)
 
     def on_piece(self, piece: bytes, *, last: bool) -> None:
         """Pass a piece on."""
+        record = self._record
+        if record is not None and not record.first_ns:
+            record.first_ns = record.sent_ns + int(1e9 * (time.monotonic() - self._sent_s))
         if self._error is not None:
             if len(self._error) <= ERROR_BYTES:
                 self._error += piece
             return
+        if self._counts is not None:
+            self._count_first(time.monotonic() - self._sent_s)
         self._client.write(piece, last=last)
+        self._seen(piece)
+
+    def _seen(self, piece: bytes) -> None:
+        """Keep of a piece what tells of tokens."""
         size = len(piece)
         self._tail = piece if size >= TAIL_BYTES else self._tail[size - TAIL_BYTES :] + piece
+        if self._events is not None:
+            self._events += piece.count(b"data:")
+
+    def _count_first(self, took_s: float) -> None:
+        counts = self._counts
+        if counts is not None:
+            self._counts = None
+            counts.first(self._waited_s + took_s)
 
     def on_end(self) -> None:
         """The answer is whole."""
@@ -168,6 +216,9 @@ class Exchange:
         """Tell the client in the way that is left."""
         if self._done.done():
             return
+        if self._record is not None:
+            # Known before the task is: what is cut off ends its client's connection first.
+            self._record.reason = why.reason
         if self._streaming:
             self._client.write(error_event(why))
             self._client.end()

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["HeaderMap", "RequestHead", "answer_headers", "forwarded"]
 
@@ -23,10 +23,21 @@ _HOP: Final = frozenset(
     )
 )
 _OURS: Final = frozenset(
-    (b"expect", b"x-forwarded-host", b"x-forwarded-proto", b"authorization", b"x-inferx-timeout")
+    (
+        b"expect",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"authorization",
+        b"x-inferx-timeout",
+        b"x-request-id",
+    )
 )
 """Answered, said or kept here. The client's key is the gateway's business: a tenant's program has
 no use for it but a bad one."""
+
+
+_KEPT_BACK: Final = _HOP | {b"x-request-id"}
+"""Of an answer: an engine that tells a request's id tells the one that it was told."""
 
 
 class HeaderMap(Mapping[str, str]):
@@ -41,6 +52,10 @@ class HeaderMap(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return a header, or what stands in for it: without an exception, which costs more."""
+        return self._by_name.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -87,9 +102,27 @@ class RequestHead:
         return self._map
 
 
-def forwarded(head: RequestHead, target: bytes, address: str, *, with_key: bool = False) -> bytes:
-    """Return the head of a request as it goes to a pod, or with the caller's key to the API."""
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, target, address.encode())]
+def forwarded(
+    head: RequestHead,
+    target: bytes,
+    address: str,
+    *,
+    request_id: str,
+    traceparent: str = "",
+    with_key: bool = False,
+) -> bytes:
+    """Return the head of a request as it goes to a pod, or with the caller's key to the API.
+
+    Args:
+        head: As it came.
+        target: Path and query at the next hop.
+        address: Of the next hop.
+        request_id: The request's.
+        traceparent: In place of the client's; empty where nothing is traced here.
+        with_key: Whether the caller's key goes along.
+    """
+    line = b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b"
+    lines = [line % (head.method, target, address.encode(), request_id.encode())]
     addresses, host, traced = head.peer.encode(), b"", False
     for name, value in _beyond_the_hop(head.headers):
         match name.lower():
@@ -97,6 +130,8 @@ def forwarded(head: RequestHead, target: bytes, address: str, *, with_key: bool 
                 addresses = value + b", " + head.peer.encode()
             case b"host":
                 host = value
+            case b"traceparent" if traceparent:
+                pass
             case low if low not in _OURS or (with_key and low == b"authorization"):
                 traced = traced or low == b"traceparent"
                 lines.append(b"%b: %b" % (name, value))
@@ -105,7 +140,9 @@ def forwarded(head: RequestHead, target: bytes, address: str, *, with_key: bool 
     lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % addresses)
     if host:
         lines.append(b"X-Forwarded-Host: " + host)
-    if not traced:
+    if traceparent:
+        lines.append(b"traceparent: " + traceparent.encode())
+    elif not traced:
         # To be told apart, not to be guessed: the kernel's randomness costs more than the rest.
         trace, span = random.getrandbits(128) or 1, random.getrandbits(64) or 1
         lines.append(b"traceparent: 00-%032x-%016x-01" % (trace, span))
@@ -117,16 +154,16 @@ def forwarded(head: RequestHead, target: bytes, address: str, *, with_key: bool 
 
 def answer_headers(headers: HeaderList) -> list[bytes]:
     """Return the lines of a pod's answer that go on to the client."""
-    return [b"%b: %b\r\n" % header for header in _beyond_the_hop(headers)]
+    return [b"%b: %b\r\n" % header for header in _beyond_the_hop(headers, _KEPT_BACK)]
 
 
-def _beyond_the_hop(headers: HeaderList) -> HeaderList:
+def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes] = _HOP) -> HeaderList:
     """Leave out what is of one hop, and what `Connection` says is."""
     kept: HeaderList = []
     named: frozenset[bytes] = frozenset()
     for header in headers:
         low = header[0].lower()
-        if low not in _HOP:
+        if low not in hop:
             kept.append(header)
         elif low == b"connection" and (value := header[1].lower()) not in _USUAL:
             named |= frozenset(one.strip() for one in value.split(b",")) - _FRAMING

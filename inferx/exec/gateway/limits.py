@@ -14,7 +14,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
         header_s: For these to come, from the connection's or the request's first byte.
         keep_alive_s: Between two requests on a connection.
         body_bytes: Of a request's body.
-        body_idle_s: Between two pieces of it.
+        body_idle_s: Between two pieces of it, and by which it may be behind the next.
+        body_bytes_per_s: How fast it has to come on the whole, while it is read from.
         body_ahead_bytes: Of it held here while its request waits, or its pod is slower.
         peek_bytes: Of it that may be read to find which model is asked for.
         write_stall_s: For a client that reads nothing of its answer.
@@ -34,6 +35,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_s: float = 75.0
     body_bytes: int = 64 * 2**20
     body_idle_s: float = 30.0
+    body_bytes_per_s: int = 512
     body_ahead_bytes: int = 64 * 1024
     peek_bytes: int = 8 * 2**20
     write_stall_s: float = 60.0

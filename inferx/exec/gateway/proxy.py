@@ -8,9 +8,11 @@ Laws:
    is an event.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -23,9 +25,14 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.paths import ApiCall, FunctionCall, ModelCall, Models, nothing_here, parse
 from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
+from inferx.exec.gateway.records import LEFT, RequestRecord
 from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.gateway.usage import NOTHING, Usage
+from inferx.exec.identity.principal import Principal
+from inferx.exec.metrics.gateway import CLIENT_LEFT, CallCounts, GatewayCounts
 
 __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 
@@ -33,15 +40,19 @@ __all__ = ["Authorize", "Catalogue", "Pass", "Proxy"]
 class Pass(Protocol):
     """Leave to call a function, once; told when the call is over."""
 
-    def ended(self, output_tokens: int) -> None:
-        """The call is over; with the tokens that were generated, as far as somebody counted."""
+    def ended(self, usage: Usage) -> None:
+        """The call is over, well or not; with what it used, as far as somebody counted."""
         ...
 
 
 class Authorize(Protocol):
-    """Says whether a request may call a function; identity's."""
+    """Says who sent a request, and whether they may call a function; identity's."""
 
-    async def __call__(self, head: RequestHead, function: FunctionName) -> Pass | Refused:
+    async def who(self, head: RequestHead) -> Principal | Refused:
+        """Return who sent a request, or why it is not looked at any further."""
+        ...
+
+    def enter(self, who: Principal, head: RequestHead, function: FunctionName) -> Pass | Refused:
         """Return leave, or why not."""
         ...
 
@@ -77,63 +88,107 @@ class Proxy:
         pods: Pods,
         limits: HttpLimits,
         sweep: Sweep,
+        requests: Requests,
+        counts: GatewayCounts,
         *,
-        fault: Callable[[Exception], None],
+        fault: Callable[[Exception, RequestRecord], None],
     ) -> None:
+        self._counts = counts
         self._dispatcher = dispatcher
         self._authorize = authorize
         self._catalogue = catalogue
         self._pods = pods
         self._limits = limits
         self._sweep = sweep
+        self._requests = requests
         self._fault = fault
         self.api = ""
         """Where what is no inference is answered; nowhere, if empty."""
 
     async def serve(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
-        """Answer one request."""
+        """Answer one request, and count it."""
+        counts = self._counts
+        counts.methods[head.method] += 1
+        client.counted = counts.unnamed
+        record = self._requests.begin(head)
+        client.request_id = record.id
         try:
-            await self._answer(client, head, body)
+            await self._answer(client, head, body, record)
         except Refused as why:
+            record.reason = why.reason
+            counts.refusals.add(why.reason)
             _tell(client, why)
+        except asyncio.CancelledError:
+            record.reason = record.reason or LEFT
+            raise
         except Exception as error:  # noqa: BLE001  # one request's fault must not be another's
-            self._fault(error)
-            _tell(client, Refused("internal error", "the gateway failed; it has been logged"))
+            record.reason = "internal error"
+            self._fault(error, record)
+            told = Refused(record.reason, "the gateway failed; it has been logged")
+            counts.refusals.add(told.reason)
+            _tell(client, told)
+        finally:
+            counts.body_bytes_in += body.size
+            counts.body_bytes_out += client.body_bytes
+            client.counted[client.status or CLIENT_LEFT] += 1
+            record.status = client.status
+            self._requests.ended(record)
 
-    async def _answer(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _answer(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         arrived_s = time.monotonic()
+        self._requests.check_id(head, record)
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
             case Models():
+                client.counted = self._counts.api
                 client.whole(200, _listed(await self._catalogue.visible(head)))
                 return
             case ApiCall():
-                await self._at_api(client, head, body)
+                client.counted = self._counts.api
+                await self._at_api(client, head, body, record)
                 return
             case FunctionCall():
+                who = _known(await self._authorize.who(head))
                 function = FunctionName(asked.tenant, asked.namespace, asked.function)
+                record.route = "/funccall/{tenant}/{namespace}/{function}"
             case ModelCall():
+                # Of who may call nothing, no more is read than the head.
+                who = _known(await self._authorize.who(head))
+                record.route = asked.target.partition(b"?")[0].decode("latin-1")
                 peeked = await self._model(body)
+                # The body may have taken its time, and the key been revoked meanwhile.
+                who = _known(await self._authorize.who(head))
                 found = self._catalogue.find(peeked.model or "")
                 if found is None:
                     raise _no_model(peeked)
                 function = found
-        leave = await self._authorize(head, function)
+        counted = self._counts.function(function)
+        client.counted = counted.codes
+        leave = self._authorize.enter(who, head, function)
         if isinstance(leave, Refused):
             if isinstance(asked, ModelCall) and leave.reason == "forbidden":
                 # Who may not call a model does not learn that it is there.
                 raise _no_model(peeked)
             raise leave
-        tokens = 0
+        request = None
+        self._requests.let_in(record, function, head)
         try:
             call = Call(function, _timeout_s(head))
-            request = _Request(client, head, body, asked.target, call, peeked, arrived_s)
-            tokens = await self._at_some_pod(request)
+            request = _Request(
+                client, head, body, asked.target, call, peeked, arrived_s, record, counted.starts
+            )
+            await self._at_some_pod(request)
         finally:
-            leave.ended(tokens)
+            usage = NOTHING if request is None else request.usage
+            record.output_tokens = usage.output_tokens
+            leave.ended(usage)
 
-    async def _at_api(self, client: ClientAnswer, head: RequestHead, body: Body) -> None:
+    async def _at_api(
+        self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
+    ) -> None:
         if not self.api:
             raise nothing_here(head.target)
         try:
@@ -141,37 +196,56 @@ class Proxy:
         except OSError as error:
             raise Refused("draining", "the API does not answer") from error
         await Exchange(client, body, line, waited_s=0.0).run(
-            forwarded(head, head.target, self.api, with_key=True),
+            forwarded(head, head.target, self.api, request_id=record.id, with_key=True),
             chunked=head.length is None,
             head_only=head.method == b"HEAD",
         )
 
-    async def _at_some_pod(self, request: "_Request") -> int:
+    async def _at_some_pod(self, request: "_Request") -> None:
         for left in reversed(range(self._limits.connect_tries)):
             comments = _Comments(request, self._limits.waiting_s, self._sweep)
+            self._requests.waits(request.record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
+                    self._requests.started(request.record, route)
                     pod = await self._connection(route)
                     comments.stop()
-                    tokens = await self._exchange(request, route, pod)
-                    route.finished(tokens)
-                    return tokens
+                    await self._exchange(request, route, pod)
+                    route.finished(request.usage.output_tokens)
+                    return
             except _ConnectError as error:
                 if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
+                self._counts.retries += 1
             finally:
                 comments.stop()
         raise AssertionError("the last try returned or raised")
 
-    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> int:
-        head = request.head
+    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
+        head, record = request.head, request.record
         waited_s = time.monotonic() - request.arrived_s
-        exchange = Exchange(request.client, request.body, pod, waited_s=waited_s)
-        return await exchange.run(
-            forwarded(head, request.target, route.address),
-            chunked=head.length is None,
-            head_only=head.method == b"HEAD",
+        traceparent = self._requests.sent(record)
+        counts = request.starts[route.cold]
+        counts.connected(waited_s)
+        exchange = Exchange(
+            *(request.client, request.body, pod), waited_s=waited_s, record=record, counts=counts
         )
+        try:
+            await exchange.run(
+                forwarded(
+                    head,
+                    request.target,
+                    route.address,
+                    request_id=record.id,
+                    traceparent=traceparent,
+                ),
+                chunked=head.length is None,
+                head_only=head.method == b"HEAD",
+            )
+        finally:
+            # Who leaves in the middle has used what came until then.
+            request.usage = exchange.usage
+        counts.whole(time.monotonic() - request.arrived_s)
 
     async def _connection(self, route: Route) -> PodConnection:
         kept = self._pods.fresh(route.address)
@@ -203,7 +277,8 @@ class Proxy:
             await body.more(self._limits.peek_bytes)
 
 
-class _Request(NamedTuple):
+@dataclass(slots=True)
+class _Request:
     """A request that may have its turn."""
 
     client: ClientAnswer
@@ -213,6 +288,10 @@ class _Request(NamedTuple):
     call: Call
     peeked: Peeked | None
     arrived_s: float
+    record: RequestRecord
+    starts: tuple[CallCounts, CallCounts]
+    """What it is counted in where it is warm, and where it is cold."""
+    usage: Usage = NOTHING
 
     def wants_events(self) -> bool:
         """Return whether it asks for an event stream, as far as its body came."""
@@ -271,6 +350,12 @@ def _tell(client: ClientAnswer, why: Refused) -> None:
     elif not client.ended:
         client.write(error_event(why))
         client.end()
+
+
+def _known(who: Principal | Refused) -> Principal:
+    if isinstance(who, Refused):
+        raise who
+    return who
 
 
 def _no_model(peeked: Peeked | None) -> Refused:

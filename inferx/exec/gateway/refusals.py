@@ -24,11 +24,13 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
     "too old": (410, "invalid_request_error"),
     "body too large": (413, "invalid_request_error"),
     "rate limited": (429, "rate_limit_error"),
+    "quota exceeded": (429, "insufficient_quota"),
     "queue full": (429, "rate_limit_error"),
     "headers too large": (431, "invalid_request_error"),
     "internal error": (500, "server_error"),
     "pod failed": (502, "server_error"),
     "busy": (503, "service_unavailable"),
+    "node unreachable": (503, "service_unavailable"),
     "no leader": (503, "service_unavailable"),
     "store unavailable": (503, "service_unavailable"),
     "draining": (503, "service_unavailable"),
@@ -40,7 +42,7 @@ REASONS: Final[dict[str, tuple[int, str]]] = {
 
 _NO_ROOM = (503, "service_unavailable")
 _RETRY_AFTER_S: Final = 1.0
-"""Told with 429 and 503 by those who know no better."""
+"""Told with 429, 502 and 503 by those who know no better."""
 
 
 class Refused(InferXError):  # noqa: N818 - an answer, which callers expect and act on.
@@ -62,7 +64,7 @@ class Refused(InferXError):  # noqa: N818 - an answer, which callers expect and 
         """Whole seconds, at least one; None where asking again does not help."""
         later = self._retry_after_s
         if later is None:
-            if status_of(self.reason) not in {429, 503}:
+            if status_of(self.reason) not in {429, 502, 503}:
                 return None
             later = _RETRY_AFTER_S
         return max(1, -int(-later // 1))

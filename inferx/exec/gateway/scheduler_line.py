@@ -19,6 +19,7 @@ from inferx.core.events import LeaderChanged, LeaderLost, RouterEvent
 from inferx.core.types import PodId
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.calls import again_and_again, called
 from inferx.exec.wire.codec import FROM_ROUTER, TO_ROUTER, Codec, WireError
@@ -85,15 +86,22 @@ class SchedulerLine:
         if self._line is not None and self._at != address:
             self._line.hang_up(f"{address} leads now")
 
-    def send(self, command: AskLease | ReturnLease | ReportLoad | ReportLeases) -> None:
-        """Send a command; without a line it is lost, and told again to the next scheduler."""
+    def send(
+        self,
+        command: AskLease | ReturnLease | ReportLoad | ReportLeases,
+        traceparent: str = "",
+    ) -> None:
+        """Send a command, of a trace; without a line it is lost, and told again to the next one."""
         line = self._line
         if line is None:
             return
         if isinstance(command, ReportLeases):
             self._told = True
         if self._told:
-            line.say(self._codec.encode(FROM_ROUTER, command, _PEER))
+            message = self._codec.encode(FROM_ROUTER, command, _PEER)
+            if traceparent:
+                message.traceparent = traceparent
+            line.say(message)
 
     async def run(self) -> None:
         """Follow whoever leads, until cancelled."""
@@ -126,9 +134,9 @@ class SchedulerLine:
             self._locate(PodId(message.located.pod), message.located.address)
             return
         try:
-            event: Any = self._codec.decode(TO_ROUTER, message, _PEER)
+            event: Any = self._codec.heard(TO_ROUTER, message, _PEER)
         except WireError as error:
-            _log.info("scheduler: %s", error)
+            _log.info("scheduler: %s", error, extra=ids(epoch=self._epoch))
             return
         self._post(event)
 
@@ -142,5 +150,9 @@ class SchedulerLine:
                 self._fenced = False
             elif not self._fenced:
                 self._fenced = True
-                _log.warning("no scheduler has heard of this gateway for %.1f s", silent_s)
+                _log.warning(
+                    "no scheduler has heard of this gateway for %.1f s",
+                    silent_s,
+                    extra=ids(epoch=self._epoch),
+                )
                 self._post(LeaderLost())

@@ -11,7 +11,10 @@ from inferx.exec.gateway.dispatch import Dispatcher
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.pods import Pods
 from inferx.exec.gateway.proxy import Authorize, Catalogue, Proxy
+from inferx.exec.gateway.records import RequestRecord
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["Gateway", "ListenError"]
 
@@ -26,6 +29,7 @@ class Gateway:
     """One listener over one dispatcher.
 
     Args:
+        requests: Told of each request's steps.
         fault: Told of a request's unexpected exception.
     """
 
@@ -35,14 +39,17 @@ class Gateway:
         authorize: Authorize,
         catalogue: Catalogue,
         limits: HttpLimits,
+        requests: Requests,
         *,
-        fault: Callable[[Exception], None],
+        fault: Callable[[Exception, RequestRecord], None],
     ) -> None:
         self._limits = limits
+        self.counts = counts = GatewayCounts()
         self._sweep = Sweep()
         self._pods = Pods(limits, self._sweep)
         self._proxy = Proxy(
-            dispatcher, authorize, catalogue, self._pods, limits, self._sweep, fault=fault
+            *(dispatcher, authorize, catalogue, self._pods, limits, self._sweep, requests, counts),
+            fault=fault,
         )
         self._clients: set[ClientConnection] = set()
         self._left = asyncio.Event()
@@ -96,5 +103,6 @@ class Gateway:
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(
-            self._proxy.serve, self._limits, self._sweep, self._clients, self._left.set
+            *(self._proxy.serve, self._limits, self._sweep, self._clients, self._left.set),
+            self.counts,
         )

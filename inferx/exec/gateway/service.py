@@ -7,7 +7,7 @@ served end, then the leases go back.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,26 +15,42 @@ import grpc
 import msgspec
 
 from inferx.core.commands import AskLease, ReportLeases, ReportLoad, ReturnLease, RouterCommand
-from inferx.core.events import RouterEvent
+from inferx.core.events import (
+    FunctionDefined,
+    FunctionRetired,
+    LeaderLost,
+    LeaseGranted,
+    LeaseRevoked,
+    RouterEvent,
+)
 from inferx.core.machine.router import Router
 from inferx.core.machine.step import Record
-from inferx.core.types import PodId
+from inferx.core.types import NO_FUNCTION, FunctionId, PodId
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
 from inferx.exec.gateway.api.application import Api, ApiParts
 from inferx.exec.gateway.catalogue import ModelCatalogue
+from inferx.exec.gateway.choices import Choices
 from inferx.exec.gateway.dispatch import FunctionName, RouterDispatch, Target
 from inferx.exec.gateway.door import Door
 from inferx.exec.gateway.limits import HttpLimits
+from inferx.exec.gateway.records import RequestRecord
+from inferx.exec.gateway.request_log import RequestLog
+from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.scheduler_line import SchedulerLine
 from inferx.exec.gateway.server import Gateway
+from inferx.exec.gateway.tenants import Tenants
 from inferx.exec.identity.audit import Audit
-from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
+from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.logs import ids
+from inferx.exec.metrics.exposition import MetricSource
+from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
+from inferx.exec.metrics.process import ProcessSource
 from inferx.exec.registration import registered
 from inferx.exec.scheduler.election import LEADER
 from inferx.exec.state.objects.bodies import Gateway as GatewayBody
@@ -44,6 +60,7 @@ from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.selector import Selection
 from inferx.exec.state.store import Store
+from inferx.exec.tracing.recorder import Recorder
 from inferx.exec.wire.codec import Codec
 
 __all__ = ["GatewayConfig", "GatewayService"]
@@ -66,7 +83,10 @@ class GatewayConfig:
         limits: Of its HTTP.
         journals: Folder that its journal is written to; None writes none.
         credentials: Of the channel to schedulers; None is in the clear.
-        audit: URL of the audit log's database; None keeps no log.
+        issuers: Whose bearer tokens are taken, beside API keys.
+        public: Tenants whose functions everybody may call.
+        recorder: Takes spans; None traces nothing.
+        log_requests: Whether each request is a line in the log.
     """
 
     load: LoadBundle
@@ -81,7 +101,10 @@ class GatewayConfig:
     limits: HttpLimits = field(default_factory=HttpLimits)
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
-    audit: str | None = None
+    issuers: tuple[IssuerSettings, ...] = ()
+    public: tuple[str, ...] = ()
+    recorder: Recorder | None = None
+    log_requests: bool = False
 
 
 class GatewayService:
@@ -92,10 +115,17 @@ class GatewayService:
         store: The cluster's state.
         objects: The objects in it.
         clock: The time.
+        audit: The audit log; None keeps none.
     """
 
     def __init__(
-        self, config: GatewayConfig, store: Store, objects: Objects, clock: Clock | None = None
+        self,
+        config: GatewayConfig,
+        store: Store,
+        objects: Objects,
+        clock: Clock | None = None,
+        *,
+        audit: Audit | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -112,7 +142,10 @@ class GatewayService:
             "name": f"router/{config.name}",
             "router": 0,
         }
-        machine = make("router", made_of, config.load)
+        choices = Choices()
+        machine = make(
+            "router", made_of, lambda name, settings: choices.watched(config.load(name, settings))
+        )
         assert isinstance(machine, Router)
         self._router = machine
         self._journal: Journal | None = None
@@ -127,19 +160,37 @@ class GatewayService:
             self._find_leader,
             codec=Codec(self.book.names),
             clock=clock,
-            post=self._driver.post,
+            post=self._heard,
             locate=self._locate,
             credentials=config.credentials,
         )
         self.dispatch = RouterDispatch(
-            self._driver.post, clock, function=self._target, address=self._addresses.get
+            self._driver.post,
+            clock,
+            function=self._target,
+            address=self._addresses.get,
+            among=choices.take,
+        )
+        self.requests = Requests(
+            clock,
+            recorder=config.recorder,
+            log=RequestLog(clock, everything=config.log_requests),
         )
         self._keys = KeyCache(store, clock)
-        self._audit = None if config.audit is None else Audit(AuditTable(config.audit), clock)
-        authenticator = Authenticator(self._keys)
-        door = Door(authenticator, Limiter(), clock, self._audit)
+        self._audit = audit
+        tokens = Issuers.of(*config.issuers, clock=clock) if config.issuers else None
+        authenticator = Authenticator(self._keys, tokens, public=config.public)
+        self._tenants = Tenants()
+        door = Door(authenticator, Limiter(), self._tenants.terms, clock, audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
-        self.http = Gateway(self.dispatch, door, self._catalogue, config.limits, fault=_fault)
+        self.http = Gateway(
+            self.dispatch, door, self._catalogue, config.limits, self.requests, fault=_fault
+        )
+        self.metrics: tuple[MetricSource, ...] = (
+            ProcessSource("gateway", config.policy),
+            GatewaySource(self.http.counts, self._now),
+        )
+        """What Prometheus is told."""
         kinds = (*KINDS, LEADER.type)
         self._informer = Informer(objects, *(Selection(type=kind) for kind in kinds))
         self._api = Api(
@@ -156,6 +207,9 @@ class GatewayService:
                     "scheduler": lambda: self._line.stands,
                 },
                 router=self._numbers,
+                name=config.name,
+                records=self.requests.records,
+                metrics=self.metrics,
                 audit=self._audit,
             )
         )
@@ -203,9 +257,16 @@ class GatewayService:
         """Give a request its turn, or tell the scheduler."""
         if not self.dispatch.take(command):
             assert isinstance(command, AskLease | ReturnLease | ReportLoad | ReportLeases)
+            traceparent = ""
             if isinstance(command, ReturnLease):
-                self._addresses.pop(command.pod, None)
-            self._line.send(command)
+                self._forget(command.pod)
+            elif isinstance(command, AskLease):
+                traceparent = self._trace_of(command.function)
+            self._line.send(command, traceparent)
+
+    def _trace_of(self, function: FunctionId) -> str:
+        asked = self.book.by_id(function).object
+        return self.requests.trace_of(FunctionName(asked.tenant, asked.namespace, asked.name))
 
     def _numbers(self) -> Mapping[str, object]:
         router = self._router
@@ -218,7 +279,56 @@ class GatewayService:
             "running": router.running(),
             **{name: getattr(router, name) for name in counted},
             "functions": len(self.book.all()),
+            "audit": None if self._audit is None else msgspec.to_builtins(self._audit.counts),
         }
+
+    def _now(self) -> GatewayNow:
+        router = self._router
+        return GatewayNow(
+            functions=[
+                ((key.tenant, key.namespace, key.name), *self._inside(called.id))
+                for key, called in self.book.all().items()
+            ],
+            ended={
+                name: getattr(router, name)
+                for name in ("finished", "refused", "failed", "cancelled")
+            },
+            connections=self.http.connections,
+            connected=self._line.stands,
+            policy_errors=router.policy_errors,
+            journal_bytes=0 if self._journal is None else self._journal.size_bytes,
+        )
+
+    def _inside(self, function: FunctionId) -> tuple[int, int]:
+        """Return how many requests of a function wait and run."""
+        try:
+            return self._router.queued(function), self._router.inflight(function)
+        except IndexError:
+            return 0, 0  # The router is about to be told of it.
+
+    def _count_functions(self, events: Iterable[FunctionDefined | FunctionRetired]) -> None:
+        for event in events:
+            one = self.book.by_id(event.function).object
+            name = one.tenant, one.namespace, one.name
+            if isinstance(event, FunctionDefined):
+                self.http.counts.add(name)
+            elif event.successor == NO_FUNCTION:
+                self.http.counts.drop(name)
+
+    def _forget(self, pod: PodId) -> None:
+        self._addresses.pop(pod, None)
+        self.dispatch.forget(pod)
+        self.requests.records.given_back(pod)
+
+    def _heard(self, event: RouterEvent) -> None:
+        if isinstance(event, LeaseGranted):
+            self.dispatch.granted(event)
+            self.requests.records.granted(event.pod, self._clock.now_ns(), cold=event.cold)
+        elif isinstance(event, LeaseRevoked):
+            self._forget(event.pod)
+        elif isinstance(event, LeaderLost):
+            self.requests.records.forget_leases()
+        self._driver.post(event)
 
     # -- functions, and who leads ---
     async def _follow_objects(self) -> None:
@@ -226,10 +336,13 @@ class GatewayService:
             if changed.key.type == LEADER.type:
                 self._leader_is(changed.new)
                 continue
+            if changed.key.type == "tenant":
+                self._tenants.take(changed.key.name, changed.new)
             events = self.book.take(changed)
             if events:
                 self._driver.post(*events)
                 self._catalogue.functions_changed()
+                self._count_functions(events)
 
     def _leader_is(self, leader: DataObject | None) -> None:
         if leader is None:
@@ -261,5 +374,5 @@ class GatewayService:
         )
 
 
-def _fault(error: Exception) -> None:
-    _log.error("a request met a defect", exc_info=error)
+def _fault(error: Exception, record: RequestRecord) -> None:
+    _log.error("%s met a defect", record.id, exc_info=error, extra=ids(request=record.id))

@@ -1,15 +1,17 @@
-"""The audit log: who was let do what, and who was not. It is never on a request's path.
+"""The audit log: who was let do what, who was not, and what a scheduler decided and why.
 
 Laws:
-1. A decision about a request is put into a queue of `QUEUE_ROWS` and written later, in batches. If
-   the queue is full, the request goes on, and the event is counted as lost and told of: a database
-   that is down must not take the service with it.
+1. A decision is put into a queue of `QUEUE_ROWS` and written later, in batches: it is never on a
+   request's path. If the queue is full, the request goes on, and the event is counted as lost and
+   told of: a database that is down must not take the service with it.
 2. An administrative act is written *before* it is done, and is not done if it cannot be written:
    acts are few, wait for people rather than for milliseconds, and an unrecorded change of who may
    do what is the one that a log is there for. How the act ended follows by the queue.
 3. What is queued is written again until the database takes it; a batch that was half taken is not
    written twice.
 4. No credential is among what can be written: an event names who, never what they showed.
+5. Refusals of callers whom nobody knows are written at `STRANGERS` at most, and those above it are
+   counted as lost: whoever can reach a port must not be able to fill a disk.
 """
 
 import asyncio
@@ -28,7 +30,9 @@ from inferx.core.errors import InferXError
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock
 from inferx.exec.identity.audit_table import AuditDatabaseError, AuditRow, AuditTable
-from inferx.exec.identity.principal import Denied, Principal
+from inferx.exec.identity.limiter import Limited, Limiter
+from inferx.exec.identity.limits import Limits, Rate
+from inferx.exec.identity.principal import ANONYMOUS, Denied, Principal
 from inferx.exec.identity.rights import Allowed
 
 __all__ = ["Audit", "AuditCounts", "AuditUnavailableError", "Target"]
@@ -46,8 +50,10 @@ TOLD_EVERY_S: Final = 10.0
 RETENTION_NS: Final = 90 * 86_400 * NS_PER_S
 FORGET_EVERY_S: Final = 60.0
 TEXT_LIMIT: Final = 1024
+STRANGERS: Final = Rate(count=50, period_ns=NS_PER_S, burst=1_000)
 
-_KEY = re.compile(r"ix_[0-9a-fA-F_]{8,}")
+_CREDENTIALS = re.compile(r"(ix_)[0-9a-fA-F_]{8,}|(eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)?")
+"""API keys and bearer tokens, by what they begin with."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,7 +80,8 @@ class AuditCounts(msgspec.Struct):
 
     Attributes:
         written: Events that the database has.
-        lost: Events that found the queue full, or were left in it at the end.
+        lost: Events that found the queue full, were left in it at the end, or were strangers'
+            refusals beyond their rate.
         failures: Times that the database did not take a batch.
         forgotten: Events that were removed for their age.
     """
@@ -108,18 +115,42 @@ class Audit:
         self._number = 0
         self._prepared = False
         self._tell_from_s = 0.0
+        self._strangers = Limiter()
         # One: the database sees one connection, and the event loop none of its waiting.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit")
         self.counts = AuditCounts()
 
     def decision(
-        self, who: str, action: str, target: Target, decision: Allowed | Principal | Denied
+        self,
+        who: str,
+        action: str,
+        target: Target,
+        decision: Allowed | Principal | Denied | Limited,
     ) -> None:
         """Record what was decided about a request. It returns at once, and never fails."""
-        denied = isinstance(decision, Denied)
-        outcome = "denied" if denied else "allowed"
-        reason = decision.reason if isinstance(decision, Denied) else ""
+        outcome, reason = "allowed", ""
+        if isinstance(decision, Denied):
+            outcome, reason = "denied", decision.reason
+            if who == ANONYMOUS.name and self._too_many_strangers():
+                self.counts.lost += 1
+                return
+        elif isinstance(decision, Limited):
+            outcome, reason = "limited", f"{decision.what} of {decision.whose}"
         self._put(self._row("decision", who, action, target, outcome=outcome, reason=reason))
+
+    def scheduled(
+        self, who: str, action: str, target: Target, *, outcome: str, reason: str
+    ) -> None:
+        """Record what a scheduler decided by itself. It returns at once, and never fails.
+
+        Args:
+            who: Which scheduler, in which term.
+            action: What kind of decision.
+            target: Whom it is about.
+            outcome: What was decided: which pod, where, from what.
+            reason: Why.
+        """
+        self._put(self._row("scheduling", who, action, target, outcome=outcome, reason=reason))
 
     @asynccontextmanager
     async def act(self, who: str, action: str, target: Target) -> AsyncGenerator[None]:
@@ -201,6 +232,10 @@ class Audit:
             _log.error(
                 "audit: %d events are lost: the database did not take them", self.counts.lost
             )
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; for a log that was never run."""
         self._thread.submit(self._table.close)
         self._thread.shutdown(wait=False)
 
@@ -219,10 +254,14 @@ class Audit:
             tenant=_clean(target.tenant),
             namespace=_clean(target.namespace),
             name=_clean(target.name),
-            outcome=outcome,
-            reason=reason,
+            outcome=_clean(outcome),
+            reason=_clean(reason),
             request=_clean(target.request),
         )
+
+    def _too_many_strangers(self) -> bool:
+        limits = (("", Limits(requests=STRANGERS)),)
+        return isinstance(self._strangers.admit(self._clock.now_ns(), limits, tokens=0), Limited)
 
     def _put(self, row: AuditRow) -> None:
         if len(self._queue) >= self._queue_rows:
@@ -257,9 +296,9 @@ class Audit:
 
 
 def _clean(text: str) -> str:
-    """Return text that a database of any encoding takes, without a key that was misplaced in it."""
-    if "ix_" in text:
-        text = _KEY.sub("ix_...", text)
+    """Return text that a database of any encoding takes, without credentials misplaced in it."""
+    if "ix_" in text or "eyJ" in text:
+        text = _CREDENTIALS.sub(r"\1\2...", text)
     if len(text) <= TEXT_LIMIT and text.isascii() and text.isprintable():
         return text
     return ascii(text[:TEXT_LIMIT])[1:-1]

@@ -80,8 +80,8 @@ _STEPS: Final = ((EVENTS,),)
 class AuditTable:
     """The log in one database. Its calls block: they belong on a thread of their own."""
 
-    def __init__(self, url: str) -> None:
-        """Take a database's URL: `sqlite:///PATH` or `postgresql+psycopg://...`.
+    def __init__(self, url: str | sa.URL) -> None:
+        """Take a database's URL: `sqlite:///PATH` or `postgresql://...`; see `audit_opening`.
 
         Raises:
             AuditDatabaseError: It is not one of these.
@@ -108,6 +108,8 @@ class AuditTable:
                 msg = f"{self.shown}: expected sqlite:///PATH or postgresql://..."
                 raise AuditDatabaseError(msg)
         self._file = Path(parsed.database or "") if parsed.drivername == "sqlite" else None
+        self.is_file = self._file is not None
+        """Whether it is a file of this machine's: one that cannot be used will not mend itself."""
         if self._file == Path():
             raise AuditDatabaseError(f"{self.shown}: expected a file, as in sqlite:///PATH")
         self._engine = sa.create_engine(
@@ -129,8 +131,12 @@ class AuditTable:
         """
         if self._file is not None:
             try:
-                # SQLite would let everybody read it.
-                os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                # SQLite would let everybody read it. One that is there is not opened beside
+                # SQLite: to close it would drop the locks that this process holds on it.
+                mode = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                os.close(os.open(self._file, mode, 0o600))
+            except FileExistsError:
+                pass
             except OSError as error:
                 msg = f"{self._file}: {error.strerror}; expected a place for the audit log"
                 raise AuditDatabaseError(msg) from error

@@ -19,8 +19,8 @@ from inferx.exec.identity.principal import (
     Grant,
     Level,
     Principal,
-    is_name,
 )
+from inferx.spec.reference import is_name
 
 __all__ = ["CREDENTIALS_LIMIT", "Authenticator", "TokenVerifier"]
 

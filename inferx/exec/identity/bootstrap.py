@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from inferx.core.errors import InferXError
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.clock import Clock
+from inferx.exec.files import write_whole
 from inferx.exec.identity.key_desk import KeyRequest, new_record
 from inferx.exec.identity.keys import (
     KeyId,

@@ -23,7 +23,7 @@ from jwt.algorithms import AllowedPublicKeys
 
 from inferx.core.errors import InferXError
 
-__all__ = ["ALGORITHMS", "IssuerKeys", "IssuerUnavailableError", "SigningKey"]
+__all__ = ["ALGORITHMS", "IssuerKeys", "IssuerUnavailableError", "SigningKey", "check_url"]
 
 REFRESH_S: Final = 600.0
 REFETCH_S: Final = 10.0

@@ -27,8 +27,8 @@ from inferx.exec.identity.principal import (
     Grant,
     Level,
     Principal,
-    is_name,
 )
+from inferx.spec.reference import is_name
 
 __all__ = [
     "PREFIX",

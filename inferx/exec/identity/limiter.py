@@ -28,14 +28,14 @@ SWEPT: Final = 2
 CONCURRENT_RETRY_NS: Final = NS_PER_S
 """When to come again where all places are taken: nobody knows, and a second hurts nobody."""
 
-What = Literal["requests", "tokens", "concurrent"]
+What = Literal["requests", "tokens", "concurrent", "quota"]
 
 
 class Limited(msgspec.Struct, frozen=True):
     """A refusal: what there was too much of, whose limit it is, and when it would pass.
 
     Attributes:
-        what: The limit.
+        what: The limit; `quota` is what a tenant was granted for a longer time, kept elsewhere.
         whose: `tenant:<name>` or a principal's name.
         retry_after_ns: From now; None if it never passes, being more than a burst by itself.
     """

@@ -9,7 +9,7 @@ import msgspec
 
 from inferx.core.units import NS_PER_S
 
-__all__ = ["UNLIMITED", "Limits", "Rate"]
+__all__ = ["LARGEST", "UNLIMITED", "Limits", "Rate"]
 
 LARGEST: Final = 1 << 40
 """Of a rate's counts. Beyond it a number is a slip, and no limit."""

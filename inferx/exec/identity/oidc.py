@@ -32,8 +32,8 @@ from inferx.exec.identity.principal import (
     Grant,
     Level,
     Principal,
-    is_name,
 )
+from inferx.spec.reference import is_name
 
 __all__ = ["IssuerSettings", "Issuers", "grants_of"]
 

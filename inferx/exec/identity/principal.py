@@ -6,7 +6,6 @@ Laws:
 3. Levels are ordered, and each holds those below it; nothing lies between them.
 """
 
-import re
 from enum import IntEnum
 from typing import Final, Literal
 
@@ -25,22 +24,12 @@ __all__ = [
     "Level",
     "Principal",
     "Reason",
-    "is_name",
 ]
 
 EVERY: Final = "*"
 """In a grant: all of them. As a target: the whole, which only a grant of the whole covers."""
 SYSTEM_TENANT: Final = "system"
 """Where services keep their own objects; nobody is granted it by name."""
-NAME_LIMIT: Final = 128
-"""Two and what surrounds them fit a key of the store."""
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-
-
-def is_name(text: str) -> bool:
-    """Return whether a tenant, a namespace or an object can be called so."""
-    return len(text) <= NAME_LIMIT and _NAME.fullmatch(text) is not None
 
 
 class Level(IntEnum):

@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from inferx.exec.identity.principal import EVERY, Denied, Level, Principal, is_name
+from inferx.exec.identity.principal import EVERY, Denied, Level, Principal
+from inferx.spec.reference import is_name
 
 __all__ = ["ALLOWED", "RIGHTS", "Action", "Allowed", "Right", "authorize"]
 

@@ -17,6 +17,7 @@ import msgspec
 
 from inferx.core.errors import InferXError
 from inferx.core.machine.step import Record
+from inferx.exec.logs import ids
 from inferx.exec.state.objects.bodies import Scheduler
 from inferx.exec.state.objects.envelope import REGISTRY, SYSTEM_NAME, DataObject, Key, encode
 from inferx.exec.state.store import (
@@ -102,7 +103,12 @@ class Leadership:
             except LeaseLostError as error:
                 raise DeposedError(f"epoch {self.epoch}: {error}") from error
             except (StoreError, TimeoutError) as error:
-                _log.warning("the lease of epoch %d was not renewed: %s", self.epoch, error)
+                _log.warning(
+                    "the lease of epoch %d was not renewed: %s",
+                    self.epoch,
+                    error,
+                    extra=ids(epoch=self.epoch),
+                )
             if loop.time() - renewed > STOP_S:
                 raise DeposedError(f"epoch {self.epoch}: not renewed for {STOP_S} s")
 

@@ -6,17 +6,17 @@ they run and hold. Whoever does not within `GATHER_S` is given up. Then the mach
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import msgspec
 
 from inferx.core.commands import (
     GrantLease,
-    NodeCommand,
     RecallLease,
     RefuseLease,
     RevokeLease,
@@ -26,8 +26,10 @@ from inferx.core.events import (
     NodeDescribed,
     NodeJoined,
     NodeLost,
+    PhaseTiming,
     PodFailed,
     PodGone,
+    PodReady,
     RouterJoined,
     RouterLost,
     SchedulerEvent,
@@ -39,22 +41,32 @@ from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
 from inferx.exec.clock import Clock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
+from inferx.exec.identity.audit import Audit
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
+from inferx.exec.logs import ids
+from inferx.exec.metrics.scheduler import SchedulerCounts, Timed
+from inferx.exec.scheduler.decision_audit import DecisionAudit
+from inferx.exec.scheduler.decision_log import tell
 from inferx.exec.scheduler.election import Leadership
 from inferx.exec.scheduler.nodes import NodeLines
 from inferx.exec.scheduler.routers import RouterLines
+from inferx.exec.scheduler.traces import DecisionTraces
 from inferx.exec.state.objects.bodies import NodeInfo
 from inferx.exec.state.objects.envelope import DataObject, encode
 from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.mirror import Changed
+from inferx.exec.tracing.recorder import Recorder
 from inferx.exec.wire.codec import Codec
 from inferx.exec.wire.names import Peer
+from inferx.exec.wire.sense import WireError, check
 
-__all__ = ["GATHER_S", "Term", "TermConfig"]
+__all__ = ["GATHER_S", "Started", "Term", "TermConfig"]
 
 GATHER_S = 2.0
 """How long a new leader waits for those who are registered."""
 DECISIONS_KEPT = 10_000
+STARTS_KEPT = 10_000
+"""Pods of which it is remembered how they were started."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +82,8 @@ class TermConfig:
         seed: Of its random streams.
         journals: Folder that journals are written to; None writes none.
         credentials: Of the channels to nodes; None is in the clear.
+        audit: Takes every decision with its reason; None keeps no record.
+        recorder: Takes spans; None traces nothing.
     """
 
     load: LoadBundle
@@ -80,6 +94,16 @@ class TermConfig:
     seed: int = 1
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
+    audit: Audit | None = None
+    recorder: Recorder | None = None
+
+
+class Started(NamedTuple):
+    """A pod's start: when it was ordered, when its node said it is ready, and what it took."""
+
+    ordered_ns: int
+    ready_ns: int
+    phases: tuple[PhaseTiming, ...]
 
 
 class Term:
@@ -90,22 +114,36 @@ class Term:
         leadership: This term's.
         informer: Copies of functions, policies, tenants, nodes and gateways, listed already.
         clock: The time.
+        counts: Told of what happens.
     """
 
     def __init__(
-        self, config: TermConfig, leadership: Leadership, informer: Informer, clock: Clock
+        self,
+        config: TermConfig,
+        leadership: Leadership,
+        informer: Informer,
+        clock: Clock,
+        counts: SchedulerCounts,
     ) -> None:
+        self._counts = counts
         self._leadership = leadership
         self._informer = informer
         self._clock = clock
         self.epoch = epoch = leadership.epoch
         self.book = FunctionBook()
         self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
+        self.starts: OrderedDict[PodId, Started] = OrderedDict()
+        """How pods were started, the latest last."""
+        self._traces: DecisionTraces | None = None
+        if config.recorder is not None:
+            names = self.book.names
+            self._traces = DecisionTraces(config.recorder, clock, names, epoch=epoch)
         self._addresses: dict[PodId, str] = {}
         self._nodes: dict[str, tuple[NodeId, NodeSpec]] = {}
         self._next_node = self._next_gpu = 0
         gateways = sorted(one.name for one in informer.all("gateway"))
-        self._known = sorted(informer.all("node_info"), key=lambda one: one.name)
+        readable = (one for one in informer.all("node_info") if _resources(one) is not None)
+        self._known = sorted(readable, key=lambda one: one.name)
         made_of = {
             "policy": config.policy,
             "settings": dict(config.settings),
@@ -115,9 +153,13 @@ class Term:
             "awaited_nodes": len(self._known),
             "awaited_routers": len(gateways),
         }
-        machine = make(
-            "scheduler", made_of, config.load, on_decision=self.decisions.append, explain=True
+        self.audit = DecisionAudit(
+            config.audit,
+            epoch,
+            name_of=lambda function: self.book.names.name_of(FunctionId(function)),
+            node_of=lambda node: self.node_name(NodeId(node)) if node >= 0 else "",
         )
+        machine = make("scheduler", made_of, config.load, on_decision=self._decided, explain=True)
         assert isinstance(machine, Scheduler)
         self.machine = machine
         self.journal: Journal | None = None
@@ -125,7 +167,7 @@ class Term:
             name = f"scheduler-{epoch}"
             self.journal = open_journal(config.journals, name, "scheduler", made_of, machine)
         self._driver: Driver[SchedulerEvent, SchedulerCommand] = Driver(
-            f"scheduler/{epoch}", self.journal or machine, clock, self
+            f"scheduler/{epoch}", Timed(self.journal or machine, counts), clock, self
         )
         self._codec = Codec(self.book.names)
         self._silent_nodes = {NodeId(node) for node in range(len(self._known))}
@@ -146,6 +188,7 @@ class Term:
             post=self.post,
             address_of=lambda pod: self._addresses.get(pod, ""),
             awaited={name: RouterId(number) for number, name in enumerate(gateways)},
+            traced=None if self._traces is None else self._traces.asked,
         )
 
     async def run(self) -> None:
@@ -163,6 +206,8 @@ class Term:
                 tasks.create_task(self._driver.run(), name="scheduler")
                 tasks.create_task(self._gather(), name="gathering")
         finally:
+            if self._traces is not None:
+                self._traces.close()
             self.routers.close()
             await self.nodes.close()
             if self.journal is not None:
@@ -176,12 +221,31 @@ class Term:
             self._silent_routers.discard(event.router)
         elif isinstance(event, PodGone | PodFailed):
             self._addresses.pop(event.pod, None)
+        elif isinstance(event, PodReady):
+            self._started(event)
+        if self._traces is not None:
+            self._traces.heard(event)
+        self._counts.heard(event, self._clock.now_ns())
         self._driver.post(event)
+
+    def _decided(self, decision: Decision) -> None:
+        """Take note of a decision; called inside a step."""
+        self.decisions.append(decision)
+        self._counts.decided(decision)
+        self.audit.decided(decision)
+        if self._traces is not None:
+            self._traces.decided(decision)
+        tell(decision, self.book.names, self.machine.cluster, self.epoch, self._traces)
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_S)
         for node in sorted(self._silent_nodes):
-            _log.warning("node %s did not answer in %.0f s", self._known[node].name, GATHER_S)
+            _log.warning(
+                "node %s did not answer in %.0f s",
+                self._known[node].name,
+                GATHER_S,
+                extra=ids(node=self._known[node].name, epoch=self.epoch),
+            )
             self.post(NodeLost(node))
         for router in sorted(self._silent_routers):
             _log.warning("gateway %d did not join in %.0f s", router, GATHER_S)
@@ -195,12 +259,35 @@ class Term:
     def send(self, command: SchedulerCommand) -> None:
         """Send a command on its way."""
         if isinstance(command, GrantLease | RevokeLease | RecallLease | RefuseLease):
+            if self._traces is not None and isinstance(command, GrantLease | RefuseLease):
+                self._traces.answered(command)
             self.routers.send(command)
+            if isinstance(command, GrantLease):
+                self._count_lease(command)
         else:
-            self._send_to_node(command)
+            self._counts.ordered(command, self._clock.now_ns())
+            traces = self._traces
+            self.nodes.send(command, "" if traces is None else traces.sending(command))
 
-    def _send_to_node(self, command: NodeCommand) -> None:
-        self.nodes.send(command)
+    def _started(self, ready: PodReady) -> None:
+        pod = self.machine.cluster.pods.get(ready.pod)
+        if pod is None:
+            return
+        self.starts[ready.pod] = Started(pod.started_ns, self._clock.now_ns(), ready.phases)
+        self.starts.move_to_end(ready.pod)
+        while len(self.starts) > STARTS_KEPT:
+            self.starts.popitem(last=False)
+
+    def _count_lease(self, lease: GrantLease) -> None:
+        pod = self.machine.cluster.pods.get(lease.pod)
+        if pod is not None:
+            self._counts.granted(
+                lease.function,
+                self.book.names.name_of(lease.function),
+                self.node_name(pod.node),
+                cold=lease.cold,
+                now_ns=self._clock.now_ns(),
+            )
 
     # -- objects ---
     async def _follow_objects(self) -> None:
@@ -218,9 +305,10 @@ class Term:
 
     def _node_changed(self, node: DataObject) -> None:
         """Describe a node that is new, or that is another one under an old name; and call it."""
-        info = msgspec.convert(node.object, NodeInfo)
+        info, spec = msgspec.convert(node.object, NodeInfo), _resources(node)
+        if spec is None:
+            return
         address = f"{info.naIp or info.nodeIp}:{info.podMgrPort}"
-        spec = msgspec.convert(info.resources, NodeSpec)
         known = self._nodes.get(node.name)
         if known is not None and known[1] == spec:
             self.nodes.move(known[0], address)
@@ -255,3 +343,14 @@ class Term:
     def address_of(self, pod: PodId) -> str:
         """Return where a pod serves; "" where it is not known."""
         return self._addresses.get(pod, "")
+
+
+def _resources(node: DataObject) -> NodeSpec | None:
+    """Return what a node says that it has; None where that makes no sense."""
+    try:
+        spec = msgspec.convert(msgspec.convert(node.object, NodeInfo).resources, NodeSpec)
+        check(spec)
+    except (msgspec.ValidationError, WireError) as error:
+        _log.warning("node %s: its resources: %s; it is left out", node.name, error)
+        return None
+    return spec

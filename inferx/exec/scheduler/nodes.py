@@ -16,6 +16,7 @@ from inferx.core.commands import Create, NodeCommand, Restore
 from inferx.core.events import NodeLost, SchedulerEvent
 from inferx.core.types import FunctionId, NodeId, PodId
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.calls import again_and_again, called
 from inferx.exec.wire.codec import FROM_NODE, TO_NODE, Codec, WireError
@@ -93,8 +94,8 @@ class NodeLines:
         """Return the names of the nodes that a line stands to."""
         return [entry.name for entry in self._nodes.values() if entry.line is not None]
 
-    def send(self, command: NodeCommand) -> None:
-        """Send a command; without a line it is lost, and the kernel repeats it."""
+    def send(self, command: NodeCommand, traceparent: str = "") -> None:
+        """Send a command, of a trace; without a line it is lost, and the kernel repeats it."""
         entry = self._nodes.get(command.node)
         if entry is None or entry.line is None:
             return
@@ -105,7 +106,10 @@ class NodeLines:
             name = self._codec.name_of(command.function)
             deploy = pb.Deploy(function=name, object=self._deploy(command.function))
             line.say(pb.ToNode(deploy=deploy))
-        line.say(self._codec.encode(TO_NODE, command, entry.peer))
+        message = self._codec.encode(TO_NODE, command, entry.peer)
+        if traceparent:
+            message.traceparent = traceparent
+        line.say(message)
 
     async def close(self) -> None:
         """Hang up everywhere."""
@@ -142,7 +146,12 @@ class NodeLines:
             lost.cancel()
 
     def _give_up(self, node: NodeId) -> None:
-        _log.warning("node %s: no line for %.0f s; given up", self._nodes[node].name, LOST_S)
+        _log.warning(
+            "node %s: no line for %.0f s; given up",
+            self._nodes[node].name,
+            LOST_S,
+            extra=ids(node=self._nodes[node].name, epoch=self._epoch),
+        )
         self._post(NodeLost(node))
 
     def _hear(self, entry: _Node, message: Any) -> None:
@@ -150,8 +159,10 @@ class NodeLines:
             self._locate(PodId(message.located.pod), message.located.address)
             return
         try:
-            fact: Any = self._codec.decode(FROM_NODE, message, entry.peer)
+            fact: Any = self._codec.heard(FROM_NODE, message, entry.peer)
         except WireError as error:
-            _log.warning("node %s: %s", entry.name, error)
+            _log.warning(
+                "node %s: %s", entry.name, error, extra=ids(node=entry.name, epoch=self._epoch)
+            )
             return
         self._post(fact)

@@ -12,9 +12,10 @@ from typing import Any
 import grpc
 
 from inferx.core.commands import GrantLease, RecallLease, RefuseLease, RevokeLease
-from inferx.core.events import RouterLost, SchedulerEvent
-from inferx.core.types import PodId, RouterId
+from inferx.core.events import LeaseAsked, RouterLost, SchedulerEvent
+from inferx.core.types import FunctionId, PodId, RouterId
 from inferx.exec.clock import Clock
+from inferx.exec.logs import ids
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.codec import FROM_ROUTER, TO_ROUTER, Codec, WireError
 from inferx.exec.wire.line import LOST_S, Line, LineError
@@ -34,6 +35,7 @@ class RouterLines:
         clock: The time.
         post: Takes what gateways tell.
         address_of: Gives where a pod serves.
+        traced: Takes an ask that belongs to a trace.
         awaited: Gateways that an older leader knew, numbered.
     """
 
@@ -46,16 +48,19 @@ class RouterLines:
         post: Callable[[SchedulerEvent], None],
         address_of: Callable[[PodId], str],
         awaited: Mapping[str, RouterId],
+        traced: Callable[[RouterId, FunctionId, str], None] | None = None,
     ) -> None:
         self._epoch = epoch
         self._codec = codec
         self._clock = clock
         self._post = post
         self._address_of = address_of
+        self._traced = traced
         self._numbers = dict(awaited)
         self._lines: dict[RouterId, Line] = {}
         self._tasks: dict[RouterId, asyncio.Task[None]] = {}
         self._lost: dict[RouterId, asyncio.TimerHandle] = {}
+        self._closed = False
 
     def connected(self) -> list[str]:
         """Return the names of the gateways that have a line."""
@@ -78,14 +83,16 @@ class RouterLines:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a hello first")
         name = hello.hello.gateway
         router = self._numbers.setdefault(name, RouterId(len(self._numbers)))
-        older = self._tasks.pop(router, None)
-        if older is not None:
+        await context.write(pb.ToRouter(welcome=pb.Welcome(epoch=self._epoch)))
+        while (older := self._tasks.get(router)) is not None:
             older.cancel()
             await asyncio.gather(older, return_exceptions=True)
+            # While it ended, another line of this gateway may have begun.
+            if self._tasks.get(router) is older:
+                del self._tasks[router]
         pending = self._lost.pop(router, None)
         if pending is not None:
             pending.cancel()
-        await context.write(pb.ToRouter(welcome=pb.Welcome(epoch=self._epoch)))
         line = Line(context, pb.ToRouter, self._clock)
         peer = Peer(router)
         self._lines[router] = line
@@ -94,32 +101,46 @@ class RouterLines:
         try:
             await asyncio.shield(task)
         except (LineError, asyncio.CancelledError) as error:
-            _log.info("gateway %s: %s", name, error or "its line was ended")
+            _log.info(
+                "gateway %s: %s",
+                name,
+                error or "its line was ended",
+                extra=ids(gateway=name, epoch=self._epoch),
+            )
         finally:
             task.cancel()
             if self._lines.get(router) is line:
                 del self._lines[router]
                 self._tasks.pop(router, None)
-                self._lost[router] = asyncio.get_running_loop().call_later(
-                    LOST_S, self._give_up, name, router
-                )
+                if not self._closed:
+                    self._lost[router] = asyncio.get_running_loop().call_later(
+                        LOST_S, self._give_up, name, router
+                    )
 
     def close(self) -> None:
         """Hang up everywhere, and forget who was about to be given up."""
+        self._closed = True
         for task in self._tasks.values():
             task.cancel()
         for timer in self._lost.values():
             timer.cancel()
 
     def _give_up(self, name: str, router: RouterId) -> None:
-        _log.warning("gateway %s: no line for %.0f s; given up", name, LOST_S)
+        _log.warning(
+            "gateway %s: no line for %.0f s; given up",
+            name,
+            LOST_S,
+            extra=ids(gateway=name, epoch=self._epoch),
+        )
         self._lost.pop(router, None)
         self._post(RouterLost(router))
 
     def _hear(self, name: str, peer: Peer, message: Any) -> None:
         try:
-            event: Any = self._codec.decode(FROM_ROUTER, message, peer)
+            event: Any = self._codec.heard(FROM_ROUTER, message, peer)
         except WireError as error:
-            _log.info("gateway %s: %s", name, error)
+            _log.info("gateway %s: %s", name, error, extra=ids(gateway=name, epoch=self._epoch))
             return
+        if self._traced is not None and message.traceparent and isinstance(event, LeaseAsked):
+            self._traced(event.router, event.function, message.traceparent)
         self._post(event)

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from inferx.core.explain import Decision
 from inferx.core.lifecycle import REFERENCE_NAME, PodState
 from inferx.core.pod import Pod
-from inferx.core.types import NO_FUNCTION, FunctionId, Tier
+from inferx.core.types import FunctionId, Tier
+from inferx.exec.scheduler.explaining import decision_view
 from inferx.exec.scheduler.leader import Term
 
-__all__ = ["decision_view", "view_of"]
+__all__ = ["view_of"]
 
 DECISIONS_SHOWN = 200
 
@@ -97,13 +95,3 @@ def _pod(term: Term, pod: Pod) -> Mapping[str, Any]:
         "idle_since_ns": pod.idle_since_ns,
         "ready_ns": pod.ready_ns,
     }
-
-
-def decision_view(term: Term, decision: Decision) -> Mapping[str, Any]:
-    """Return a decision with names in place of ids."""
-    told: dict[str, Any] = msgspec.to_builtins(decision)
-    function = FunctionId(decision.function)
-    told["function"] = "" if function == NO_FUNCTION else term.book.names.name_of(function)
-    nodes = term.machine.cluster.nodes
-    told["node"] = nodes[decision.node].name if 0 <= decision.node < len(nodes) else ""
-    return told

@@ -9,10 +9,17 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from inferx.exec.received import NO_MESSAGE, Unreadable, reading
 from inferx.exec.state import wire
 from inferx.exec.state.proto import state_pb2 as pb
 from inferx.exec.state.rpc import Metadata, Method, bytes_of
-from inferx.exec.state.store import Store, StoreError, StoreLeaseId, UnavailableError
+from inferx.exec.state.store import (
+    RefusedError,
+    Store,
+    StoreError,
+    StoreLeaseId,
+    UnavailableError,
+)
 from inferx.exec.state.wire import code_of, from_commit, list_parts, to_entry, watch_parts
 
 __all__ = ["ANSWER_S", "StoreService", "Tell", "answering", "fail", "streaming", "told"]
@@ -95,15 +102,15 @@ def told(error: Exception) -> tuple[grpc.StatusCode, str, Metadata] | None:
 def answering(method: Method[Q, A], call: Callable[[Q], Awaitable[A]], tell: Tell = told) -> Any:
     """Return the handler of a method that answers once."""
 
-    async def answer(request: Q, context: Any) -> A:
+    async def answer(request: Q | Unreadable, context: Any) -> A:
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await call(request)
+                return await call(_read(request))
         except Exception as error:  # noqa: BLE001 - every one is told, as what it is.
             await fail(context, error, tell)
 
     return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=method.request.FromString, response_serializer=bytes_of
+        answer, request_deserializer=reading(method.request), response_serializer=bytes_of
     )
 
 
@@ -112,17 +119,23 @@ def streaming(
 ) -> Any:
     """Return the handler of a method that answers for as long as it is listened to."""
 
-    async def answer(request: Q, context: Any) -> AsyncGenerator[A, None]:
+    async def answer(request: Q | Unreadable, context: Any) -> AsyncGenerator[A, None]:
         try:
-            async with aclosing(call(request)) as answers:
+            async with aclosing(call(_read(request))) as answers:
                 async for each in answers:
                     yield each
         except Exception as error:  # noqa: BLE001 - every one is told, as what it is.
             await fail(context, error, tell)
 
     return grpc.unary_stream_rpc_method_handler(
-        answer, request_deserializer=method.request.FromString, response_serializer=bytes_of
+        answer, request_deserializer=reading(method.request), response_serializer=bytes_of
     )
+
+
+def _read(request: Q | Unreadable) -> Q:
+    if isinstance(request, Unreadable):
+        raise RefusedError(NO_MESSAGE)
+    return request
 
 
 async def fail(context: Any, error: Exception, tell: Tell = told) -> NoReturn:

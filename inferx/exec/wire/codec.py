@@ -12,18 +12,14 @@ import msgspec
 from google.protobuf.message import Message
 
 from inferx.core import commands, events
-from inferx.core.errors import InferXError
 from inferx.core.types import NO_FUNCTION, FunctionId, GpuId, NodeId, RouterId, Tier
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.names import FunctionNames, Peer
+from inferx.exec.wire.sense import WireError, check
 
 __all__ = ["FROM_NODE", "FROM_ROUTER", "TO_NODE", "TO_ROUTER", "Codec", "Direction", "WireError"]
 
 _Convert = Callable[[Any, FunctionNames, Peer], Any]
-
-
-class WireError(InferXError):
-    """A message that means nothing here: of no known kind, or about something that is not known."""
 
 
 class Direction:
@@ -82,6 +78,16 @@ class Codec:
             raise WireError(f"a message of kind {slot}; expected one of {list(direction.received)}")
         struct, fields = found
         return fields.read(struct, getattr(envelope, slot), self._functions, peer)
+
+    def heard(self, direction: Direction, envelope: Any, peer: Peer) -> msgspec.Struct:
+        """Return the same of what a peer said, once it makes sense.
+
+        Raises:
+            WireError: It does not, or cannot be decoded.
+        """
+        decoded = self.decode(direction, envelope, peer)
+        check(decoded)
+        return decoded
 
 
 class _Fields:

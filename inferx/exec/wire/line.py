@@ -21,6 +21,7 @@ import grpc.aio
 from inferx.core.errors import InferXError
 from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock
+from inferx.exec.received import Unreadable
 from inferx.exec.wire import wire_pb2 as pb
 
 __all__ = ["BEAT_S", "LOST_S", "QUEUE_LIMIT", "SILENT_S", "Line", "LineError", "Stream"]
@@ -131,6 +132,8 @@ class Line:
     async def _listen(self, hear: Callable[[Any], None]) -> None:
         while True:
             message = await self._stream.read()
+            if isinstance(message, Unreadable):
+                raise LineError("the other side sent what is no message")
             # gRPC's own mark of the end is no message.
             if not hasattr(message, "WhichOneof"):
                 raise LineError("the other side ended the stream")

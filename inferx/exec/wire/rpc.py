@@ -6,19 +6,41 @@ from typing import Any, Final, NamedTuple
 import grpc
 import grpc.aio
 
+from inferx.exec.received import NO_MESSAGE, Unreadable, reading
 from inferx.exec.wire import wire_pb2 as pb
 
-__all__ = ["DRAIN", "FOLLOW", "JOIN", "KEEPALIVE", "VIEW", "Method", "handlers", "stream", "unary"]
+__all__ = [
+    "DRAIN",
+    "END_POD",
+    "EXPLAIN",
+    "FOLLOW",
+    "JOIN",
+    "KEEPALIVE",
+    "LIST_LOGS",
+    "READ_LOG",
+    "VIEW",
+    "Method",
+    "handlers",
+    "stream",
+    "told",
+    "unary",
+]
 
 
 class Method(NamedTuple):
-    """One method: its path, what it takes and what it gives."""
+    """One method: its path, what it takes and what it gives.
+
+    Attributes:
+        streams: Both ways.
+        tells: One question, and a stream of answers.
+    """
 
     service: str
     name: str
     takes: Any
     gives: Any
-    streams: bool
+    streams: bool = False
+    tells: bool = False
 
     @property
     def path(self) -> str:
@@ -28,8 +50,12 @@ class Method(NamedTuple):
 
 FOLLOW: Final = Method("NodeAgent", "Follow", pb.ToNode, pb.FromNode, streams=True)
 JOIN: Final = Method("Scheduler", "Join", pb.FromRouter, pb.ToRouter, streams=True)
-VIEW: Final = Method("Scheduler", "View", pb.ViewRequest, pb.ViewReply, streams=False)
-DRAIN: Final = Method("Scheduler", "Drain", pb.DrainRequest, pb.DrainReply, streams=False)
+VIEW: Final = Method("Scheduler", "View", pb.ViewRequest, pb.ViewReply)
+DRAIN: Final = Method("Scheduler", "Drain", pb.DrainRequest, pb.DrainReply)
+END_POD: Final = Method("Scheduler", "EndPod", pb.EndPodRequest, pb.EndPodReply)
+LIST_LOGS: Final = Method("NodeAgent", "ListLogs", pb.ListLogsRequest, pb.ListLogsReply)
+READ_LOG: Final = Method("NodeAgent", "ReadLog", pb.ReadLogRequest, pb.LogPiece, tells=True)
+EXPLAIN: Final = Method("Scheduler", "Explain", pb.ExplainRequest, pb.ExplainReply)
 
 KEEPALIVE: Final = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -59,19 +85,40 @@ def unary(channel: grpc.aio.Channel, method: Method) -> Any:
     )
 
 
+def told(channel: grpc.aio.Channel, method: Method) -> Any:
+    """Return the multi-callable of a question with a stream of answers."""
+    return channel.unary_stream(
+        method.path,
+        request_serializer=method.takes.SerializeToString,
+        response_deserializer=method.gives.FromString,
+    )
+
+
 def handlers(service: str, served: Mapping[Method, Any]) -> grpc.GenericRpcHandler:
     """Return what a server needs to serve methods of one service."""
     made: dict[str, Any] = {}
     for method, serve in served.items():
         assert method.service == service, f"{method.path} is no method of {service}"
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if method.streams
-            else grpc.unary_unary_rpc_method_handler
-        )
+        if method.streams:
+            make = grpc.stream_stream_rpc_method_handler
+        elif method.tells:
+            make = grpc.unary_stream_rpc_method_handler
+        else:
+            make = grpc.unary_unary_rpc_method_handler
         made[method.name] = make(
-            serve,
-            request_deserializer=method.takes.FromString,
+            serve if method.streams else _of_readable(serve),
+            request_deserializer=reading(method.takes),
             response_serializer=method.gives.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(f"inferx.wire.v1.{service}", made)
+
+
+def _of_readable(serve: Any) -> Any:
+    """Return the same for who may be asked with anything; streams see for themselves."""
+
+    async def answer(request: Any, context: Any) -> Any:
+        if isinstance(request, Unreadable):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, NO_MESSAGE)
+        return await serve(request, context)
+
+    return answer

@@ -331,7 +331,7 @@ class Located(_message.Message):
     def __init__(self, pod: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class ToNode(_message.Message):
-    __slots__ = ("lead", "beat", "deploy", "create", "restore", "resume", "suspend", "snapshot", "stop", "copy", "drop")
+    __slots__ = ("lead", "beat", "deploy", "create", "restore", "resume", "suspend", "snapshot", "stop", "copy", "drop", "traceparent")
     LEAD_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DEPLOY_FIELD_NUMBER: _ClassVar[int]
@@ -343,6 +343,7 @@ class ToNode(_message.Message):
     STOP_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     lead: Lead
     beat: Beat
     deploy: Deploy
@@ -354,7 +355,8 @@ class ToNode(_message.Message):
     stop: Stop
     copy: Copy
     drop: Drop
-    def __init__(self, lead: _Optional[_Union[Lead, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., deploy: _Optional[_Union[Deploy, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., suspend: _Optional[_Union[Suspend, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., copy: _Optional[_Union[Copy, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, lead: _Optional[_Union[Lead, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., deploy: _Optional[_Union[Deploy, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., suspend: _Optional[_Union[Suspend, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., copy: _Optional[_Union[Copy, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class FromNode(_message.Message):
     __slots__ = ("beat", "located", "pod_ready", "pod_suspended", "pod_gone", "pod_failed", "snapshot_taken", "snapshot_copied", "snapshot_dropped", "command_accepted", "command_refused", "node_joined", "node_draining", "pod_found", "pod_stuck")
@@ -515,26 +517,46 @@ class ToRouter(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., grant_lease: _Optional[_Union[GrantLease, _Mapping]] = ..., revoke_lease: _Optional[_Union[RevokeLease, _Mapping]] = ..., recall_lease: _Optional[_Union[RecallLease, _Mapping]] = ..., refuse_lease: _Optional[_Union[RefuseLease, _Mapping]] = ...) -> None: ...
 
 class FromRouter(_message.Message):
-    __slots__ = ("hello", "beat", "report_leases", "ask_lease", "return_lease", "report_load")
+    __slots__ = ("hello", "beat", "report_leases", "ask_lease", "return_lease", "report_load", "traceparent")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_LEASES_FIELD_NUMBER: _ClassVar[int]
     ASK_LEASE_FIELD_NUMBER: _ClassVar[int]
     RETURN_LEASE_FIELD_NUMBER: _ClassVar[int]
     REPORT_LOAD_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     beat: Beat
     report_leases: ReportLeases
     ask_lease: AskLease
     return_lease: ReturnLease
     report_load: ReportLoad
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report_leases: _Optional[_Union[ReportLeases, _Mapping]] = ..., ask_lease: _Optional[_Union[AskLease, _Mapping]] = ..., return_lease: _Optional[_Union[ReturnLease, _Mapping]] = ..., report_load: _Optional[_Union[ReportLoad, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report_leases: _Optional[_Union[ReportLeases, _Mapping]] = ..., ask_lease: _Optional[_Union[AskLease, _Mapping]] = ..., return_lease: _Optional[_Union[ReturnLease, _Mapping]] = ..., report_load: _Optional[_Union[ReportLoad, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class ViewRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ViewReply(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("function", "pod", "since_ns", "until_ns")
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_NS_FIELD_NUMBER: _ClassVar[int]
+    function: str
+    pod: int
+    since_ns: int
+    until_ns: int
+    def __init__(self, function: _Optional[str] = ..., pod: _Optional[int] = ..., since_ns: _Optional[int] = ..., until_ns: _Optional[int] = ...) -> None: ...
+
+class ExplainReply(_message.Message):
     __slots__ = ("json",)
     JSON_FIELD_NUMBER: _ClassVar[int]
     json: bytes
@@ -551,3 +573,69 @@ class DrainRequest(_message.Message):
 class DrainReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class EndPodRequest(_message.Message):
+    __slots__ = ("pod", "now")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    now: bool
+    def __init__(self, pod: _Optional[int] = ..., now: _Optional[bool] = ...) -> None: ...
+
+class EndPodReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListLogsRequest(_message.Message):
+    __slots__ = ("tenant", "namespace", "function")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    namespace: str
+    function: str
+    def __init__(self, tenant: _Optional[str] = ..., namespace: _Optional[str] = ..., function: _Optional[str] = ...) -> None: ...
+
+class PodLog(_message.Message):
+    __slots__ = ("pod", "function", "state", "held_bytes", "ended_ns")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENDED_NS_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    function: str
+    state: str
+    held_bytes: int
+    ended_ns: int
+    def __init__(self, pod: _Optional[int] = ..., function: _Optional[str] = ..., state: _Optional[str] = ..., held_bytes: _Optional[int] = ..., ended_ns: _Optional[int] = ...) -> None: ...
+
+class ListLogsReply(_message.Message):
+    __slots__ = ("logs",)
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    logs: _containers.RepeatedCompositeFieldContainer[PodLog]
+    def __init__(self, logs: _Optional[_Iterable[_Union[PodLog, _Mapping]]] = ...) -> None: ...
+
+class ReadLogRequest(_message.Message):
+    __slots__ = ("pod", "function", "lines", "follow", "stream")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    pod: int
+    function: str
+    lines: int
+    follow: bool
+    stream: str
+    def __init__(self, pod: _Optional[int] = ..., function: _Optional[str] = ..., lines: _Optional[int] = ..., follow: _Optional[bool] = ..., stream: _Optional[str] = ...) -> None: ...
+
+class LogPiece(_message.Message):
+    __slots__ = ("stream", "text", "skipped_bytes")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    text: bytes
+    skipped_bytes: int
+    def __init__(self, stream: _Optional[str] = ..., text: _Optional[bytes] = ..., skipped_bytes: _Optional[int] = ...) -> None: ...

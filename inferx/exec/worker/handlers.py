@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from inferx.exec.tracing.told import Part
 from inferx.exec.worker.answers import DONE, Answer, Telling
 from inferx.exec.worker.background import in_thread
 from inferx.exec.worker.engine import Engine
@@ -22,6 +23,7 @@ from inferx.exec.worker.openai import (
     read,
 )
 from inferx.exec.worker.replies import errors, reply, seconds
+from inferx.exec.worker.request_log import RequestLog
 from inferx.exec.worker.slots import ClosedError, FullError, Slots
 from inferx.exec.worker.stops import StopCutter
 
@@ -45,10 +47,13 @@ class _Counts(msgspec.Struct):
 class Handlers:
     """One engine, its slots, and its handlers."""
 
-    def __init__(self, model: str, engine: Engine, slots: Slots) -> None:
+    def __init__(
+        self, model: str, engine: Engine, slots: Slots, log: RequestLog | None = None
+    ) -> None:
         self._model = model
         self._engine = engine
         self._slots = slots
+        self._log = log
         self._counts = _Counts()
         self._status = "loading"
         # Of loading, hashing, releasing and taking memory, one at a time.
@@ -196,17 +201,24 @@ class Handlers:
         prompt_tokens = engine.count(prompt)
         work = generation(asked, prompt=prompt, prompt_tokens=prompt_tokens, context=engine.context)
         answer = Answer(model=self._model, chat=chat)
+        part = Part(request.headers.get("traceparent"))
         async with (
             self._counted(),
             self._slots.hold(),
             aclosing(engine.generate(work)) as tokens,
         ):
+            part.lap("wait")
+            if self._log is not None:
+                self._log.begun(self._model, request.headers.get("X-Request-Id", ""))
             told = Telling(tokens, StopCutter(asked.stops), work.limit)
             if asked.stream:
-                return await self._stream(request, told, answer, prompt_tokens, asked)
+                return await self._stream(request, told, answer, prompt_tokens, asked, part)
             text = "".join([piece async for piece in told.pieces()])
+            part.lap("generate")
             self._counts.tokens += told.count
-            return reply(answer.whole(text, told.finish, Usage(prompt_tokens, told.count)))
+            whole = reply(answer.whole(text, told.finish, Usage(prompt_tokens, told.count)))
+            whole.headers.update(part.headers())
+            return whole
 
     async def _stream(
         self,
@@ -215,6 +227,7 @@ class Handlers:
         answer: Answer,
         prompt_tokens: int,
         asked: ChatRequest | CompletionRequest,
+        part: Part,
     ) -> web.StreamResponse:
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         response = web.StreamResponse(headers=headers)
@@ -225,6 +238,8 @@ class Handlers:
                 async for piece in pieces:
                     chunk = answer.piece(piece)
                     if not begun:
+                        part.lap("first")
+                        response.headers.update(part.headers())
                         await response.prepare(request)
                         chunk = answer.begin() + chunk
                         begun = True

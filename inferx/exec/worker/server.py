@@ -9,12 +9,14 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from inferx.exec.worker.engine import Engine, WorkerError
 from inferx.exec.worker.handlers import Handlers
+from inferx.exec.worker.request_log import RequestLog
 from inferx.exec.worker.slots import Slots
 
 __all__ = ["Served", "serve"]
@@ -26,6 +28,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         port: 0 lets the system choose one.
         drain_s: How long those who generate may go on after SIGTERM.
+        request_log: Where each request is written down as it begins; None writes none.
     """
 
     model: str
@@ -34,16 +37,18 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     queue_len: int
     drain_s: float
+    request_log: Path | None = None
 
 
 async def serve(served: Served, engine: Engine, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then let those who generate end, within `drain_s`.
 
     Raises:
-        WorkerError: The port is taken, or the model cannot be loaded.
+        WorkerError: The port is taken, the model cannot be loaded, or no log can be written.
     """
+    log = None if served.request_log is None else RequestLog(served.request_log)
     listener = _listen(served)
-    handlers = Handlers(served.model, engine, Slots(served.slots, served.queue_len))
+    handlers = Handlers(served.model, engine, Slots(served.slots, served.queue_len), log)
     runner = web.AppRunner(
         handlers.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
     )

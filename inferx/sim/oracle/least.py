@@ -106,7 +106,7 @@ def _on(
 
 
 def least_service_s(
-    trace: Trace, functions: Sequence[FunctionSpec], nodes: Iterable[NodeSpec]
+    trace: Trace, functions: Sequence[FunctionSpec], nodes: Iterable[NodeSpec], profile: Profile
 ) -> F64:
     """Return each request's least service time, alone on the best GPUs. Shape (requests,)."""
     service = trace.duration_ns.astype(np.float64) / NS_PER_S
@@ -122,7 +122,7 @@ def least_service_s(
                 if not _fits(function, node):
                     continue
                 try:
-                    speed = serving_for(function, node.gpu_type)
+                    speed = profile.speed(function.name) or serving_for(function, node.gpu_type)
                 except DescriptionError:  # Such a run is refused; another GPU's may not be.
                     continue
                 prefill[row] = min(prefill[row], 1.0 / speed.prefill_tokens_per_s)

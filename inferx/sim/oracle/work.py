@@ -85,7 +85,7 @@ def work_of(trace: Trace, world: World, *, warmup_ns: int = 0) -> Work:
     return Work(
         function=np.asarray(trace.function),
         arrival_s=trace.arrival_ns.astype(np.float64) / NS_PER_S,
-        service_s=least_service_s(trace, world.functions, world.nodes),
+        service_s=least_service_s(trace, world.functions, world.nodes, world.profile),
         counts=np.asarray(trace.arrival_ns >= warmup_ns),
         start_s=np.minimum(starts.any_s, timeout_s),
         below_s=np.minimum(starts.below_s, timeout_s),

@@ -1,5 +1,6 @@
 """CRIU beside a container runtime, and what is left when either is killed: the parts, alone."""
 
+import json
 import os
 import stat
 import subprocess
@@ -16,12 +17,13 @@ from inferx.exec.agent.containers.kernel_facts import (
     cgroup_pids,
     give_devices,
 )
-from inferx.exec.agent.containers.lazy_pages import LAZY_PID, PageServer, stop_pages
 from inferx.exec.agent.containers.oci import DeviceNode, OciEdits
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.containers.runc_criu import RuncSnapshotter
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
 from inferx.exec.agent.processes.criu_files import emptied
+from inferx.exec.agent.processes.page_server import NOTE, PageServers, pages_of, serve_pages
+from inferx.exec.agent.processes.page_server import stop_pages as stop
 from inferx.exec.agent.processes.procfs import started
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -72,30 +74,71 @@ def test_a_dump_is_whole_only_with_all_its_files_at_their_sizes(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("program", ["/bin/false", "/no/such/criu"])
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/true", "/no/such/criu"])
 def test_a_server_of_pages_that_does_not_listen_is_one_clear_error(tmp_path: Path, program: str):
     with pytest.raises(AgentError, match="lazy pages: ") as caught:
-        PageServer(program, tmp_path, tmp_path, tmp_path)
+        serve_pages(program, tmp_path, tmp_path, tmp_path)
     assert program in str(caught.value)
-    assert not (tmp_path / LAZY_PID).exists()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / NOTE).exists()
 
 
-def test_only_the_process_that_was_recorded_is_ended(tmp_path: Path):
+def noted(folder: Path, *numbers: int) -> None:
+    """Write a note as one that serves pages: launcher and server, each with its start."""
+    launcher, server = numbers[:2], numbers[2:]
+    (folder / NOTE).write_text(json.dumps({"launcher": launcher, "server": server}))
+
+
+def test_a_note_says_how_a_pods_memory_is(tmp_path: Path):
+    assert pages_of(tmp_path) == "whole"
     process = subprocess.Popen(["sleep", "60"])
     try:
-        record = tmp_path / LAZY_PID
-        record.write_text(f"{process.pid} {started(process.pid) + 1}\n")
-        stop_pages(tmp_path)
+        here, gone = (process.pid, started(process.pid)), (process.pid, started(process.pid) + 1)
+        for launcher, server, pages in (
+            (here, here, "coming"),
+            (here, gone, "coming"),
+            (gone, here, "coming"),
+            (gone, gone, "lost"),
+        ):
+            noted(tmp_path, *launcher, *server)
+            assert pages_of(tmp_path) == pages
+    finally:
+        process.kill()
+        process.wait()
+    noted(tmp_path, *here, *here)
+    assert pages_of(tmp_path) == "lost"
+    (tmp_path / NOTE).write_text("nonsense")
+    assert pages_of(tmp_path) == "lost"
+
+
+def test_only_the_process_that_was_noted_is_ended(tmp_path: Path):
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        since = started(process.pid)
+        noted(tmp_path, process.pid, since + 1, process.pid, since + 1)
+        stop(tmp_path)
         assert process.poll() is None
-        assert not record.exists()
-        record.write_text("nonsense")
-        stop_pages(tmp_path)
-        record.write_text(f"{process.pid} {started(process.pid)}\n")
-        stop_pages(tmp_path)
+        assert not (tmp_path / NOTE).exists()
+        (tmp_path / NOTE).write_text("nonsense")
+        stop(tmp_path)
+        assert not (tmp_path / NOTE).exists()
+        noted(tmp_path, 1 << 22, 1, process.pid, since)
+        stop(tmp_path)
         assert process.wait(timeout=5) == -9
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_node_that_cannot_bring_pages_lazily_says_why(tmp_path: Path):
+    assert PageServers("").probe().reason == "no CRIU"
+    assert "cannot be asked" in PageServers(str(tmp_path / "criu")).probe().reason
+    criu = tmp_path / "criu"
+    criu.write_text("#!/bin/sh\necho uffd is not supported\nexit 1\n")
+    criu.chmod(0o755)
+    told = PageServers(str(criu)).probe()
+    assert not told.available
+    assert told.reason.endswith("check --feature uffd-noncoop: uffd is not supported")
 
 
 def test_what_works_in_a_folder_is_killed_and_nothing_else(tmp_path: Path):

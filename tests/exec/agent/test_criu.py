@@ -30,6 +30,7 @@ from plain_pods import (
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes import criu_probe, procfs
 from inferx.exec.agent.processes.criu import WORK, CriuSnapshotter
+from inferx.exec.agent.processes.page_server import pages_of
 from inferx.exec.agent.processes.process import ProcessSandbox
 
 pytestmark = [needs_root, needs_criu]
@@ -242,7 +243,7 @@ def test_lazy_restore_brings_all_pages_and_its_helper_ends(sandbox, criu, tmp_pa
     live = criu.restore(spec, into, lazy=True)
     assert ask(spec, "/")["answers"] == 2
     assert ask(spec) == before | {"answers": 3}
-    wait_for(lambda: not sandbox.servants("a"))
+    wait_for(lambda: pages_of(spec.folder) == "whole")
     assert sandbox.pids("a") == [live.pid]
     # The new memory is like any other.
     again = tmp_path / "again"
@@ -468,7 +469,7 @@ def garble(name):
         (lambda at: (at / "processes.json").unlink(), "is no dump: .*No such file", False),
         (lambda at: (at / "processes.json").write_text("{"), "processes.json: Input data", False),
         (garble("pstree.img"), "cannot be restored: Head magic .* for pstree.img", False),
-        (garble("pstree.img"), "cannot be restored: nobody brings its pages: Head magic", True),
+        (garble("pstree.img"), "cannot be restored: lazy pages: .*: Head magic", True),
         (garble("mm-2.img"), "cannot be restored: .*mm-2", False),
     ],
 )

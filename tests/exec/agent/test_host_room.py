@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from inferx.exec.agent import host_room
-from inferx.exec.agent.host_room import HostRoom, available_bytes
+from inferx.exec.agent import host_memory, host_room
+from inferx.exec.agent.host_memory import available_bytes, total_bytes
+from inferx.exec.agent.host_room import HostRoom
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
 from inferx.exec.agent.processes.process import ProcessSandbox
 
@@ -71,3 +72,33 @@ def test_a_limit_that_is_too_small_is_told(room: HostRoom) -> None:
     launch = Launch(function="t/n/f@1", command=("/bin/sleep", "60"), memory_bytes=MIB)
     with pytest.raises(AgentError, match=r"its function's limit is 1048576"):
         room.for_restore("pod-1", launch, 2 * MIB)
+
+
+def test_a_start_reserves_what_its_function_says_and_no_more_than_its_limit(room: HostRoom) -> None:
+    size = half_and_more()
+    first = room.for_start("pod-1", LAUNCH, size)
+    assert first.size_bytes == size
+    with pytest.raises(AgentError, match=rf"pod-2: {size} bytes of host memory to start; the host"):
+        room.for_start("pod-2", LAUNCH, size)
+    limited = Launch(function="t/n/f@1", command=("/bin/sleep", "60"), memory_bytes=MIB)
+    assert room.for_start("pod-3", limited, size).size_bytes == MIB
+    first.release()
+    room.for_start("pod-2", LAUNCH, size)
+
+
+def test_the_kernel_is_asked_how_much_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < available_bytes() < total_bytes()
+    told = tmp_path / "meminfo"
+    monkeypatch.setattr(host_memory, "MEMINFO", told)
+    told.write_text("MemTotal:  8 kB\nMemFree: 1 kB\nMemAvailable: 5 kB\n")
+    assert (total_bytes(), available_bytes()) == (8192, 5120)
+    for text in ("MemTotal: 8 kB\n", "MemAvailable: much\n", "MemAvailable:\n"):
+        told.write_text(text)
+        with pytest.raises(AgentError, match=r"meminfo.* MemAvailable") as caught:
+            available_bytes()
+        assert "\n" not in str(caught.value)
+    told.unlink()
+    with pytest.raises(AgentError, match="MemTotal cannot be read"):
+        total_bytes()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from plain_pods import wait_for, zombies
 
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.processes import launch, procfs
-from inferx.exec.agent.processes.criu_files import first_error
+from inferx.exec.agent.processes import criu_files, criu_lock, launch, procfs
+from inferx.exec.agent.processes.criu_files import errors_in, first_error, said_in
 from inferx.exec.agent.processes.criu_image import choose_last_pid, version_of
 
 
@@ -111,6 +112,65 @@ def test_first_error_is_the_first_that_is_no_echo():
     )
     assert first_error(log) == "Can't dump file 3 of that type (criu/files-ext.c:98)"
     assert first_error("(00.2) Warn  (criu/x.c:1): something\n") == ""
+
+
+def test_what_a_log_says_is_its_cause_and_its_end_in_one_short_line(tmp_path, monkeypatch):
+    log = tmp_path / "dump.log"
+    assert (errors_in(log), said_in(log)) == ("", "")
+    log.write_text("")
+    assert (errors_in(log), said_in(log)) == ("", "")
+    log.write_text("(00.1) Dumping\n(00.2) Waiting for 7\n\n")
+    assert errors_in(log) == ""
+    assert said_in(log) == "its log ends with: (00.2) Waiting for 7"
+    lines = [f"(00.{n}) Error (criu/x.c:{n}): step {n} {'y' * 1000}" for n in range(1, 200)]
+    log.write_text("\n".join(lines) + "\n(00.9) Error (criu/cr-dump.c:1): Dumping FAILED.\n")
+    for read_bytes in (1 << 20, 4_000):
+        monkeypatch.setattr(criu_files, "READ_BYTES", read_bytes)
+        told = errors_in(log)
+        assert told == said_in(log)
+        cause, *then = re.findall(r"step (\d+)", told)
+        assert (cause, then) == ("1", ["198", "199"])
+        assert "\n" not in told
+        assert len(told) < 600
+    log.write_text("(1) Error (a.c:1): the same\n(2) Error (a.c:1): the same\n")
+    assert errors_in(log) == "the same (a.c:1)"
+
+
+def test_a_packet_filter_that_is_not_removed_in_time_is_an_error(tmp_path, monkeypatch):
+    slow = tmp_path / "nft"
+    slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(launch, "PATH", str(tmp_path))
+    with pytest.raises(AgentError, match=r"packet filter CRIU-1: it took longer than 0\.1 s"):
+        criu_lock.remove("CRIU-1", network="", said=tmp_path / "said", within_s=0.1)
+    assert zombies() == []
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, []), (3, ["note.lost"])])
+def test_a_program_that_fails_is_noted_and_takes_others_with_it(tmp_path, code, left):
+    others = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    (tmp_path / "procs").write_text("".join(f"{one.pid}\n" for one in others[:2]))
+    (tmp_path / "note").touch()
+    try:
+        plan = plan_of(
+            *("sh", "-c", f"exit {code}"),
+            guards=others[2].pid,
+            guards_in=[str(tmp_path / "procs"), str(tmp_path / "none")],
+            note=str(tmp_path / "note"),
+        )
+        process = launch.begin(plan)
+        launch.answer(process, what="x")
+        if code:
+            assert [one.wait(10) for one in others] == [-9] * 3
+            # Cgroups list nobody then.
+            (tmp_path / "procs").write_text("")
+        assert process.wait(15) == code
+        assert sorted(path.name for path in tmp_path.glob("note*")) == left
+        assert code or [one.poll() for one in others] == [None] * 3
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,78 @@ def test_addresses_run_out_in_one_line_and_nothing_is_left_of_it(network: Bridge
     assert network.enter("pod-9").host == hosts[3]
 
 
+def test_whoever_comes_to_an_address_is_reached_at_once(network: BridgedNetwork) -> None:
+    # All others are taken: both of them get the same one.
+    for number in range(4):
+        network.enter(f"pod-{number}")
+    hosts = set()
+    for pod in ("pod-8", "pod-9"):
+        place = network.enter(pod)
+        hosts.add(place.host)
+        with subprocess.Popen(python(place, LISTEN), stdout=subprocess.PIPE) as server:
+            try:
+                assert server.stdout is not None
+                server.stdout.readline()
+                subprocess.run(python(Place("", ""), CONNECT, place.host, "2"), check=True)
+            finally:
+                server.kill()
+        network.leave(pod)
+    assert len(hosts) == 1
+
+
+def test_an_address_is_not_given_again_before_all_others(network: BridgedNetwork) -> None:
+    hosts = []
+    for number in range(5):
+        hosts.append(network.enter(f"pod-{number}").host)
+        network.leave(f"pod-{number}")
+    assert len(set(hosts)) == 5
+
+
+def test_the_hosts_link_address_stays_while_pods_come_and_go(network: BridgedNetwork) -> None:
+    def address() -> str:
+        told = json.loads(subprocess.check_output(["ip", "-j", "link", "show", network.name]))
+        return str(told[0]["address"])
+
+    network.enter("pod-0")
+    before = address()
+    for number in range(1, 5):
+        network.enter(f"pod-{number}")
+    for number in range(5):
+        network.leave(f"pod-{number}")
+    assert address() == before
+
+
 def test_a_link_of_another_is_neither_used_nor_removed(network: BridgedNetwork) -> None:
     subprocess.run(["ip", "link", "add", network.name, "type", "bridge"], check=True)
     with pytest.raises(AgentError, match="is there, and not this agent's"):
         network.enter("pod-1")
     network.close()
     assert network.name in links()
+
+
+def test_who_gets_an_address_again_is_where_the_host_remembers_it(network: BridgedNetwork) -> None:
+    left = network.enter("pod-1")
+    for number in range(2, 6):  # While others are there the bridge stays up, and forgets nothing.
+        network.enter(f"pod-{number}")
+    with subprocess.Popen(python(left, LISTEN), stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        subprocess.run(python(Place("", ""), CONNECT, left.host, "5"), check=True)
+        asked = ["ip", "-j", "neigh", "show", "to", left.host, "dev", network.name]
+        remembered = {one.get("lladdr") for one in json.loads(subprocess.check_output(asked))}
+        server.kill()
+    network.leave("pod-1")
+    again = network.enter("pod-6")
+    assert again.host == left.host
+    there = ["ip", "-n", Path(again.namespace).name, "-j", "link", "show", "eth0"]
+    assert remembered == {one["address"] for one in json.loads(subprocess.check_output(there))}
+
+
+def test_an_address_that_was_left_is_not_given_again_at_once(network: BridgedNetwork) -> None:
+    given = [network.enter("pod-1").host]
+    for _ in range(4):
+        network.leave("pod-1")
+        given.append(network.enter("pod-1").host)
+    assert len(set(given)) == 5
+    network.leave("pod-1")
+    assert network.enter("pod-1").host == given[0]

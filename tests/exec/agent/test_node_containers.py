@@ -16,6 +16,7 @@ from agent_node import (
     FUNCTION,
     HELD,
     AgentNode,
+    Meanwhile,
     ask,
     empty_again,
     gpu,
@@ -27,6 +28,7 @@ from agent_node import (
     used,
 )
 from container_node import IMAGE, container_node, import_image, tenant, write_cdi
+from msgspec.structs import replace
 from standin_gpus import Node as Gpus
 from standin_gpus import enter, uuid
 from system_parts import until
@@ -281,4 +283,17 @@ def test_the_digest_of_an_image_decides_of_a_restore(
         assert "\n" not in str(told.value)
     finally:
         import_image(node, tmp_path / "first.tar")
-    agent.freezing.restore(pod(2), IDLE, (), Phases())
+    # It is moved in the middle of a restore: what was checked is what runs.
+    other = lambda: import_image(node, tmp_path / "other.tar", content=b"2")  # noqa: E731
+    try:
+        agent.freezing.restore(pod(2), IDLE, (), Meanwhile("verify", other))
+        sandbox = agent.pods.node.sandbox
+        assert sandbox.digest_of("pod-2") == manifest.platform.image_digest
+        launch = agent.pods.function(IDLE).launch
+        assert sandbox.image_digest(launch) != manifest.platform.image_digest
+        gone = replace(agent.pods.get(pod(2)).spec, pod="gone", image_digest=f"sha256:{'0' * 64}")
+        with pytest.raises(AgentError, match=r"containerd does not have sha256:0{64}") as told:
+            sandbox.start(replace(gone, folder=tmp_path / "gone"))
+        assert "\n" not in str(told.value)
+    finally:
+        import_image(node, tmp_path / "first.tar")

@@ -145,4 +145,4 @@ def test_killed_while_criu_works(folder: Path, action: str, step: str) -> None:
 
 def test_killed_in_a_start_nothing_of_it_is_left(folder: Path) -> None:
     there = killed_at_every_step(folder, "create")
-    expect(there, ["reserve", "network", "start", "health"])
+    expect(there, ["host-memory", "reserve", "network", "start", "health"])

@@ -78,7 +78,7 @@ def charged(agent: Executor, number: int) -> int:
 def test_pod_is_created_with_what_its_share_says(node: AgentNode, agent: Executor) -> None:
     phases = Phases()
     one = agent.pods.create(pod(1), FUNCTION, gpu(1), phases)
-    assert names(phases) == ["reserve", "network", "start", "health"]
+    assert names(phases) == ["host-memory", "reserve", "network", "start", "health"]
     assert all(timing.duration_ns > 0 for timing in phases.timings)
     assert ask(one)["gpus"] == [uuid(1)]
     assert used(agent.pods.node) == [0, HELD, 0]

@@ -32,7 +32,7 @@ def keys_of(table: str, folder: Path) -> list[str]:
 
 def test_every_key_is_named(tmp_path: Path) -> None:
     tables = keys_of("", tmp_path)
-    assert sorted(tables) == ["agent", "gpu", "network", "sandbox", "store"]
+    assert sorted(tables) == ["agent", "gpu", "network", "restore", "sandbox", "store"]
     named = set(re.findall(r"`([a-z*]+(?:\.[a-z*_]+)+)`", PAGE))
     for table in tables:
         for key in keys_of(table, tmp_path):
@@ -40,6 +40,14 @@ def test_every_key_is_named(tmp_path: Path) -> None:
     for tier in ("dram", "nvme", "shared"):
         for key in keys_of(f"store.{tier}", tmp_path):
             assert f"store.*.{key}" in named or f"`{key}`" in PAGE
+    file = tmp_path / "node.toml"
+    file.write_text('[store.shared]\nbucket = "abc"\nbudget_gib = 1\nnonsense = 1\n')
+    with pytest.raises(DescriptionError, match="nonsense: an unknown key") as caught:
+        read_config(file)
+    keys = str(caught.value).rpartition("expected one of ")[2].split(", ")
+    assert {"bucket", "prefix", "region", "endpoint"} < set(keys)
+    for key in keys:
+        assert f"store.shared.{key}" in named or f"store.*.{key}" in named or f"`{key}`" in PAGE
 
 
 def test_every_capability_is_named(tmp_path: Path) -> None:

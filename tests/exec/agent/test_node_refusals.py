@@ -139,6 +139,11 @@ def test_host_that_is_too_small_is_told_before_anything_moves(
         "host-memory",
     )
     refused(restored(agent), "bytes to restore; the host has 0", "fit", "host-memory")
+    refused(
+        lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(1), phases),
+        f"pod-3: {32 * MB} bytes of host memory to start; the host has 0",
+        "host-memory",
+    )
     assert memory(agent.pods.get(pod(1))) == before
     assert promised(agent.pods).keys() == {1}
     assert not traces(shared, pods=[1])
@@ -150,7 +155,8 @@ def test_full_gpu_is_told_before_anything_is_on_it(shared: AgentNode, agent: Exe
     agent.pods.suspend(pod(1), Phases())
     with tenant(shared.gpus, gpu_mb=120, visible="0", extra=("--api", "ctypes")):
         line = "GPU 0: .* bytes free as the driver tells"
-        refused(lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases), line, "reserve")
+        create = lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases)  # noqa: E731
+        refused(create, line, "host-memory", "reserve")
         refused(restored(agent), line, "fit", "host-memory", "verify", "reserve")
         error = refused(lambda phases: agent.pods.resume(pod(1), gpu(0), phases), line, "reserve")
         assert error.survived
@@ -166,11 +172,13 @@ def test_gpu_is_promised_once(shared: AgentNode, agent: Executor) -> None:
     refused(
         lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(0), phases),
         "GPU 0: 0 bytes not promised; expected",
+        "host-memory",
         "reserve",
     )
     refused(
         lambda phases: agent.pods.create(pod(3), FUNCTION, gpu(7), phases),
         "no GPU 7; this node has 2",
+        "host-memory",
     )
     assert promised(agent.pods).keys() == {1, 2}
     assert not traces(shared, pods=[1, 2])
@@ -182,7 +190,7 @@ def test_action_that_does_not_suit_a_pods_state_does_nothing_to_it(
     pods = agent.pods
     before = memory(pods.create(pod(1), FUNCTION, gpu(0), Phases()))
     create = lambda phases: pods.create(pod(1), FUNCTION, gpu(1), phases)  # noqa: E731
-    assert refused(create, "pod 1 runs already", "reserve").survived
+    assert refused(create, "pod 1 runs already", "host-memory", "reserve").survived
     resume = lambda phases: pods.resume(pod(1), gpu(1), phases)  # noqa: E731
     assert refused(resume, "pod 1 is ready; expected standby").survived
     pods.suspend(pod(1), Phases())

@@ -28,6 +28,7 @@ from agent_node import (
     traces,
     used,
 )
+from prometheus_client.parser import text_string_to_metric_families
 from standin_gpus import MB, enter, uuid
 from standin_gpus import Node as Gpus
 
@@ -62,6 +63,8 @@ from inferx.exec.agent.control import serve, status_of
 from inferx.exec.agent.executor import Recovered
 from inferx.exec.agent.service import REPORTS_PER_BOOT, AgentService
 from inferx.exec.agent.store.config import FolderConfig
+from inferx.exec.metrics.exposition import exposition
+from inferx.exec.metrics.node import NodeSource
 
 pytestmark = needs_node
 
@@ -202,6 +205,88 @@ def test_each_command_is_answered_by_one_fact(node: AgentNode) -> None:
                 (PodSuspended, 9),
                 (SnapshotTaken, 10),
             ]
+
+    run(work)
+
+
+def test_a_copy_to_a_tier_that_is_not_there_fails_in_a_line(node: AgentNode) -> None:
+    async def work() -> None:
+        async with running(node) as agent:
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Snapshot, 2, 1, leave=True))
+            copied = await agent.answer(Copy(NODE, 1, 3, FUNCTION, Tier.NVME, Tier.REMOTE))
+            assert isinstance(copied, SnapshotCopied)
+            assert not copied.ok
+            assert "this node has no tier shared" in agent.service.last_errors[-1]
+
+    run(work)
+
+
+async def scraped(agent: Running) -> dict[tuple[str, ...], float]:
+    """Return what the agent tells Prometheus: values by name and the labels' values."""
+    text = (await exposition([NodeSource(agent.service)])).decode()
+    return {
+        (one.name, *(value for _, value in sorted(one.labels.items()))): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def test_metrics_tell_commands_by_how_they_ended_and_what_pods_and_snapshots_hold(
+    node: AgentNode,
+) -> None:
+    async def work() -> None:
+        async with running(node) as agent:
+            await agent.answer(on(Create, 1, 1))
+            told = await scraped(agent)
+            first = ("0", uuid(0))
+            assert told["inferx_agent_gpu_memory_used_bytes", *first] == HELD
+            assert told["inferx_agent_gpu_memory_charged_bytes", *first] == 10 * MB
+            assert told["inferx_agent_gpu_compute_charged_ratio", *first] == 0.25
+            assert told["inferx_agent_pods", "ready"] == 1
+            assert told["inferx_agent_snapshots", "nvme"] == 0
+            await agent.answer(on(Suspend, 2, 1))
+            await agent.answer(on(Create, 3, 2, function=BROKEN))
+            await agent.answer(on(Snapshot, 4, 1, gpus=(), leave=True))
+            told = await scraped(agent)
+            assert told["inferx_agent_gpu_memory_charged_bytes", *first] == 0
+            outcomes = {
+                key[1:]: told[key] for key in told if key[0] == "inferx_agent_commands_total"
+            }
+            assert sum(outcomes.values()) == 4
+            assert outcomes["create", "done"] == outcomes["suspend", "done"] == 1
+            assert outcomes["snapshot", "done"] == 1
+            # It ended as it started, or was ended for not being well.
+            assert outcomes.get(("create", "health"), 0) + outcomes.get(("create", "start"), 0) == 1
+            assert told["inferx_agent_phase_seconds_count", "suspend", "checkpoint"] == 1
+            assert told["inferx_agent_phase_moved_bytes_total", "suspend", "checkpoint"] == HELD
+            assert sum(value for key, value in told.items() if key[0] == "inferx_agent_pods") == 0
+            assert told["inferx_agent_snapshots", "nvme"] == 1
+            used_bytes = told["inferx_agent_snapshot_bytes", "nvme"]
+            assert 0 < used_bytes <= told["inferx_agent_snapshot_budget_bytes", "nvme"] == 1 << 30
+            assert told["inferx_agent_host_memory_promised_bytes",] == 0
+            assert told["inferx_agent_host_memory_available_bytes",] > 0
+
+    run(work)
+
+
+def test_a_part_of_the_node_that_does_not_answer_hides_no_other_metric(node: AgentNode) -> None:
+    async def work() -> None:
+        async with running(node) as agent:
+            home, away = node.folder / "nvme", node.folder / "away"
+            home.rename(away)
+            try:
+                for times in (1, 2):
+                    told = await scraped(agent)
+                    assert told["inferx_agent_scrape_errors_total",] == times
+                    assert told["inferx_agent_pods", "ready"] == 0
+                    assert told["inferx_agent_gpu_memory_bytes", "0", uuid(0)] > 0
+                    assert ("inferx_agent_snapshots", "dram") not in told
+            finally:
+                away.rename(home)
+            told = await scraped(agent)
+            assert told["inferx_agent_scrape_errors_total",] == 2
+            assert told["inferx_agent_snapshots", "dram"] == 0
 
     run(work)
 

@@ -19,6 +19,8 @@ from gateway_bed import (
     until,
 )
 
+from inferx.exec.gateway.refusals import Refused
+
 
 def code(got):
     return json.loads(got.body)["error"]["code"]
@@ -65,6 +67,43 @@ def test_a_body_that_does_not_come_is_given_up(path):
             assert await reader.read() == b""
             writer.close()
             await until(lambda: bed.router.running() == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", [CALL + "/x", "/v1/completions"])
+def test_a_body_that_drips_is_not_given_more_time(path):
+    async def main():
+        async with Pod(echo) as pod, gateway(pod.address, body_idle_s=0.3) as bed:
+            reader, writer = await bed.connect()
+            writer.write(request("POST", path, ["Content-Length: 100000"]))
+            reading = asyncio.create_task(answer(reader))
+            async with asyncio.timeout(5):
+                while not reading.done():
+                    writer.write(b" ")
+                    await asyncio.sleep(0.02)
+            assert (reading.result().status, code(reading.result())) == (408, "request_timeout")
+            writer.close()
+            await until(lambda: bed.router.running() == 0)
+
+    run(main())
+
+
+def test_a_body_that_the_gateway_does_not_take_loses_no_time():
+    async def main():
+        bounds = {"body_idle_s": 0.4, "body_ahead_bytes": 1000}
+        async with Pod(echo) as pod, gateway(pod.address, **bounds) as bed:
+            bed.granting = False
+            whole = request("POST", CALL + "/x", chunks=[bytes(500)] * 100)
+            reader, writer = await bed.connect()
+            writer.write(whole[:20_000])
+            await until(lambda: bed.dispatch.waiting == 1)
+            await asyncio.sleep(1.0)
+            bed.grant()
+            writer.write(whole[20_000:])
+            got = await answer(reader)
+            assert (got.status, got.body) == (200, bytes(50_000))
+            writer.close()
 
     run(main())
 
@@ -118,6 +157,21 @@ def test_a_body_has_a_size(chunked):
             assert (got.status, code(got)) == (413, "body_too_large")
             writer.close()
             assert bed.router.finished == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 8000000", "Transfer-Encoding: chunked"])
+def test_of_who_is_not_known_nothing_but_the_head_is_read(length):
+    async def main():
+        async with gateway(body_idle_s=LIMIT_S) as bed:
+            bed.unknown = Refused("unauthenticated", "no key")
+            for path in ("/v1/completions", "/v1/chat/completions", CALL + "/x"):
+                reader, writer = await bed.connect()
+                writer.write(request("POST", path, [length]))
+                got = await answer(reader)
+                assert (got.status, code(got)) == (401, "unauthenticated")
+                writer.close()
 
     run(main())
 

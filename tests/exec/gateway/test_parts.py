@@ -148,7 +148,7 @@ def test_a_refusal_carries_the_routers_reason():
 def test_every_reason_has_a_status_and_openais_shape(reason):
     why = Refused(reason)
     assert 400 <= status_of(reason) < 600
-    assert (why.retry_after_s is not None) == (status_of(reason) in {429, 503})
+    assert (why.retry_after_s is not None) == (status_of(reason) in {429, 502, 503})
     error = json.loads(error_body(why))["error"]
     assert error["code"] == reason.replace(" ", "_")
     assert error["message"] == reason
@@ -158,10 +158,10 @@ def test_a_fault_of_the_gateway_is_one_requests_and_is_told_of():
     async def main():
         async with gateway() as bed:
 
-            async def broken(head, function):
+            async def broken(head):
                 raise RuntimeError("a bug")
 
-            bed.gateway._proxy._authorize = broken
+            bed.who = broken
             got = await bed.ask()
             assert (got.status, b"a bug" in got.body) == (500, False)
             assert [str(fault) for fault in bed.faults] == ["a bug"]

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,12 @@ from inferx.exec.identity.rights import ALLOWED
 from inferx.exec.state.memory import MemoryStore
 
 TARGET = Target(type="function", tenant="t1", namespace="n", name="f", request="r-1")
+READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM inferx_audit").fetchone()[0])
+connection.close()
+"""
 needs_postgres = pytest.mark.skipif(bool(missing_postgres()), reason=missing_postgres())
 
 
@@ -213,6 +221,29 @@ def test_what_a_database_that_never_answers_did_not_take_is_counted(tmp_path: Pa
         assert (audit.counts.written, audit.counts.lost) == (0, 10)
 
     go(work())
+
+
+def test_who_reads_the_file_meanwhile_sees_all_and_takes_nothing_away(tmp_path: Path):
+    path = tmp_path / "audit.db"
+    read = (sys.executable, "-c", READ, str(path))
+
+    async def work() -> None:
+        table = AuditTable(f"sqlite:///{path}")
+        # As at a start, which tells at once of a file that cannot be used.
+        table.prepare()
+        audit = Audit(table, WallClock())
+        task = asyncio.create_task(audit.run())
+        for number in range(1, 4):
+            audit.decision("key:1", "invoke", TARGET, ALLOWED)
+            await soon(lambda number=number: audit.counts.written == number)
+            # Another process: within one, SQLite knows of its own connections.
+            told = await asyncio.to_thread(subprocess.check_output, read, text=True)
+            assert int(told) == number
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    go(work())
+    assert len(rows(f"sqlite:///{path}")) == 3
 
 
 # -- Acts ---

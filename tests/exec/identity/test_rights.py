@@ -19,10 +19,10 @@ from inferx.exec.identity.principal import (
     Grant,
     Level,
     Principal,
-    is_name,
 )
 from inferx.exec.identity.rights import RIGHTS, Action, Allowed, authorize
 from inferx.exec.state.objects.actor import SYSTEM
+from inferx.spec.reference import is_name
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 KINDS = sorted(RIGHTS)

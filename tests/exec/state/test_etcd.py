@@ -268,7 +268,24 @@ async def test_a_silent_watch_asks_how_far_etcd_is(monkeypatch):
         async with aclosing(store.watch("/a/", begin)) as items:
             assert await anext(items) == Bookmark(begin)
             elsewhere = await put(store, "/elsewhere", b"")
-            assert await anext(items) == Bookmark(elsewhere)
+            while (item := await anext(items)) == Bookmark(begin):
+                pass
+            assert item == Bookmark(elsewhere)
+            revision = await put(store, "/a/b", b"")
+            assert [each.revision for each in await take(items, 1)] == [revision]
+        await store.close()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("interval", ["100ms", "10m"])
+async def test_a_watch_over_which_nothing_is_written_is_heard_of(monkeypatch, asked, interval):
+    monkeypatch.setattr(watch, "IN_ORDER", {(3, 4): (3, 4, 0 if asked else 99)})
+    arguments = [f"--experimental-watch-progress-notify-interval={interval}"]
+    with cluster(arguments=arguments) as [member]:
+        store = EtcdStore(Client([member.endpoint]), bookmark_s=0.2)
+        begin = await put(store, "/a/b", b"")
+        async with asyncio.timeout(20), aclosing(store.watch("/a/", begin)) as items:
+            assert [await anext(items) for _ in range(4)] == [Bookmark(begin)] * 4
             revision = await put(store, "/a/b", b"")
             assert [each.revision for each in await take(items, 1)] == [revision]
         await store.close()

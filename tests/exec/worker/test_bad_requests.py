@@ -139,6 +139,7 @@ def test_bad_options_are_one_line(call, tmp_path):
                 f"{1 << 50} bytes of host memory: Cannot allocate memory",
             ),
             (["--ttft-ms", "nan"], "--ttft-ms nan: expected a number"),
+            (["--request-log", tmp_path / "no" / "x"], f"{tmp_path}/no/x: No such file"),
             (["--kv", "much"], "--kv 'much': expected a size such as"),
             (["--engine", "torch", "--weights", short], f"{short}: no weights of a torch worker"),
             (["--engine", "torch", "--weights", "1KiB"], "a torch model of 1024 bytes: expected"),

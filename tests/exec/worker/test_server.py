@@ -275,3 +275,45 @@ def test_the_checksum_is_that_of_the_file(tmp_path, good):
     with worker(f"--weights={size}", "--seed=5") as one:
         assert one.get("/checksum") == told
     assert [path.name for path in tmp_path.iterdir()] == ["w.bin"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_records_a_trace_is_told_of_the_worker_s_part_and_nobody_else_is(served, stream):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    def told(traceparent):
+        connection = served.connect()
+        body = json.dumps({"prompt": "hi", "max_tokens": 2, "stream": stream})
+        headers = {"traceparent": traceparent} if traceparent else {}
+        connection.request("POST", "/v1/completions", body, headers)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        answer.read()
+        connection.close()
+        return answer.headers["traceresponse"], answer.headers["Server-Timing"]
+
+    spans = set()
+    for _ in range(2):
+        response, timing = told(f"00-{trace}-b7ad6b7169203331-01")
+        version, its_trace, span, flags = response.split("-")
+        assert (version, its_trace, flags) == ("00", trace, "01")
+        names = [one.partition(";dur=")[0].strip() for one in timing.split(",")]
+        assert names == ["wait", "first" if stream else "generate"]
+        spans.add(span)
+    assert len(spans - {"b7ad6b7169203331"}) == 2
+    for nobody in ("", f"00-{trace}-b7ad6b7169203331-00", "nonsense"):
+        assert told(nobody) == (None, None)
+
+
+def test_a_request_is_written_down_by_its_id_as_it_is_begun(tmp_path):
+    log = tmp_path / "requests.jsonl"
+    with worker(*SETTINGS, f"--request-log={log}") as one:
+        connection = one.connect()
+        for name in ("a", "b" * 200):
+            body = json.dumps({"prompt": "hi", "max_tokens": 1})
+            connection.request("POST", "/v1/completions", body, {"X-Request-Id": name})
+            connection.getresponse().read()
+        connection.close()
+        one.ask("POST", "/v1/completions", "no JSON")
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(one["model"], one["request"]) for one in told] == [("m", "a"), ("m", "b" * 128)]

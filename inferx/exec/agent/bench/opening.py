@@ -1,6 +1,5 @@
 """A node for a bench: assembled, and cleaned of all that the bench has made."""
 
-import dataclasses
 import secrets
 import shutil
 import socket
@@ -8,8 +7,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from inferx.core.types import PodId
-from inferx.exec.agent.bench.lazily import Lazily
 from inferx.exec.agent.bench.plan import Plan, Subject, deployed
 from inferx.exec.agent.bench.rounds import Bench
 from inferx.exec.agent.config import AgentConfig
@@ -33,13 +33,12 @@ def opened(config: AgentConfig, plan: Plan) -> Generator[Bench]:
     Raises:
         AgentError: The node lacks something; or an agent, or its pods, are on the same state.
     """
-    lazily = Lazily()
-    node = assemble(config)
     weights = config.state / "bench"
+    config = replace(config, mounts=(weights,))
+    node = assemble(config, all_asked=False)
     try:
         for name in plan.tiers:
             node.store.tier(name)
-        node = dataclasses.replace(node, snapshotter=lazily.over(node.snapshotter))
         shared = isinstance(node.network, HostNetwork)
         functions = _functions(
             plan.subjects(),
@@ -57,7 +56,7 @@ def opened(config: AgentConfig, plan: Plan) -> Generator[Bench]:
                 )
             weights.mkdir(mode=0o700, exist_ok=True)
             try:
-                yield Bench(Freezing(pods), lazily, plan, weights)
+                yield Bench(Freezing(pods), plan, weights)
             finally:
                 _clean(pods)
                 shutil.rmtree(weights)

@@ -16,7 +16,6 @@ from pathlib import Path
 from inferx.core.types import FunctionId, PodId
 from inferx.exec.agent.bench import client
 from inferx.exec.agent.bench.floor import forget, large_files, read_floor, write_floor
-from inferx.exec.agent.bench.lazily import Lazily
 from inferx.exec.agent.bench.plan import CLONES, Plan, Subject
 from inferx.exec.agent.bench.results import Clones, Floor, Round, Step, StepName
 from inferx.exec.agent.bench.weights import write
@@ -32,12 +31,11 @@ __all__ = ["Bench"]
 class Bench:
     """Measures on the pods of one node."""
 
-    def __init__(self, freezing: Freezing, lazily: Lazily, plan: Plan, weights: Path) -> None:
+    def __init__(self, freezing: Freezing, plan: Plan, weights: Path) -> None:
         self.pods = freezing.pods
         self.node = freezing.pods.node
         self.plan = plan
         self._freezing = freezing
-        self._lazily = lazily
         self._weights = weights
         self._ids = itertools.count(1)
         self._texts: dict[FunctionId, str] = {}
@@ -115,7 +113,9 @@ class Bench:
         began = time.perf_counter()
 
         def restore(clone: PodId) -> float:
-            one = self._freezing.restore(clone, function, (), Phases(), snapshot=manifest.id)
+            one = self._freezing.restore(
+                clone, function, (), Phases(), snapshot=manifest.id, lazy=False
+            )
             self._require_answer(one, function)
             return time.perf_counter() - began
 
@@ -169,8 +169,8 @@ class Bench:
         """Restore a pod, have it answer, hash its memory where told, and stop it."""
         pod = PodId(next(self._ids))
         restore, phases = _clock(), Phases()
-        with self._lazily.when(name == "restore_lazy"):
-            one = self._freezing.restore(pod, function, (), phases, snapshot=manifest.id)
+        lazy = name == "restore_lazy"
+        one = self._freezing.restore(pod, function, (), phases, snapshot=manifest.id, lazy=lazy)
         self._require_answer(one, function)
         steps = [restore(name, phases)]
         if digest:

@@ -18,14 +18,23 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.exec.agent.containers.kernel_facts import cgroup_entries
 from inferx.exec.agent.containers.leftovers import kill_workers, unmount_and_remove
 from inferx.exec.agent.ports import AgentError, Live, PodSpec
-from inferx.exec.agent.processes.criu_files import check_sizes, emptied, first_error, sizes_of
+from inferx.exec.agent.processes.criu_files import (
+    check_sizes,
+    emptied,
+    errors_in,
+    said_in,
+    sizes_of,
+)
 from inferx.exec.agent.processes.criu_probe import LEAST
+from inferx.exec.agent.processes.page_server import pages_of, serve_pages
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = [
     "CRIU_OPTIONS",
+    "RESTORE_WORK",
     "check_dump",
     "check_empty",
     "clean_work",
@@ -34,6 +43,7 @@ __all__ = [
     "last_error",
     "make_folder",
     "prepare_dump",
+    "prepare_restore",
     "program_version",
     "seal_dump",
     "unfit",
@@ -43,8 +53,14 @@ __all__ = [
 CRIU_OPTIONS = "criu.conf"
 """In a pod's folder: CRIU's options, which its container's spec names."""
 
+RESTORE_WORK = "criu/restore"
+"""In a pod's folder: where CRIU works at a restore."""
+
 SIZES = "sizes.json"
 """In a dump: its files and their sizes in bytes."""
+
+LOGS = ("dump.log", "restore.log")
+"""Of CRIU's, in its work folder."""
 
 GHOST_BYTES = 1 << 30
 """Largest file that is open but has no name, as shared memory of libraries often is."""
@@ -120,13 +136,47 @@ def prepare_dump(spec: PodSpec, live: Live, into: Path, *, keep_connections: boo
     """Make all ready for a dump; return the folder where CRIU works.
 
     Raises:
-        AgentError: The folder is not empty, or the pod is gone.
+        AgentError: The folder is not empty, the pod is gone, or its pages are not all there.
     """
     check_empty(spec.pod, into)
+    if (pages := pages_of(spec.folder)) != "whole":
+        text = f"pod {spec.pod} cannot be dumped: its pages are {pages}"
+        raise AgentError(text, phase="dump", survived=True)
     if started(live.pid) != live.started:
         raise AgentError(f"pod {spec.pod}: process {live.pid} is gone", phase="dump")
     work = clean_work(spec.folder / "criu" / "dump")
     write_options(spec.folder / CRIU_OPTIONS, keep_connections=keep_connections)
+    return work
+
+
+def prepare_restore(
+    spec: PodSpec,
+    source: Path,
+    cgroup: str,
+    *,
+    criu: str,
+    lazy: bool,
+    keep_connections: bool,
+) -> Path:
+    """Make all ready for a restore; return the folder where CRIU works.
+
+    Args:
+        spec: The pod.
+        source: The dump.
+        cgroup: The pod's to be.
+        criu: Program that brings pages.
+        lazy: Whether it is to.
+        keep_connections: Whether the dump's go on.
+
+    Raises:
+        AgentError: Who is to bring the pages did not start.
+    """
+    work = clean_work(spec.folder / RESTORE_WORK)
+    options = spec.folder / CRIU_OPTIONS
+    write_options(options, keep_connections=keep_connections, lazy=lazy)
+    if lazy:
+        entries = [str(entry) for entry in cgroup_entries(cgroup)]
+        serve_pages(criu, source, work, spec.folder, guards_in=entries)
     return work
 
 
@@ -178,11 +228,15 @@ def check_empty(pod: str, into: Path) -> None:
 
 def last_error(work: Path) -> str:
     """Return what CRIU's log in its work folder names as the error; empty without one."""
-    for name in ("dump.log", "restore.log"):
-        with contextlib.suppress(OSError):
-            if told := first_error((work / name).read_text(errors="replace")):
-                return told
-    return ""
+    return next(filter(None, (errors_in(work / name) for name in LOGS)), "")
+
+
+def _why(error: AgentError, work: Path) -> str:
+    """Return CRIU's own words where it left any, else the runtime's and where CRIU was."""
+    if told := last_error(work):
+        return told
+    last = next(filter(None, (said_in(work / name) for name in LOGS)), "")
+    return f"{error}; CRIU: {last}" if last else str(error)
 
 
 def failed_dump(
@@ -202,15 +256,14 @@ def failed_dump(
     """
     kill_workers(work)
     emptied(into)
-    why = last_error(work)
-    survived = (bool(why) or not begun) and started(live.pid) == live.started
+    survived = (bool(last_error(work)) or not begun) and started(live.pid) == live.started
     if not survived:
         stop(spec.pod)
-    text = f"pod {spec.pod} cannot be dumped: {why or error}"
+    text = f"pod {spec.pod} cannot be dumped: {_why(error, work)}"
     return AgentError(text, phase="dump", survived=survived)
 
 
 def failed_restore(error: AgentError, spec: PodSpec, work: Path) -> AgentError:
-    """Return what is to be told of a restore that failed: CRIU's own words where it left any."""
-    text = f"pod {spec.pod} cannot be restored: {last_error(work) or error}"
+    """Return what is to be told of a restore that failed."""
+    text = f"pod {spec.pod} cannot be restored: {_why(error, work)}"
     return AgentError(text, phase="restore")

@@ -14,16 +14,22 @@ from inferx.exec.agent.containers.oci import OciEdits
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes.cgroup import charged_bytes, hierarchies
 
-__all__ = ["cgroup_folders", "cgroup_memory", "cgroup_pids", "give_devices"]
+__all__ = ["cgroup_entries", "cgroup_folders", "cgroup_memory", "cgroup_pids", "give_devices"]
 
 
 def cgroup_folders(cgroup: str, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
     """Return where a cgroup is there: in each hierarchy that has processes of it."""
+    entries = cgroup_entries(cgroup, mountinfo=mountinfo)
+    return [entry.parent for entry in entries if entry.exists()]
+
+
+def cgroup_entries(cgroup: str, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
+    """Return the files that list a cgroup's processes, in each hierarchy; it need not be there."""
     name = cgroup.strip("/")
     assert name, "the root cgroup is not a pod's"
     first, second = hierarchies(mountinfo)
     trees = dict.fromkeys((*first.values(), *((second,) if second else ())))
-    return [tree / name for tree in trees if (tree / name / "cgroup.procs").exists()]
+    return [tree / name / "cgroup.procs" for tree in trees]
 
 
 def cgroup_memory(cgroup: str) -> int:

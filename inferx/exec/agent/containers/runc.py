@@ -28,7 +28,6 @@ from inferx.exec.agent.containers.container_criu import (
     write_options,
 )
 from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
-from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -38,11 +37,12 @@ from inferx.exec.agent.containers.leftovers import (
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.containers.runc_program import RuncProgram
 from inferx.exec.agent.containers.shares import with_shares
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
+from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import inner_zombies, started
 from inferx.exec.agent.store.durable import make_folder as make_own
 from inferx.exec.agent.store.durable import sync_folder
+from inferx.exec.files import write_whole
 
 __all__ = ["RuncSandbox"]
 
@@ -126,7 +126,7 @@ class RuncSandbox:
                 phase=phase,
             )
         make_folder(spec, phase)
-        cgroup = cgroup_of(self._parent, spec.pod)
+        cgroup = self.cgroup(spec.pod)
         mounts = rootfs.host_mounts()
         oci = runtime_spec(
             spec,
@@ -229,13 +229,17 @@ class RuncSandbox:
         """Return the names of all pods that have left something, which `stop` removes."""
         return sorted(self._known())
 
+    def cgroup(self, pod: str) -> str:
+        """Return a pod's cgroup, from the root of each hierarchy."""
+        return cgroup_of(self._parent, pod)
+
     def pids(self, pod: str) -> Sequence[int]:
         """Return all processes of a pod, as the host counts."""
-        return cgroup_pids(cgroup_of(self._parent, pod))
+        return cgroup_pids(self.cgroup(pod))
 
     def memory_bytes(self, pod: str) -> int:
         """Return what the pod's cgroup is charged."""
-        return cgroup_memory(cgroup_of(self._parent, pod))
+        return cgroup_memory(self.cgroup(pod))
 
     def image_digest(self, launch: Launch) -> str:  # noqa: ARG002
         """There are no images."""

@@ -6,8 +6,6 @@
 from pathlib import Path
 
 from inferx.exec.agent.containers import container_criu
-from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS
-from inferx.exec.agent.containers.lazy_pages import PageServer
 from inferx.exec.agent.containers.runc import RuncSandbox
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes.procfs import started
@@ -56,26 +54,22 @@ class RuncSnapshotter:
     ) -> Live:
         """Bring a dumped pod back in a container of the spec's name and network."""
         container_criu.check_dump(spec.pod, source)
-        work = spec.folder / "criu" / "restore"
         sandbox = self._sandbox
-        pages: list[PageServer] = []
         with sandbox.claimed(spec, "restore"):
-            container_criu.clean_work(work)
-            container_criu.write_options(
-                spec.folder / CRIU_OPTIONS, keep_connections=keep_connections, lazy=lazy
+            work = container_criu.prepare_restore(
+                spec,
+                source,
+                sandbox.cgroup(spec.pod),
+                criu=sandbox.criu,
+                lazy=lazy,
+                keep_connections=keep_connections,
             )
-            if lazy:
-                pages.append(PageServer(sandbox.criu, source, work, spec.folder))
             pid_file = work / "pid"
             words = ("--image-path", str(source), "--work-path", str(work))
             try:
                 sandbox.run(spec, "restore", "restore", *words, "--pid-file", str(pid_file))
             except AgentError as error:
-                for server in pages:
-                    server.give_up()
                 raise container_criu.failed_restore(error, spec, work) from error
             pid = int(pid_file.read_text())
             sandbox.admit(spec)
-        for server in pages:
-            server.watch(lambda: sandbox.stop(spec.pod))
         return Live(pod=spec.pod, pid=pid, started=started(pid))

@@ -13,7 +13,6 @@ the image, but standard output and error are led to those of the new pod.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +21,17 @@ import msgspec
 
 from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
 from inferx.exec.agent.processes import criu_lock, criu_probe, launch, procfs
-from inferx.exec.agent.processes.criu_files import emptied, first_error
+from inferx.exec.agent.processes.criu_files import emptied, errors_in, said_in
 from inferx.exec.agent.processes.criu_image import Image, choose_last_pid
+from inferx.exec.agent.processes.page_server import pages_of, serve_pages, stop_pages
 from inferx.exec.agent.processes.process import STDERR, STDOUT, ProcessSandbox
 from inferx.exec.agent.processes.records import Record
 
 __all__ = ["CriuSnapshotter"]
 
-SOCKET_S = 10.0
-FILL_S = 120.0
-"""How long a dump waits for the last pages of a lazy restore."""
 END_S = 10.0
+RELEASE_S = 10.0
+"""How long it may take to let packets through again."""
 POLL_S = 0.002
 GHOST_BYTES = 1 << 30
 """Largest deleted file that is kept in the image: shared memory is often such a file."""
@@ -85,7 +84,7 @@ class CriuSnapshotter:
         that a restore removes.
         """
         what = f"pod {spec.pod}: cannot be dumped"
-        record = self._dumpable(what, live, into)
+        record = self._dumpable(what, spec, live, into)
         pids = self._sandbox.pids(spec.pod)
         image = Image(
             root=procfs.own_pid(live.pid),
@@ -148,7 +147,7 @@ class CriuSnapshotter:
         try:
             work = emptied(spec.folder / WORK)
             if lazy:
-                self._bring_pages(what, record, source, work)
+                self._bring_pages(what, spec, record, source, work)
             arguments = ["restore", "--restore-detached", *_common(work, "restore.log")]
             arguments.append("--tcp-established" if keep_connections else "--tcp-close")
             if lazy:
@@ -162,19 +161,24 @@ class CriuSnapshotter:
             self._run(plan, what, work / "restore.log")
             return self._sandbox.adopt(record, self._find(what, spec.pod, image.root))
         except BaseException:
+            stop_pages(spec.folder)
             self._sandbox.stop(spec.pod)
             raise
 
-    def release(self, spec: PodSpec, source: Path) -> None:
+    def release(self, spec: PodSpec, source: Path, *, within_s: float = RELEASE_S) -> None:
         """Let packets of a dump's kept connections through again, if it is not to be restored.
 
         Peers then learn that nobody is there. Not needed after a restore that kept them.
+
+        Raises:
+            AgentError: It is no dump, or it was not done in time; then it can be tried again.
         """
         if lock := Image.load(source).lock:
-            criu_lock.remove(lock, network=spec.network, said=spec.folder / WORK / "criu.log")
+            said = spec.folder / WORK / "criu.log"
+            criu_lock.remove(lock, network=spec.network, said=said, within_s=within_s)
 
     # -- inside ---
-    def _dumpable(self, what: str, live: Live, into: Path) -> Record:
+    def _dumpable(self, what: str, spec: PodSpec, live: Live, into: Path) -> Record:
         """Check what can be known before, and return the pod's record."""
         if not self._path:
             raise AgentError(f"{what}: no CRIU", phase="dump")
@@ -187,11 +191,8 @@ class CriuSnapshotter:
             raise AgentError(f"{what}: expected {into} to be an empty folder", phase="dump")
         if self._sandbox.cgroups.frozen(live.pod):
             raise AgentError(f"{what}: it is frozen, and has to be thawed first", phase="dump")
-        deadline = time.monotonic() + FILL_S
-        while self._sandbox.servants(live.pod):
-            if time.monotonic() > deadline:
-                raise AgentError(f"{what}: its last restore is not complete", phase="dump")
-            time.sleep(POLL_S)
+        if (pages := pages_of(spec.folder)) != "whole":
+            raise AgentError(f"{what}: its pages are {pages}", phase="dump")
         return record
 
     def _inside(
@@ -218,38 +219,39 @@ class CriuSnapshotter:
         """Remove the lock of a CRIU that was killed; a filter that stays is told in its log."""
         if table := criu_lock.table_of(work / "dump.log"):
             with contextlib.suppress(AgentError):
-                criu_lock.remove(table, network=record.network, said=work / "criu.log")
+                said = work / "criu.log"
+                criu_lock.remove(table, network=record.network, said=said, within_s=RELEASE_S)
 
     def _entries(self, pod: str) -> list[str]:
         return [str(each) for each in self._sandbox.cgroups.entries(pod)]
 
     def _run(self, plan: launch.Plan, what: str, log: Path) -> None:
-        code = launch.run(plan, what=what, timeout_s=self._timeout_s)
+        try:
+            code = launch.run(plan, what=what, timeout_s=self._timeout_s)
+        except AgentError as error:
+            if said := said_in(log):
+                raise AgentError(f"{error}: {said} (see {log})", phase=plan.command[1]) from error
+            raise
         if code:
-            said = first_error(log.read_text(errors="replace")) if log.exists() else ""
             ended = f"CRIU was killed by signal {code - 128}" if code > 128 else f"CRIU: {code}"
-            raise AgentError(f"{what}: {said or ended} (see {log})", phase=plan.command[1])
+            said = errors_in(log) or f"{ended}; {said_in(log) or 'it says nothing'}"
+            raise AgentError(f"{what}: {said} (see {log})", phase=plan.command[1])
 
-    def _bring_pages(self, what: str, record: Record, source: Path, work: Path) -> None:
-        """Start who brings the pages of a lazy restore; it ends when it has brought all."""
-        plan = launch.Plan(
-            command=[self._path, "lazy-pages", *_common(work, "lazy.log", managed=False)],
-            env={"PATH": launch.PATH},
-            cgroups=self._entries(record.pod),
-            files=_quiet_files(work),
-            folder=str(source),
-            wait=True,
-            guards=record.init,
-        )
-        process = launch.begin(plan)
-        launch.answer(process, what=what)
-        threading.Thread(target=process.wait, name=f"pages-{record.pod}", daemon=True).start()
-        deadline = time.monotonic() + SOCKET_S
-        while not (work / "lazy-pages.socket").exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = first_error((work / "lazy.log").read_text(errors="replace"))
-                raise AgentError(f"{what}: nobody brings its pages: {said}", phase="restore")
-            time.sleep(POLL_S)
+    def _bring_pages(
+        self, what: str, spec: PodSpec, record: Record, source: Path, work: Path
+    ) -> None:
+        """Start who brings the pages of a lazy restore: in the pod's cgroup, and gone with it."""
+        try:
+            serve_pages(
+                self._path,
+                source,
+                work,
+                spec.folder,
+                cgroups=self._entries(record.pod),
+                guards=record.init,
+            )
+        except AgentError as error:
+            raise AgentError(f"{what}: {error}", phase="restore") from error
 
     def _find(self, what: str, pod: str, root: int) -> int:
         for pid in self._sandbox.pids(pod):

@@ -22,16 +22,17 @@ def table_of(log: Path) -> str:
     return f"CRIU-{found[1]}"[:NAME_LENGTH] if found else ""
 
 
-def remove(table: str, *, network: str, said: Path) -> None:
+def remove(table: str, *, network: str, said: Path, within_s: float) -> None:
     """Remove a table from a network namespace, the host's if empty; no table is fine.
 
     Args:
         table: See `table_of`.
         network: Path of the namespace.
         said: File that nft's output is added to.
+        within_s: How long it may take.
 
     Raises:
-        AgentError: nft is not there, or refuses.
+        AgentError: nft is not there, refuses, or did not end in time.
     """
     # Made first, so that it can be removed: there is no "if it exists" in older versions of nft.
     text = f"add table inet {table}; delete table inet {table}"
@@ -47,5 +48,5 @@ def remove(table: str, *, network: str, said: Path) -> None:
         wait=True,
     )
     what = f"cannot remove the packet filter {table}"
-    if code := launch.run(plan, what=what, timeout_s=launch.START_S):
+    if code := launch.run(plan, what=what, timeout_s=within_s):
         raise AgentError(f"{what}: nft ended with {code} (see {said})", phase="network")

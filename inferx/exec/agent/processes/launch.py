@@ -53,6 +53,11 @@ class Plan(msgspec.Struct, kw_only=True):
         lock: The program, and what it starts, can gain no privileges.
         wait: Wait for the program, and end as it does.
         guards: Process that is killed if the program fails, with `wait`.
+        guards_in: Lists of processes, as cgroups have them: these are killed as well.
+        note: File that is removed if the program does not fail, with `wait`; else its name gets
+            `.lost` at the end.
+        brings_pages: Whether the program brings a pod's pages: should it end before all are there,
+            the pod has no zeros in their place before it is killed.
     """
 
     command: Sequence[str] = ()
@@ -69,6 +74,9 @@ class Plan(msgspec.Struct, kw_only=True):
     lock: bool = False
     wait: bool = False
     guards: int = 0
+    guards_in: Sequence[str] = ()
+    note: str = ""
+    brings_pages: bool = False
 
 
 class _Answer(msgspec.Struct):

@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False  # Importing `typing`, or `pathlib`, would double the time to start.
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
         lock: bool
         wait: bool
         guards: int
+        guards_in: list[str]
+        note: str
+        brings_pages: bool
 
 
 CLONE_NEWNS = 0x00020000
@@ -55,6 +59,10 @@ MS_REC = 16384
 MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+KILL_S = 10.0
+SYS_PIDFD_GETFD = 438
+KEEP_S = 0.005
+MEMORY = "anon_inode:[userfaultfd]"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -167,6 +175,57 @@ def enter(plan: Plan) -> int:
     return folder
 
 
+def kill(guarded: int, entries: list[str]) -> None:
+    """Kill a process, and all that are in these cgroups; what is gone is fine."""
+    if guarded >= 0:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(guarded, signal.SIGKILL)
+    until = time.monotonic() + KILL_S
+    while time.monotonic() < until:
+        found: set[int] = set()
+        for entry in entries:
+            with contextlib.suppress(OSError), open(entry, encoding="ascii") as file:  # noqa: PTH123
+                found.update(int(pid) for pid in file.read().split())
+        # Of a namespace that is not seen from here the number is 0: that would be our own group.
+        for pid in found - {0}:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.005)
+
+
+def wait_keeping(pid: int) -> int:
+    """Wait as `waitpid` does for who brings a pod's pages, and keep what it holds of the pod.
+
+    Once nobody holds a userfaultfd, the kernel gives the pod zeros for pages that are not there. As
+    long as we do, a pod that touches one waits, and is killed as it waits.
+    """
+    server, kept = os.pidfd_open(pid), dict[str, int]()
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            # What is kept is kept to our own end.
+            return status
+        with contextlib.suppress(OSError):
+            keep(server, f"/proc/{pid}/fd", kept)
+        time.sleep(KEEP_S)
+
+
+def keep(server: int, folder: str, kept: dict[str, int]) -> None:
+    """Have what a process has of other processes' memory, and nothing that it has closed."""
+    there = {name for name in os.listdir(folder) if os.readlink(f"{folder}/{name}") == MEMORY}  # noqa: PTH115, PTH208
+    for name in kept.keys() - there:
+        os.close(kept.pop(name))
+    for name in there:
+        # Each time anew: by now the number may mean another file there.
+        number = libc.syscall(SYS_PIDFD_GETFD, server, int(name), 0)
+        if number >= 0:
+            if name in kept:
+                os.close(kept[name])
+            kept[name] = number
+
+
 def answer(pid: int, error: str) -> None:
     """Say how it went."""
     print(json.dumps({"pid": pid, "error": error}), flush=True)
@@ -201,10 +260,16 @@ def main() -> int:
         return 0
     # Whoever started us need not wait with us.
     quiet()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code and guarded >= 0:
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(guarded, signal.SIGKILL)
+    status = wait_keeping(pid) if plan["brings_pages"] else os.waitpid(pid, 0)[1]
+    code = os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(OSError):
+        if plan["note"] and code:
+            # Before the end of those that are killed is seen: so that it is known why.
+            os.rename(plan["note"], f"{plan['note']}.lost")  # noqa: PTH104
+        elif plan["note"]:
+            os.unlink(plan["note"])  # noqa: PTH108
+    if code:
+        kill(guarded, plan["guards_in"])
     return code if code >= 0 else 128 - code
 
 

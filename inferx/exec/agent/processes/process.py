@@ -18,6 +18,7 @@ from pathlib import Path
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
 from inferx.exec.agent.processes import launch, procfs
 from inferx.exec.agent.processes.cgroup import Cgroups
+from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.records import Record, Records
 
 __all__ = ["STDERR", "STDOUT", "ProcessSandbox"]
@@ -77,6 +78,8 @@ class ProcessSandbox:
     def stop(self, pod: str) -> None:
         """Kill all of a pod, and forget it."""
         record = self._records.load(pod)
+        if record is not None:
+            stop_pages(Path(record.folder))
         if self.contained:
             self.cgroups.kill(pod)
             if record is not None and self._ours(record.init, record.init_started, record):
@@ -179,12 +182,6 @@ class ProcessSandbox:
         if record is None:
             raise AgentError(f"pod {pod}: there is none of that name", phase="pod")
         return record
-
-    def servants(self, pod: str) -> Sequence[int]:
-        """Return the processes that serve a pod from outside its pids: who fills its memory."""
-        record = self.record(pod)
-        space = procfs.namespace(record.init, "pid")
-        return [p for p in self.cgroups.pids(pod) if procfs.namespace(p, "pid") not in {space, ""}]
 
     # -- inside ---
     def _prepare(self, spec: PodSpec) -> None:

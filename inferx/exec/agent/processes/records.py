@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from inferx.exec.agent.pod_records import write_whole
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
+from inferx.exec.files import write_whole
 
 __all__ = ["Record", "Records"]
 

@@ -4,12 +4,14 @@ A writer asks a tier for room (`FolderTier.begin`), writes into the folder that 
 commits; from then on the snapshot is there, under the id that its content spells. `SnapshotStore`
 moves snapshots between tiers and makes room.
 
+A tier that is a bucket (`S3Tier`) is brought whole snapshots of others, and restores fetch from it.
+
 Phases of errors: open, lock, recover; manifest, fit; room, begin, commit; get, hold, verify; copy,
 cancel, delete.
 """
 
 from inferx.exec.agent.store.checksum import Watch
-from inferx.exec.agent.store.config import FolderConfig, open_store
+from inferx.exec.agent.store.config import BucketConfig, FolderConfig, TierConfig, open_store
 from inferx.exec.agent.store.fit import Mismatch, mismatch, require_fit
 from inferx.exec.agent.store.folder import FolderTier
 from inferx.exec.agent.store.manifest import (
@@ -21,11 +23,13 @@ from inferx.exec.agent.store.manifest import (
     Platform,
     Sizes,
 )
+from inferx.exec.agent.store.s3 import S3Config, S3Tier
 from inferx.exec.agent.store.staging import Staging
 from inferx.exec.agent.store.store import Found, SnapshotStore
-from inferx.exec.agent.store.tier import Contents, Held, Recovery, Tier, TierName
+from inferx.exec.agent.store.tier import Contents, Held, Hold, Recovery, Tier, TierName
 
 __all__ = [
+    "BucketConfig",
     "Contents",
     "Draft",
     "Entry",
@@ -34,15 +38,19 @@ __all__ = [
     "Found",
     "GpuModel",
     "Held",
+    "Hold",
     "Manifest",
     "Mismatch",
     "Phase",
     "Platform",
     "Recovery",
+    "S3Config",
+    "S3Tier",
     "Sizes",
     "SnapshotStore",
     "Staging",
     "Tier",
+    "TierConfig",
     "TierName",
     "Watch",
     "mismatch",

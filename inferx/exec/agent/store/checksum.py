@@ -17,7 +17,7 @@ from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import plain_files
 from inferx.exec.agent.store.manifest import Entry, Manifest
 
-__all__ = ["Watch", "checksum", "copy", "each_in_parallel", "faults", "seal"]
+__all__ = ["Watch", "checksum", "copy", "difference", "each_in_parallel", "faults", "seal"]
 
 _CHUNK_BYTES: Final = 4 << 20
 _THREADS_MAX: Final = 4
@@ -96,13 +96,13 @@ def copy(source: Path, target: Path, expected: Entry, watch: Watch) -> None:
         with source.open("rb", buffering=0) as file:
             size_bytes, digest = _pass(file.fileno(), descriptor, watch)
         if (size_bytes, digest) != (expected.size_bytes, expected.xxh3_128):
-            raise AgentError(f"{source}: {_difference(expected, size_bytes, digest)}", phase="copy")
+            raise AgentError(f"{source}: {difference(expected, size_bytes, digest)}", phase="copy")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _difference(expected: Entry, size_bytes: int, digest: str) -> str:
+def difference(expected: Entry, size_bytes: int, digest: str) -> str:
     """Return, in words, how a file differs from its entry; empty where it does not."""
     if size_bytes != expected.size_bytes:
         return f"has {size_bytes:,} bytes, its manifest says {expected.size_bytes:,}"
@@ -119,7 +119,7 @@ def faults(folder: Path, manifest: Manifest, watch: Watch) -> list[str]:
     found += [f"{path}: missing" for path in sorted(expected - there)]
 
     def check(entry: Entry) -> str:
-        what = _difference(entry, *checksum(folder / entry.path, watch))
+        what = difference(entry, *checksum(folder / entry.path, watch))
         return f"{entry.path}: {what}" if what else ""
 
     kept = [entry for entry in manifest.files if entry.path in there]

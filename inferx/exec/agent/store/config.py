@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, assert_never, get_args
 
 import msgspec
 
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.folder import FolderTier
+from inferx.exec.agent.store.s3 import S3Config, S3Tier
 from inferx.exec.agent.store.store import SnapshotStore
-from inferx.exec.agent.store.tier import TierName
+from inferx.exec.agent.store.tier import Tier, TierName
 
-__all__ = ["FolderConfig", "open_store"]
+__all__ = ["BucketConfig", "FolderConfig", "TierConfig", "open_store"]
 
 _WARMEST_FIRST: Final[tuple[TierName, ...]] = get_args(TierName)
 
@@ -24,8 +25,23 @@ class FolderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     budget_bytes: int
 
 
-def open_store(configs: Sequence[FolderConfig]) -> SnapshotStore:
-    """Return the store of these folders, in any order, one for a tier; makes them where needed.
+class BucketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tier that is a bucket: nothing is asked of it before it is used."""
+
+    tier: TierName
+    bucket: S3Config
+
+    @property
+    def budget_bytes(self) -> int:
+        """What all snapshots together may take."""
+        return self.bucket.budget_bytes
+
+
+TierConfig = FolderConfig | BucketConfig
+
+
+def open_store(configs: Sequence[TierConfig]) -> SnapshotStore:
+    """Return the store of these tiers, in any order; makes folders where needed.
 
     Raises:
         AgentError: A tier is named twice, or a folder cannot be used.
@@ -35,8 +51,15 @@ def open_store(configs: Sequence[FolderConfig]) -> SnapshotStore:
         if names.count(name) > 1:
             raise AgentError(f"tier {name} is configured twice; expected once", phase="open")
     return SnapshotStore(
-        [
-            FolderTier(config.tier, config.folder, budget_bytes=config.budget_bytes)
-            for config in sorted(configs, key=lambda one: _WARMEST_FIRST.index(one.tier))
-        ]
+        [_opened(one) for one in sorted(configs, key=lambda one: _WARMEST_FIRST.index(one.tier))]
     )
+
+
+def _opened(config: TierConfig) -> Tier:
+    match config:
+        case FolderConfig():
+            return FolderTier(config.tier, config.folder, budget_bytes=config.budget_bytes)
+        case BucketConfig():
+            return S3Tier(config.tier, config.bucket)
+        case _:
+            assert_never(config)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.files import sync_folder
 
 __all__ = [
     "FileLock",
@@ -58,15 +59,6 @@ def make_folder(path: Path) -> None:
     if not path.parent.exists():
         make_folder(path.parent)  # `parents=True` would let others read those.
     path.mkdir(mode=0o700, exist_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Have a folder's entries on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Who uses which snapshot of a folder: names within this process, locks towards all others."""
+"""Who uses which snapshot: names within this process; of a folder, locks towards all others."""
 
 from pathlib import Path
 from threading import Lock
@@ -35,10 +35,14 @@ class Holders:
             if not names:
                 del self._names[snapshot]
 
+    def here(self, snapshot: str) -> tuple[str, ...]:
+        """Return the names."""
+        with self._lock:
+            return tuple(sorted(set(self._names.get(snapshot, ()))))
+
     def of(self, snapshot: str) -> tuple[str, ...]:
         """Return the names, or that it is somebody elsewhere, where a lock told so."""
-        with self._lock:
-            return tuple(sorted(set(self._names.get(snapshot, ())))) or (_ANOTHER_PROCESS,)
+        return self.here(snapshot) or (_ANOTHER_PROCESS,)
 
 
 class FolderHold:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from inferx.core.units import MIB
+from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
 from inferx.exec.agent.store.manifest import MANIFEST, read_manifest
@@ -80,17 +81,7 @@ def _free_bytes(path: Path, *, in_memory: bool) -> int:
     """Return how much can be written to a file system, be it a disk or the host's memory."""
     facts = os.statvfs(path)
     free = facts.f_bavail * facts.f_frsize
-    return min(free, max(_host_bytes() - _HOST_SPARE_BYTES, 0)) if in_memory else free
-
-
-def _host_bytes() -> int:
-    """Return the memory that the kernel could give without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) * 1024
-    msg = "no MemAvailable in /proc/meminfo"
-    raise OSError(msg)
+    return min(free, max(available_bytes() - _HOST_SPARE_BYTES, 0)) if in_memory else free
 
 
 def _reserved_bytes(path: Path) -> int:

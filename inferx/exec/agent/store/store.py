@@ -15,7 +15,7 @@ import msgspec
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.checksum import Watch
 from inferx.exec.agent.store.manifest import Manifest, check_id
-from inferx.exec.agent.store.tier import Held, Recovery, Tier, TierName
+from inferx.exec.agent.store.tier import Hold, Recovery, Tier, TierName
 from inferx.exec.agent.store.victims import choose_victims
 
 __all__ = ["Found", "SnapshotStore"]
@@ -58,20 +58,28 @@ class SnapshotStore:
         return {tier.name: tier.recover() for tier in self._tiers}
 
     # -- looking ---
-    def everything(self) -> list[Found]:
-        """Return all snapshots, by function, then age, oldest first."""
+    def everything(self, *, tiers: Collection[TierName] | None = None) -> list[Found]:
+        """Return all snapshots, by function, then age, oldest first; with `tiers`, of these."""
         manifests: dict[str, Manifest] = {}
-        tiers: dict[str, list[TierName]] = {}
-        for tier in self._tiers:
+        there: dict[str, list[TierName]] = {}
+        for tier in self._named(tiers):
             for manifest in tier.contents().manifests:
                 manifests.setdefault(manifest.id, manifest)
-                tiers.setdefault(manifest.id, []).append(tier.name)
+                there.setdefault(manifest.id, []).append(tier.name)
         found = sorted(manifests.values(), key=lambda one: (one.function, one.created_ns, one.id))
-        return [Found(manifest=one, tiers=tuple(tiers[one.id])) for one in found]
+        return [Found(manifest=one, tiers=tuple(there[one.id])) for one in found]
 
     def unreadable(self) -> list[str]:
         """Return a line for each snapshot that is there and cannot be used."""
         return [line for tier in self._tiers for line in tier.contents().unreadable]
+
+    def _named(self, names: Collection[TierName] | None) -> list[Tier]:
+        return [tier for tier in self._tiers if names is None or tier.name in names]
+
+    def warmest(self, snapshot: str, tiers: Collection[TierName]) -> Tier | None:
+        """Return the warmest of these tiers that has a snapshot; colder ones are not asked."""
+        check_id(snapshot)
+        return next((tier for tier in self._named(tiers) if tier.has(snapshot)), None)
 
     def where(self, snapshot: str) -> tuple[TierName, ...]:
         """Return the tiers that have a snapshot, the warmest first."""
@@ -94,14 +102,12 @@ class SnapshotStore:
     ) -> Found | None:
         """Return a function's newest snapshot that is usable; of two made at once, one id's.
 
-        With `tiers`, one that is on one of them.
+        With `tiers`, one that is on one of them; others are not looked at.
         """
         found = [
             one
-            for one in self.everything()
-            if one.manifest.function == function
-            and (tiers is None or any(name in tiers for name in one.tiers))
-            and usable(one.manifest)
+            for one in self.everything(tiers=tiers)
+            if one.manifest.function == function and usable(one.manifest)
         ]
         return found[-1] if found else None
 
@@ -112,15 +118,14 @@ class SnapshotStore:
         *,
         now_ns: int,
         tiers: Collection[TierName] | None = None,
-    ) -> tuple[Tier, Held]:
+    ) -> tuple[Tier, Hold]:
         """Use the warmest copy of a snapshot, until it is released or this process ends.
 
-        With `tiers`, a copy on one of them.
+        With `tiers`, a copy on one of them. Colder ones than the one that is found are not asked.
         """
-        for name in self.where(snapshot):
-            if tiers is not None and name not in tiers:
+        for tier in self._named(tiers):
+            if not tier.has(snapshot):
                 continue
-            tier = self.tier(name)
             try:
                 return tier, tier.hold(snapshot, holder, now_ns=now_ns)
             except AgentError:

@@ -1,8 +1,9 @@
 """What the store needs of a tier: a place that holds whole snapshots within a budget of bytes.
 
-A folder is one (`FolderTier`). An object store would be another: it uploads in `take`, downloads in
-`export`, and lists only what it has whole. All methods block and may be called from several
-threads; all raise `AgentError`, and a failed one leaves nothing behind.
+A folder is one (`FolderTier`), whose files can be read where they are. A bucket is another
+(`S3Tier`): it uploads in `take`, downloads in `export`, and lists only what it has whole. All
+methods block and may be called from several threads; all raise `AgentError`, and a failed one
+leaves nothing behind.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import msgspec
 from inferx.exec.agent.store.checksum import Watch
 from inferx.exec.agent.store.manifest import Manifest
 
-__all__ = ["Contents", "Held", "Recovery", "Tier", "TierName"]
+__all__ = ["Contents", "Held", "Hold", "Recovery", "Tier", "TierName"]
 
 TierName = Literal["dram", "nvme", "shared"]
 
@@ -44,17 +45,12 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...]
 
 
-class Held(Protocol):
+class Hold(Protocol):
     """A snapshot in use: it is not deleted until released, or until this process ends."""
 
     @property
     def manifest(self) -> Manifest:
         """What it is."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are, to be read only."""
         ...
 
     def release(self) -> None:
@@ -68,6 +64,15 @@ class Held(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class Held(Hold, Protocol):
+    """One whose files can be read where they are."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, to be read only."""
+        ...
 
 
 class Tier(Protocol):
@@ -107,7 +112,7 @@ class Tier(Protocol):
         """Read every byte of a snapshot, and return what is wrong with it, a line for each."""
         ...
 
-    def hold(self, snapshot: str, holder: str, *, now_ns: int) -> Held:
+    def hold(self, snapshot: str, holder: str, *, now_ns: int) -> Hold:
         """Use a snapshot. `holder` is for messages; `now_ns` becomes when it was last used."""
         ...
 

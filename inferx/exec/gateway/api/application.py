@@ -4,7 +4,7 @@ The gateway's front sends here what it does not serve itself, so that nothing of
 way of a request for inference.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -13,20 +13,26 @@ from aiohttp import web
 from inferx import __version__
 from inferx.exec.clock import Clock
 from inferx.exec.gateway.api.access import Access
+from inferx.exec.gateway.api.agents import Agents
 from inferx.exec.gateway.api.errors import answer_errors
 from inferx.exec.gateway.api.health import HealthRoutes
 from inferx.exec.gateway.api.keys import KeyRoutes
 from inferx.exec.gateway.api.leader import Leader
 from inferx.exec.gateway.api.limits import BODY_BYTES, STOP_S
+from inferx.exec.gateway.api.logs import LogRoutes
+from inferx.exec.gateway.api.metrics import MetricsRoutes
 from inferx.exec.gateway.api.objects import ObjectRoutes
 from inferx.exec.gateway.api.openapi import description
 from inferx.exec.gateway.api.page import PageRoutes
+from inferx.exec.gateway.api.requests import RequestRoutes
 from inferx.exec.gateway.api.routing import Route, json_answer
 from inferx.exec.gateway.api.views import ViewRoutes
 from inferx.exec.gateway.api.watching import Watches
+from inferx.exec.gateway.records import Records
 from inferx.exec.identity.audit import Audit
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_desk import KeyDesk
+from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.store import Store
 
@@ -40,9 +46,12 @@ class ApiParts(NamedTuple):
 
     Attributes:
         leader: Gives the leader's address; empty while nobody leads.
-        credentials: Of the channel to it.
+        credentials: Of the channels to it and to nodes.
         stands: What must stand for the gateway to serve, by name.
         router: The router's numbers.
+        name: What the gateway is registered as.
+        records: Its latest requests.
+        metrics: What Prometheus is told.
     """
 
     store: Store
@@ -53,6 +62,9 @@ class ApiParts(NamedTuple):
     credentials: grpc.ChannelCredentials | None
     stands: Mapping[str, Callable[[], bool]]
     router: Callable[[], Mapping[str, object]]
+    name: str
+    records: Records
+    metrics: Sequence[MetricSource] = ()
     audit: Audit | None = None
 
 
@@ -63,11 +75,16 @@ class Api:
         access = Access(parts.authenticator, parts.audit)
         self._leader = Leader(parts.leader, parts.credentials)
         self._watches = Watches(access, parts.objects)
+        agents = Agents(parts.objects, self._leader, parts.credentials)
+        self._logs = LogRoutes(access, agents)
         self.routes: list[Route] = [
             *PageRoutes().routes(),
             *HealthRoutes(access, parts.store, parts.stands, parts.router).routes(),
+            *MetricsRoutes(access, parts.metrics).routes(),
             *ObjectRoutes(access, parts.objects, self._watches).routes(),
             *ViewRoutes(access, self._leader).routes(),
+            *RequestRoutes(access, self._leader, parts.records, parts.name).routes(),
+            *self._logs.routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
         ]
         told = description(self.routes, __version__)
@@ -97,6 +114,7 @@ class Api:
     def end_watches(self) -> None:
         """End what would not end by itself."""
         self._watches.end()
+        self._logs.end()
 
     async def close(self) -> None:
         """Serve no more."""

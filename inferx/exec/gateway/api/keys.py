@@ -11,7 +11,8 @@ from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Target
 from inferx.exec.identity.key_desk import KeyDesk, KeyRequest
 from inferx.exec.identity.keys import KeyId, KeyRecord
-from inferx.exec.identity.principal import EVERY, Denied, is_name
+from inferx.exec.identity.principal import EVERY, Denied
+from inferx.spec.reference import is_name
 
 __all__ = ["KeyRoutes"]
 

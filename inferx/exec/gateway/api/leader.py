@@ -12,7 +12,7 @@ from inferx.exec.gateway.api.limits import LEADER_S, VIEW_FRESH_S
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.wire import wire_pb2 as pb
 from inferx.exec.wire.calls import channel_to
-from inferx.exec.wire.rpc import DRAIN, VIEW, Method, unary
+from inferx.exec.wire.rpc import DRAIN, END_POD, EXPLAIN, VIEW, Method, unary
 
 __all__ = ["Leader"]
 
@@ -54,6 +54,19 @@ class Leader:
                 self._fresh_until_s = now_s() + VIEW_FRESH_S
             return self._view
 
+    async def explain(
+        self, function: str, pod: int, since_ns: int, until_ns: int
+    ) -> Mapping[str, Any]:
+        """Return what was decided while a request of a function waited, and of its pod.
+
+        Raises:
+            Refused: No leader answers.
+        """
+        asked = pb.ExplainRequest(function=function, pod=pod, since_ns=since_ns, until_ns=until_ns)
+        reply = await self._ask(EXPLAIN, asked)
+        told: Mapping[str, Any] = msgspec.json.decode(reply.json)
+        return told
+
     async def drain(self, node: str, for_ns: int) -> None:
         """Have a node emptied, and nothing placed on it.
 
@@ -61,6 +74,14 @@ class Leader:
             Refused: There is no such node, or no leader.
         """
         await self._ask(DRAIN, pb.DrainRequest(node=node, for_ns=for_ns))
+
+    async def end_pod(self, pod: int, *, now: bool) -> None:
+        """Have a pod ended, with `now` without waiting for whom it serves.
+
+        Raises:
+            Refused: There is no such pod, it is being ended already, or there is no leader.
+        """
+        await self._ask(END_POD, pb.EndPodRequest(pod=pod, now=now))
 
     async def close(self) -> None:
         """Hang up."""
@@ -82,5 +103,7 @@ class Leader:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise Refused("not found", str(error.details())) from error
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise Refused("conflict", str(error.details())) from error
             text = f"the scheduler does not answer: {error.code().name.lower()}"
             raise Refused("no leader", text) from error

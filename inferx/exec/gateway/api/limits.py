@@ -8,6 +8,7 @@ __all__ = [
     "BODY_BYTES",
     "HEARTBEAT_S",
     "LEADER_S",
+    "LOG_READERS",
     "READY_S",
     "STOP_S",
     "VIEW_FRESH_S",
@@ -20,6 +21,8 @@ WATCHES: Final = 256
 """Watches that one gateway serves at once."""
 HEARTBEAT_S: Final = 10.0
 """Between two lines of a watch in which nothing happens; its caller's rights are looked at anew."""
+LOG_READERS: Final = 64
+"""Pods' outputs that one gateway passes on at once."""
 LEADER_S: Final = 5.0
 """For the leader's answer."""
 VIEW_FRESH_S: Final = 0.5

@@ -9,13 +9,24 @@ import msgspec
 from inferx.exec.gateway.api.routing import Route
 from inferx.exec.identity.key_desk import KeyRequest
 from inferx.exec.state.objects.kinds import KINDS
+from inferx.spec.reference import NAME_LIMIT, NAME_PATTERN
 
 __all__ = ["description"]
 
-_NAME: Final = {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
+_NAME: Final = {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{NAME_PATTERN}$"}
 _TYPE: Final = {"type": "string", "enum": list(KINDS)}
 _DIGITS: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
-_PATH: Final[dict[str, Any]] = {"type": _TYPE, "version": _DIGITS, "pod": _DIGITS}
+_REQUEST: Final = {
+    "type": "string",
+    "maxLength": 128,
+    "pattern": "^[A-Za-z0-9][A-Za-z0-9._:=@+-]*$",
+}
+_PATH: Final[dict[str, Any]] = {
+    "type": _TYPE,
+    "version": _DIGITS,
+    "pod": _DIGITS,
+    "request": _REQUEST,
+}
 _TEXTS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
 _ERRORS: Final = {
     "400": "What was sent is not what it should be.",
@@ -123,6 +134,8 @@ def _operation(route: Route) -> dict[str, Any]:
     )
     if any(one.name == "watch" for one in route.query):
         content |= {"application/x-ndjson": {}, "text/event-stream": {}}
+    if any(one.name == "follow" for one in route.query):
+        content |= {"application/x-ndjson": {}}
     answers: dict[str, Any] = {str(route.status): {"description": "Done.", "content": content}}
     for status, says in _ERRORS.items():
         answers[status] = {"description": says, "content": _json(_ref("Error"))}

@@ -6,8 +6,8 @@ Laws:
 2. Nothing is remembered here but the leader's latest answer: a view is as old as it says.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 from aiohttp import web
 
@@ -15,14 +15,12 @@ from inferx.core.errors import DescriptionError
 from inferx.core.units import NS_PER_S
 from inferx.exec.gateway.api.access import Access
 from inferx.exec.gateway.api.leader import Leader
-from inferx.exec.gateway.api.routing import Parameter, Route, json_answer, number
-from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.api.places import Row, named, only, place_in, within
+from inferx.exec.gateway.api.routing import Parameter, Route, flag, json_answer, number
 from inferx.exec.identity.audit import Target
-from inferx.exec.identity.principal import EVERY, Principal, is_name
+from inferx.exec.identity.principal import EVERY, Principal
 
 __all__ = ["ViewRoutes"]
-
-Row = Mapping[str, Any]
 
 DRAIN_S = 30
 DRAIN_LIMIT_S = 86_400
@@ -31,15 +29,11 @@ _FOR = Parameter(
     "Seconds that those who are served there may take.",
     {"type": "integer", "minimum": 0, "maximum": DRAIN_LIMIT_S, "default": DRAIN_S},
 )
-
-
-class _Named(NamedTuple):
-    """A function's name, taken apart."""
-
-    tenant: str
-    namespace: str
-    function: str
-    version: str
+_NOW = Parameter(
+    "now",
+    "At once: whom it serves is told that the pod failed.",
+    {"type": "integer", "enum": [0, 1], "default": 0},
+)
 
 
 class ViewRoutes:
@@ -74,6 +68,14 @@ class ViewRoutes:
             Route("GET", f"/function/{place}", self.function, "One function."),
             Route("GET", f"/snapshot/{place}", self.snapshots, "One function's snapshots."),
             Route("GET", f"/pod/{place}{{version}}/{{pod}}/", self.pod, "One pod."),
+            Route(
+                "DELETE",
+                f"/pod/{place}{{version}}/{{pod}}/",
+                self.end_pod,
+                "End a pod, once it has served whom it serves.",
+                (_NOW,),
+                status=202,
+            ),
         ]
 
     async def view(self, request: web.Request) -> web.Response:
@@ -103,7 +105,7 @@ class ViewRoutes:
         await self._who(request, "node")
         name = request.match_info["node"]
         nodes = (await self._leader.view())["nodes"]
-        return json_answer(_only([one for one in nodes if one["name"] == name], f"node {name!r}"))
+        return json_answer(only([one for one in nodes if one["name"] == name], f"node {name!r}"))
 
     async def drain(self, request: web.Request) -> web.Response:
         """POST /drain/NODE/."""
@@ -129,14 +131,20 @@ class ViewRoutes:
 
     async def pod(self, request: web.Request) -> web.Response:
         """GET /pod/TENANT/NAMESPACE/FUNCTION/VERSION/POD/."""
-        place = request.match_info
-        found = [
-            one
-            for one in await self._pods(request)
-            if str(one["pod"]) == place["pod"]
-            and _named(one["function"]).version == place["version"]
-        ]
-        return json_answer(_only(found, f"pod {place['pod']!r}"))
+        return json_answer(_pod(request, await self._pods(request)))
+
+    async def end_pod(self, request: web.Request) -> web.Response:
+        """DELETE /pod/TENANT/NAMESPACE/FUNCTION/VERSION/POD/."""
+        who = await self._access.who(request)
+        place = place_in(request)
+        tenant, namespace = place["tenant"], place["namespace"]
+        self._access.check(who, "write", tenant, namespace, "pod")
+        now = flag(request, "now")
+        pod = _pod(request, (await self._leader.view())["pods"])["pod"]
+        target = Target(type="pod", tenant=tenant, namespace=namespace, name=str(pod))
+        async with self._access.act(who, "kill" if now else "end", target):
+            await self._leader.end_pod(pod, now=now)
+        return json_answer({"pod": pod, "ending": True, "now": now}, 202)
 
     async def functions(self, request: web.Request) -> web.Response:
         """GET /functions/[TENANT/[NAMESPACE/]]."""
@@ -145,20 +153,20 @@ class ViewRoutes:
     async def function(self, request: web.Request) -> web.Response:
         """GET /function/TENANT/NAMESPACE/FUNCTION/."""
         found = await self._functions(request)
-        return json_answer(_only(found, f"function {request.match_info['function']!r}"))
+        return json_answer(only(found, f"function {request.match_info['function']!r}"))
 
     async def snapshots(self, request: web.Request) -> web.Response:
         """GET /snapshots/[TENANT/[NAMESPACE/[FUNCTION/]]]."""
         who = await self._who(request, "snapshot")
         found = self._snapshots(who, await self._leader.view())
-        return json_answer([one for one in found if _within(request, one["function"])])
+        return json_answer([one for one in found if within(request, one["function"])])
 
     async def _pods(self, request: web.Request) -> list[Row]:
         who = await self._who(request, "pod")
         return [
             one
             for one in (await self._leader.view())["pods"]
-            if _within(request, one["function"]) and self._sees(who, one["function"], "pod")
+            if within(request, one["function"]) and self._sees(who, one["function"], "pod")
         ]
 
     async def _functions(self, request: web.Request) -> list[Row]:
@@ -166,16 +174,13 @@ class ViewRoutes:
         return [
             one
             for one in (await self._leader.view())["functions"]
-            if _within(request, one["name"]) and self._sees(who, one["name"], "function")
+            if within(request, one["name"]) and self._sees(who, one["name"], "function")
         ]
 
     async def _who(self, request: web.Request, kind: str) -> Principal:
         """Return who asks, once they may read something of what they ask for."""
         who = await self._access.who(request)
-        place = request.match_info
-        for key in ("tenant", "namespace", "function"):
-            if key in place and not is_name(place[key]):
-                raise DescriptionError(f"{place[key][:40]!r}: no name of a {key}")
+        place = place_in(request)
         self._access.check_list(who, kind, place.get("tenant", ""))
         if "namespace" in place:
             self._access.check(who, "read", place["tenant"], place["namespace"], kind)
@@ -190,26 +195,18 @@ class ViewRoutes:
         ]
 
     def _sees(self, who: Principal, function: str, kind: str) -> bool:
-        named = _named(function)
-        return self._access.may(who, "read", named.tenant, named.namespace, kind)
+        of = named(function)
+        return self._access.may(who, "read", of.tenant, of.namespace, kind)
 
 
-def _named(identity: str) -> _Named:
-    name, _, version = identity.rpartition("@")
-    tenant, namespace, function = name.split("/")
-    return _Named(tenant, namespace, function, version)
-
-
-def _within(request: web.Request, identity: str) -> bool:
-    """Say whether a function lies where a path says."""
-    place, named = request.match_info, _named(identity)
-    return all(
-        place.get(key, getattr(named, key)) == getattr(named, key)
-        for key in ("tenant", "namespace", "function")
+def _pod(request: web.Request, pods: Iterable[Row]) -> Row:
+    """Return the pod that a path names."""
+    place = request.match_info
+    found = (
+        one
+        for one in pods
+        if str(one["pod"]) == place["pod"]
+        and within(request, one["function"])
+        and named(one["function"]).version == place["version"]
     )
-
-
-def _only(found: Iterable[Row], what: str) -> Row:
-    for one in found:
-        return one
-    raise Refused("not found", f"{what}: not there")
+    return only(found, f"pod {place['pod'][:40]!r}")

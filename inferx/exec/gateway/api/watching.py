@@ -9,7 +9,6 @@ Laws:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -19,13 +18,14 @@ from aiohttp import web
 from inferx.exec.gateway.api.access import Access, place_of
 from inferx.exec.gateway.api.errors import refused_of
 from inferx.exec.gateway.api.limits import HEARTBEAT_S, WATCHES
+from inferx.exec.gateway.api.pauses import with_pauses
 from inferx.exec.gateway.refusals import Refused, error_body
 from inferx.exec.state.objects.envelope import DataObject, Key
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.objects.results import Batch
 from inferx.exec.state.objects.selector import Selection
 
-__all__ = ["Watches"]
+__all__ = ["Watches", "event_line"]
 
 
 class Watches:
@@ -73,7 +73,9 @@ class Watches:
             except Exception as error:
                 if isinstance(error, ConnectionError):
                     raise
-                await answer.write(_line("error", error_body(refused_of(error)), events=events))
+                await answer.write(
+                    event_line("error", error_body(refused_of(error)), events=events)
+                )
         finally:
             self._running.discard(task)
         await answer.write_eof()
@@ -89,7 +91,7 @@ class Watches:
         events: bool,
     ) -> None:
         async with aclosing(self._objects.changes(selection, after)) as changes:
-            async for batch in _with_pauses(changes, self._heartbeat_s):
+            async for batch in with_pauses(changes, self._heartbeat_s):
                 after = after if batch is None else batch.revision
                 told = batch or Batch(after)
                 await answer.write(await self._told(request, selection, told, events=events))
@@ -104,44 +106,19 @@ class Watches:
             if not self._access.may(who, "read", *place_of(key), key.type):
                 continue
             if isinstance(one, DataObject) and selection.takes(one):
-                lines.append(_line("put", msgspec.json.encode({"object": one}), events=events))
+                lines.append(event_line("put", msgspec.json.encode({"object": one}), events=events))
             else:
-                lines.append(_line("delete", _gone(key), events=events))
+                lines.append(event_line("delete", _gone(key), events=events))
         bookmark = msgspec.json.encode({"revision": batch.revision})
-        lines.append(_line("bookmark", bookmark, events=events))
+        lines.append(event_line("bookmark", bookmark, events=events))
         return b"".join(lines)
-
-
-async def _with_pauses(
-    changes: AsyncIterator[Batch], pause_s: float
-) -> AsyncIterator[Batch | None]:
-    """Yield what comes, and None whenever nothing has for a while."""
-    coming: asyncio.Future[Batch] | None = None
-    try:
-        while True:
-            if coming is None:
-                coming = asyncio.ensure_future(anext(changes))
-            done, _ = await asyncio.wait((coming,), timeout=pause_s)
-            if not done:
-                yield None
-                continue
-            try:
-                batch = coming.result()
-            except StopAsyncIteration:
-                return
-            coming = None
-            yield batch
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _gone(key: Key) -> bytes:
     return msgspec.json.encode({"key": key})
 
 
-def _line(event: str, body: bytes, *, events: bool) -> bytes:
+def event_line(event: str, body: bytes, *, events: bool) -> bytes:
     """Return a line: the event's name beside what it holds."""
     if events:
         return b"event: %b\ndata: %b\n\n" % (event.encode(), body)

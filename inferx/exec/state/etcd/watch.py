@@ -11,7 +11,7 @@ from inferx.exec.state.etcd import etcd_pb2 as pb
 from inferx.exec.state.etcd.client import RANGE, STATUS, WATCH, Client
 from inferx.exec.state.etcd.entry import entry
 from inferx.exec.state.limits import check_prefix, prefix_end
-from inferx.exec.state.rpc import END_OF_STREAM, cancelled_here, converse
+from inferx.exec.state.rpc import END_OF_STREAM, ask, cancelled_here, converse
 from inferx.exec.state.store import (
     Bookmark,
     Committed,
@@ -51,7 +51,7 @@ async def watch(
         )
     version = (await client.call(STATUS, pb.StatusRequest())).version
     channel = await client.members.channel()
-    ask_after_s = bookmark_s if answers_in_order(version) else None
+    asks = answers_in_order(version)
     call: Any = None
     try:
         call = converse(channel, WATCH, await client.metadata(channel))
@@ -68,14 +68,21 @@ async def watch(
         refuse_ended(created)
         yield Bookmark(after)
         commits = Commits()
-        async with aclosing(responses(call, ask_after_s=ask_after_s)) as following:
+        async with aclosing(responses(call, silent_s=bookmark_s, asks=asks)) as following:
             async for response in following:
+                if response is None:
+                    # The watch says nothing of itself. That its member answers for the cluster is
+                    # the next best thing; how far the watch is stays as it was.
+                    await ask(channel, RANGE, probe, BEGIN_S, await client.metadata(channel))
+                    yield Bookmark(after)
+                    continue
                 refuse_ended(response)
                 for committed in commits.of(response):
                     after = committed.revision
                     yield committed
-                # Nothing but how far etcd is, which may be behind where the watch began.
-                if not response.events and response.header.revision > after:
+                # Nothing but how far etcd is, which may be behind where the watch began. Where it
+                # is as far as before, the watch stands still for nothing is written.
+                if not response.events and response.header.revision >= after:
                     after = response.header.revision
                     yield Bookmark(after)
     except TimeoutError as error:
@@ -94,16 +101,19 @@ async def watch(
 
 
 async def responses(
-    call: Any, *, ask_after_s: float | None
-) -> AsyncGenerator[pb.WatchResponse, None]:
-    """Yield what etcd sends, and ask how far it is when it has been silent; None: never."""
+    call: Any, *, silent_s: float, asks: bool
+) -> AsyncGenerator[pb.WatchResponse | None, None]:
+    """Yield what etcd sends; when it has been silent, ask how far it is, or yield None."""
     reading = asyncio.ensure_future(call.read())
     try:
         while True:
             # To cancel a read is to cancel the call: it goes on while etcd is asked.
-            done, _ = await asyncio.wait({reading}, timeout=ask_after_s)
+            done, _ = await asyncio.wait({reading}, timeout=silent_s)
             if not done:
-                await send(call, PROGRESS)
+                if asks:
+                    await send(call, PROGRESS)
+                else:
+                    yield None
                 continue
             response = reading.result()
             reading = asyncio.ensure_future(call.read())

@@ -29,10 +29,16 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant's functions and policies may ask for.
+    """What a tenant's functions and policies may ask for, and its requests at each gateway.
 
     The reference has two sets of defaults, for a tenant whose `limit` says something and for one
-    that has none; these are the first.
+    that has none; these are the first. It has no limits of requests; 0 is none.
+
+    Attributes:
+        max_requests_per_s: Begun, on average.
+        max_tokens_per_s: Input and output together, on average.
+        max_concurrency: Requests at once, waiting ones included.
+        burst_s: How many seconds' worth may come at once after a quiet time.
     """
 
     max_funccount: Count = 10
@@ -42,6 +48,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_replica: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 2
     max_standby: Count = 1
     max_queue_len: Count = 100
+    max_requests_per_s: Count = 0
+    max_tokens_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
+    max_concurrency: Count = 0
+    burst_s: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 10
 
 
 class TenantSpec(msgspec.Struct, frozen=True, kw_only=True):

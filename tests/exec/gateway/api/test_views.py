@@ -73,6 +73,16 @@ async def _look(cluster: Up) -> None:
         assert len((await bed.ask("GET", "/readypods/", bed.admin)).told) == 2
         numbers = (await bed.ask("GET", "/debug/router", bed.admin)).told
         assert numbers["finished"] == 2
+        # So is a pod to end: by who may write its function, and by nobody else.
+        assert (await bed.ask("DELETE", hidden, key)).code == "forbidden"
+        assert (await bed.ask("DELETE", f"/pod/t1/n/f/{version}/999/", key)).status == 404
+        own = f"/pod/t1/n/f/{version}/{pod['pod']}/"
+        assert (await bed.ask("DELETE", f"{own}?now=x", key)).status == 400
+        ending = await bed.ask("DELETE", own, key)
+        assert (ending.status, ending.told["ending"]) == (202, True)
+        await until(bed, "/pods/t1/", lambda told: not told)
+        assert (await bed.ask("DELETE", own, key)).status == 404
+        assert len((await bed.ask("GET", "/pods/", bed.admin)).told) == 1
         # A node is an administrator's to empty.
         assert (await bed.ask("POST", "/drain/node-0/", key)).code == "forbidden"
         assert (await bed.ask("POST", "/drain/none/", bed.admin)).status == 404

@@ -11,7 +11,7 @@ from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
 
-__all__ = ["Image", "architecture", "chain_id", "find_image"]
+__all__ = ["Image", "architecture", "chain_id", "find_image", "image_at"]
 
 JSON_BYTES = 4 << 20
 """No index, manifest or config of an image is larger than what registries accept."""
@@ -92,7 +92,20 @@ def find_image(client: api.Client, name: str) -> Image | None:
         if refused.code != "NOT_FOUND":
             raise
         return None
-    digest = found.image.target.digest
+    return image_at(client, found.image.target.digest, name)
+
+
+def image_at(client: api.Client, digest: str, name: str) -> Image:
+    """Return the image of a digest, be that of a manifest or of an index of several.
+
+    Args:
+        client: Where containerd is.
+        digest: Which.
+        name: What errors call it.
+
+    Raises:
+        AgentError: containerd does not have it, or as in `find_image`.
+    """
     manifest = _read(client, digest, _Manifest, name)
     if manifest.manifests:
         digest = _of_here(manifest.manifests, name).digest
@@ -124,7 +137,13 @@ def _of_here(manifests: Sequence[_Descriptor], name: str) -> _Descriptor:
 
 
 def _read(client: api.Client, digest: str, kind: type[T], name: str) -> T:
-    blob = client.read(digest, phase="start", limit=JSON_BYTES)
+    try:
+        blob = client.read(digest, phase="start", limit=JSON_BYTES)
+    except api.Refused as refused:
+        if refused.code != "NOT_FOUND":
+            raise
+        text = f"image {name!r}: containerd does not have {digest}"
+        raise AgentError(text, phase="image") from refused
     try:
         return msgspec.json.decode(blob, type=kind)
     except msgspec.DecodeError as error:

@@ -21,11 +21,10 @@ from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS, make_folde
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containers.containerd.ending import call_unless_gone, end_task
-from inferx.exec.agent.containers.containerd.image import Image
+from inferx.exec.agent.containers.containerd.image import Image, image_at
 from inferx.exec.agent.containers.containerd.peer import shim_programs
 from inferx.exec.agent.containers.containerd.pulling import ImagePuller
 from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
-from inferx.exec.agent.containers.lazy_pages import stop_pages
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
     kill_workers,
@@ -36,6 +35,7 @@ from inferx.exec.agent.containers.leftovers import (
 from inferx.exec.agent.containers.oci import EditsFor, cgroup_of, check_name, no_edits, runtime_spec
 from inferx.exec.agent.containers.shares import with_shares
 from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpec
+from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import started
 
 __all__ = ["ContainerdSandbox"]
@@ -140,7 +140,7 @@ class ContainerdSandbox:
         """
         check_name(spec, phase)
         make_folder(spec, phase)
-        image = self._images.get(spec.launch.image) if spec.launch.image else None
+        image = self._image(spec) if spec.launch.image else None
         self._claim(spec, image, phase)
         try:
             own = options()
@@ -258,6 +258,12 @@ class ContainerdSandbox:
             there = self.client.call(api.GET_TASK, request, phase="freeze").process.status
             if there not in wanted:
                 raise
+
+    def _image(self, spec: PodSpec) -> Image:
+        """Return a pod's image: the one that was checked, whatever its name leads to by now."""
+        if spec.image_digest:
+            return image_at(self.client, spec.image_digest, spec.launch.image)
+        return self._images.get(spec.launch.image)
 
     def _ours(self) -> Sequence[str]:
         request = pb.ListContainersRequest(filters=[f'labels."{AGENT_LABEL}"=={self._owner}'])

@@ -7,13 +7,11 @@ tells what becomes of connections.
 from pathlib import Path
 
 from inferx.exec.agent.containers import container_criu
-from inferx.exec.agent.containers.container_criu import CRIU_OPTIONS
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.containers.containerd.peer import shim_programs
 from inferx.exec.agent.containers.containerd.sandbox import ContainerdSandbox
-from inferx.exec.agent.containers.lazy_pages import PageServer
-from inferx.exec.agent.ports import AgentError, Capability, Live, PodSpec
+from inferx.exec.agent.ports import Capability, Live, PodSpec
 
 __all__ = ["ContainerdSnapshotter"]
 
@@ -90,28 +88,23 @@ class ContainerdSnapshotter:
     ) -> Live:
         """Bring a dumped pod back in a container of the spec's name and network."""
         container_criu.check_dump(spec.pod, source)
-        work = spec.folder / "criu" / "restore"
-        pages: list[PageServer] = []
 
         def options() -> pb.Options:
-            container_criu.clean_work(work)
-            container_criu.write_options(
-                spec.folder / CRIU_OPTIONS, keep_connections=keep_connections, lazy=lazy
+            work = container_criu.prepare_restore(
+                spec,
+                source,
+                self._sandbox.cgroup(spec.pod),
+                criu=self._pages_program() if lazy else "",
+                lazy=lazy,
+                keep_connections=keep_connections,
             )
-            if lazy:
-                pages.append(PageServer(self._pages_program(), source, work, spec.folder))
             return pb.Options(criu_image_path=str(source), criu_work_path=str(work))
 
         try:
             live = self._sandbox.create(spec, options=options, phase="restore")
-        except AgentError as error:
-            for server in pages:
-                server.give_up()
-            if not isinstance(error, api.Refused):
-                raise
+        except api.Refused as error:
+            work = spec.folder / container_criu.RESTORE_WORK
             raise container_criu.failed_restore(error, spec, work) from error
-        for server in pages:
-            server.watch(lambda: self._sandbox.stop(spec.pod))
         try:
             self._sandbox.admit(spec)
         except BaseException:

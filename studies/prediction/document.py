@@ -1,0 +1,180 @@
+"""The study's page, from its data."""
+
+from collections.abc import Iterator
+
+from studies.prediction.compare import COUNTS, TIMES, same_cause
+
+__all__ = ["document"]
+
+BUSY = 2
+"""Load average for each processor from which on others have been at work: the study's own is less."""
+
+
+def document(found: dict) -> str:
+    """Return the page."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: dict) -> Iterator[str]:
+    case, rows = found["case"], found["rows"]
+    live, *predictions = rows
+    requests = found["requests"]
+    yield "# The simulator's prediction of a real cluster"
+    yield ""
+    yield (
+        f"Written by `{found['command']}` at commit `{found['commit'][:12]}`, {found['date']}:"
+        f" {found['machine']}; seed {case['seed']}; {found['seconds']} s, load average"
+        f" {found['load']:.1f}. The measurements: [`data/prediction.json`](data/prediction.json)."
+    )
+    yield ""
+    if found["load"] > BUSY * found["cpus"]:
+        yield _BUSY
+        yield ""
+    yield _ABOUT.format(
+        functions=case["functions"],
+        sizes=", ".join(map(str, case["sizes_mib"])),
+        gpus=case["gpus"],
+        host=case["host"],
+        rate=case["rate_per_s"],
+        span=case["span_s"],
+        zipf=case["zipf"],
+        policy=case["policy"],
+        requests=len(requests[live]["cause"]),
+        calibrated=2,
+    )
+    yield ""
+    yield "![Time to first token and end to end, live and predicted](prediction.svg)"
+    yield ""
+    yield "## How good it was"
+    yield ""
+    for who in predictions:
+        times = [_ratio(rows[live][key], rows[who][key]) for key in ("ttft_s.p50", "e2e_s.p50")]
+        share = same_cause(requests[live]["cause"], requests[who]["cause"])
+        gpu = _error(rows[live]["gpu_seconds"], rows[who]["gpu_seconds"])
+        waited = _error(rows[live]["cold_starts"], rows[who]["cold_starts"])
+        yield (
+            f"- **{who}**: median TTFT {times[0]}, median end to end {times[1]} of the live one;"
+            f" requests that waited for a start {waited}, GPU-seconds charged {gpu};"
+            f" {share:.0%} of the requests waited for the same kind of start, or for none, as live."
+        )
+    yield ""
+    yield "## Times"
+    yield ""
+    yield "Seconds. In brackets: the least and the largest over 20 seeds of the prediction."
+    yield ""
+    yield from _table(found, TIMES, "{:.3f}")
+    yield ""
+    yield "## Counts"
+    yield ""
+    yield from _table(found, COUNTS, "{:.0f}")
+    yield ""
+    yield "## Start-up times that went in"
+    yield ""
+    yield "Seconds = fixed + bytes / rate; the spread is relative."
+    yield ""
+    yield "| operation | from | " + " | ".join(found["profiles"]) + " |"
+    yield "|---|---|" + "---|" * len(found["profiles"])
+    yield from _stages(found["profiles"])
+    yield ""
+    yield "## Journals"
+    yield ""
+    steps = sum(one["steps"] for one in found["journals"])
+    same = sum(one["same"] for one in found["journals"])
+    yield (
+        f"After both runs `inferx replay-journal` held {len(found['journals'])} journals, of two"
+        f" schedulers and two gateways, {steps:,} steps, to their machines: {same} came out the same,"
+        " byte for byte."
+    )
+    yield ""
+    yield _LIMITS
+
+
+def _table(found: dict, keys: dict[str, str], form: str) -> Iterator[str]:
+    rows, spread = found["rows"], found["spread"]
+    live, *predictions = rows
+    yield f"| | {live} | " + " | ".join(f"{who} | error" for who in predictions) + " |"
+    yield "|---|---|" + "---|---|" * len(predictions)
+    for key, title in keys.items():
+        values = [rows[who][key] for who in rows]
+        if not any(values):
+            continue
+        cells = [form.format(values[0])]
+        for who, profile in zip(predictions, spread, strict=True):
+            low, high = (form.format(value) for value in spread[profile][key])
+            cells.append(f"{form.format(rows[who][key])} ({low} to {high})")
+            cells.append(_error(rows[live][key], rows[who][key]))
+        yield f"| {title} | " + " | ".join(cells) + " |"
+
+
+def _error(live: float, predicted: float) -> str:
+    return f"{100 * (predicted / live - 1):+.0f} %" if live else f"{predicted - live:+.0f}"
+
+
+def _ratio(live: float, predicted: float) -> str:
+    return f"{predicted / live:.2f} times" if live else "-"
+
+
+def _stages(profiles: dict) -> Iterator[str]:
+    first = next(iter(profiles.values()))
+    for operation in first:
+        if operation.startswith("copy"):
+            continue
+        froms = [one["from"] for one in first[operation]]
+        for source in froms:
+            cells = [_law(profile[operation], source) for profile in profiles.values()]
+            yield f"| {operation} | {source.lower()} | " + " | ".join(cells) + " |"
+
+
+def _law(stages: list[dict], source: str) -> str:
+    for one in stages:
+        if one["from"] == source:
+            rate = f" + {one['bytes_of']} / {one['bytes_per_s'] / 1e6:.0f} MB/s"
+            moves = rate if one["bytes_per_s"] else ""
+            assumed = ", assumed" if one["basis"] == "assumed" else ""
+            return f"{one['fixed_s']:.3f}{moves}, {100 * one['cv']:.0f} %{assumed}"
+    return "-"
+
+
+_BUSY = """\
+**The machine was busy with other work meanwhile.** The bench and the two runs met different loads, so the errors below are the
+machine's before they are the model's; only *hindsight*, which has the times of the run itself, is about the model."""
+
+_ABOUT = """\
+The same policy runs in the simulator and in production; this page says how far the one predicts the other. A trace is
+driven through a real cluster on this machine by `inferx drive`, in real time, and simulated on the same cluster as the
+scheduler knew it, with the same policy, settings and seed.
+
+**What is real**: `inferx up` over etcd: state service, scheduler, gateway and a node agent, each a process; requests over
+HTTP, streamed; pods that are processes of their own, started, frozen, dumped by CRIU to a disk and restored from it.
+**What is not**: no GPU. {gpus} are declared, and the pods are `inferx worker`, which holds memory of the declared size and
+paces its tokens. So this validates the control plane, process starts, CRIU and queueing, and says nothing of CUDA
+checkpoints, PCIe or an engine's speed.
+
+{functions} functions of {sizes} MiB of weights by turns, three pods of any to a GPU; host memory for pods is {host}, so idle
+pods are frozen in memory, then dumped to disk. {requests} requests in {span:.0f} s: Poisson, {rate} a second, Zipf {zipf}. Policy:
+`{policy}`. The cluster begins empty, as the simulated one does.
+
+Three predictions, which differ in where the start-up times come from:
+
+- **bench**: `inferx agent bench` on this machine, one pod at a time and nothing else running; the workers' pace as it is
+  declared. Nothing of a cluster went into it.
+- **calibrated**: what another live run on the same cluster took, of another trace (seed {calibrated}), as `inferx drive
+  --calibrate` writes it: starts beside other starts, and the path through the gateway, are in it.
+- **hindsight**: what this very run took. It foretells nothing; what is wrong with it is not the times that went in, but what the
+  simulator makes of them."""
+
+_LIMITS = """\
+## How to read the errors
+
+- This machine has two cores, on which services, client and pods run together. A start is a Python interpreter's, bound by
+  the processor: several at once slow each other. The simulator shares disks and links between starts, not processors. The
+  bench starts one pod at a time and so predicts less than starts take when functions are asked for first, one after
+  another; the calibrated profile has their average, which is too much for a start alone.
+- The declared pace leaves out what the path costs: client, gateway, the worker's own HTTP. A warm request pays
+  milliseconds for it, seen in the median TTFT of the bench's prediction and not in the calibrated one's.
+- One different eviction makes all later ones differ: counts are compared as counts, and the share of requests with the same
+  cause says how long both runs went the same way.
+- Snapshots are restored from the page cache, as they were just written; the profiles have those times.
+
+The test of this page's claim, on every run of `make test`, is `tests/differential/test_loopback.py`: a small trace on a
+cluster with etcd, journals replayed, answers checked word by word, counts and ratios within stated bounds."""
