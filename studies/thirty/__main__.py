@@ -116,9 +116,7 @@ async def at_once(base: str, key: str, names: list[str]) -> list[dict[str, Any]]
     async with openai.AsyncOpenAI(
         base_url=f"{base}/v1", api_key=key, timeout=WAIT_S, max_retries=0
     ) as client:
-        return await asyncio.gather(
-            *(asked(client, name, prompt_of(name)) for name in names)
-        )
+        return await asyncio.gather(*(asked(client, name, prompt_of(name)) for name in names))
 
 
 def by_curl(base: str, key: str, name: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ Laws:
 2. An administrative act is written *before* it is done, and is not done if it cannot be written:
    acts are few, wait for people rather than for milliseconds, and an unrecorded change of who may
    do what is the one that a log is there for. How the act ended follows by the queue.
+   Decisions that are equal but for their instant, and wait together, are one event that says how
+   many they were: the log grows with who does what, not with how often.
 3. What is queued is written again until the database takes it; a batch that was half taken is not
    written twice.
 4. No credential is among what can be written: an event names who, never what they showed.
@@ -22,6 +24,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -57,6 +60,8 @@ _CREDENTIALS = re.compile(r"(ix_)[0-9a-fA-F_]{8,}|(eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*
 
 T = TypeVar("T")
 R = TypeVar("R")
+_Key = tuple[str, str, "Target", str, str]
+"""Who, action, target, outcome, reason."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +78,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str = ""
     request: str = ""
+
+
+class _Equal(msgspec.Struct):
+    """Equal decisions: when the first was taken, and how many they are."""
+
+    at_ns: int
+    times: int = 1
 
 
 class AuditCounts(msgspec.Struct):
@@ -110,6 +122,8 @@ class Audit:
         self._retention_ns = retention_ns
         self._forget_every_s = forget_every_s
         self._queue: deque[AuditRow] = deque()
+        self._equal: dict[_Key, _Equal] = {}
+        """Decisions that are not in the queue yet."""
         self._news = asyncio.Event()
         self._writer = secrets.token_hex(8)
         self._number = 0
@@ -136,7 +150,13 @@ class Audit:
                 return
         elif isinstance(decision, Limited):
             outcome, reason = "limited", f"{decision.what} of {decision.whose}"
-        self._put(self._row("decision", who, action, target, outcome=outcome, reason=reason))
+        key = (who, action, target, outcome, reason)
+        equal = self._equal.get(key)
+        if equal is not None:
+            equal.times += 1
+        elif self._has_room():
+            self._equal[key] = _Equal(self._clock.now_ns())
+            self._news.set()
 
     def scheduled(
         self, who: str, action: str, target: Target, *, outcome: str, reason: str
@@ -195,19 +215,28 @@ class Audit:
 
     async def _flush(self) -> bool:
         """Write all that is queued; return whether the database took it."""
-        while self._queue:
-            batch = [self._queue[index] for index in range(min(len(self._queue), BATCH_ROWS))]
+        while self._queue or self._equal:
+            if not self._queue:
+                self._queue_equal()
+            batch = list(islice(self._queue, BATCH_ROWS))
             try:
                 await self._blocking(self._write_now, batch)
             except AuditDatabaseError as error:
                 self.counts.failures += 1
-                self._tell(f"audit: {error}; {len(self._queue)} events wait")
+                waiting = len(self._queue) + len(self._equal)
+                self._tell(f"audit: {error}; {waiting} events wait")
                 return False
             # Only now: a batch that is being written keeps its place in the queue's bound.
             for _ in batch:
                 self._queue.popleft()
-            self.counts.written += len(batch)
+            self.counts.written += sum(row.times for row in batch)
         return True
+
+    def _queue_equal(self) -> None:
+        equal, self._equal = self._equal, {}
+        for (who, action, target, outcome, reason), one in equal.items():
+            row = self._row("decision", who, action, target, outcome=outcome, reason=reason)
+            self._queue.append(msgspec.structs.replace(row, at_ns=one.at_ns, times=one.times))
 
     async def _forget(self) -> None:
         while True:
@@ -227,8 +256,10 @@ class Audit:
                 await self._flush()
         except TimeoutError:
             pass
-        if self._queue:
-            self.counts.lost += len(self._queue)
+        left = sum(row.times for row in self._queue)
+        left += sum(one.times for one in self._equal.values())
+        if left:
+            self.counts.lost += left
             _log.error(
                 "audit: %d events are lost: the database did not take them", self.counts.lost
             )
@@ -264,12 +295,17 @@ class Audit:
         return isinstance(self._strangers.admit(self._clock.now_ns(), limits, tokens=0), Limited)
 
     def _put(self, row: AuditRow) -> None:
-        if len(self._queue) >= self._queue_rows:
-            self.counts.lost += 1
-            self._tell(f"audit: the queue is full; {self.counts.lost} events are lost so far")
-            return
-        self._queue.append(row)
-        self._news.set()
+        if self._has_room():
+            self._queue.append(row)
+            self._news.set()
+
+    def _has_room(self) -> bool:
+        """Tell whether one more event can wait; one that cannot is lost, and counted."""
+        if len(self._queue) + len(self._equal) < self._queue_rows:
+            return True
+        self.counts.lost += 1
+        self._tell(f"audit: the queue is full; {self.counts.lost} events are lost so far")
+        return False
 
     async def _blocking(self, call: Callable[[T], R], argument: T) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, argument)

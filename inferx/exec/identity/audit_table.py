@@ -24,7 +24,7 @@ from inferx.core.errors import InferXError
 
 __all__ = ["EVENTS", "VERSION", "AuditDatabaseError", "AuditRow", "AuditTable"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 BITE_ROWS: Final = 5_000
 CONNECT_S: Final = 5
 STATEMENT_MS: Final = 20_000
@@ -37,7 +37,10 @@ class AuditDatabaseError(InferXError):
 
 
 class AuditRow(msgspec.Struct, frozen=True):
-    """One event as it is kept; empty text where there is nothing to say."""
+    """One event as it is kept; empty text where there is nothing to say.
+
+    `times` is how many were equal but for their instant, `at_ns` that of the first.
+    """
 
     writer: str
     number: int
@@ -52,6 +55,7 @@ class AuditRow(msgspec.Struct, frozen=True):
     outcome: str
     reason: str
     request: str
+    times: int = 1
 
 
 _METADATA: Final = sa.MetaData()
@@ -64,8 +68,9 @@ EVENTS: Final = sa.Table(
     *(
         sa.Column(name, sa.Text, nullable=False)
         for name in AuditRow.__struct_fields__
-        if name not in {"writer", "number", "at_ns"}
+        if name not in {"writer", "number", "at_ns", "times"}
     ),
+    sa.Column("times", sa.BigInteger, nullable=False, server_default="1"),
     sa.Index("inferx_audit_at", "at_ns"),
     sa.Index("inferx_audit_tenant_at", "tenant", "at_ns"),
 )
@@ -73,8 +78,8 @@ _SCHEMA: Final = sa.Table(
     "inferx_audit_schema", _METADATA, sa.Column("version", sa.Integer, nullable=False)
 )
 
-_STEPS: Final = ((EVENTS,),)
-"""The tables that each version adds. A later version that changes one gets its own statements."""
+_TIMES: Final = "ALTER TABLE inferx_audit ADD COLUMN times BIGINT NOT NULL DEFAULT 1"
+"""The step from version 1 to 2."""
 
 
 class AuditTable:
@@ -150,9 +155,10 @@ class AuditTable:
             if found > VERSION:
                 msg = f"{self.shown}: schema version {found}; expected {VERSION} or older"
                 raise AuditDatabaseError(msg)
-            for tables in _STEPS[found:]:
-                for table in tables:
-                    table.create(connection)
+            if found == 0:
+                EVENTS.create(connection)
+            elif found < VERSION:
+                connection.exec_driver_sql(_TIMES)
             if found < VERSION:
                 connection.execute(sa.delete(_SCHEMA))
                 connection.execute(sa.insert(_SCHEMA).values(version=VERSION))
