@@ -364,5 +364,5 @@ def test_the_file_is_its_owners_alone_and_another_programs_is_left_alone(tmp_pat
     table.close()
     assert other.read_text().startswith("not a database, but")
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM inferx_audit_schema").fetchall() == [(1,)]
+        assert connection.execute("SELECT version FROM inferx_audit_schema").fetchall() == [(2,)]
     connection.close()
