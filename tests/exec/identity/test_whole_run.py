@@ -213,7 +213,9 @@ def test_a_cluster_writes_to_postgresql_and_serves_on_while_that_is_away(
     logs = "".join(path.read_text() for path in cluster.folder.glob("*.log"))
     assert PASSWORD not in logs
     rows = rows_of(server)
-    labels = {name for _, action, name, outcome in rows if (action, outcome) == ("issue", "done")}
+    labels = {
+        name for _, action, name, outcome, _ in rows if (action, outcome) == ("issue", "done")
+    }
     assert labels == {"first", "late"}
     who = {who.partition("/")[0] for who, action, *_ in rows if action == "place"}
     assert who == {"scheduler"}
@@ -222,7 +224,7 @@ def test_a_cluster_writes_to_postgresql_and_serves_on_while_that_is_away(
 def rows_of(server: Postgres) -> list[Any]:
     engine = sa.create_engine(server.url.replace("postgresql", "postgresql+psycopg"))
     with engine.connect() as connection:
-        wanted = "SELECT who, action, name, outcome FROM inferx_audit"
+        wanted = "SELECT who, action, name, outcome, times FROM inferx_audit"
         found = [tuple(row) for row in connection.exec_driver_sql(wanted)]
     engine.dispose()
     return found
@@ -230,5 +232,7 @@ def rows_of(server: Postgres) -> list[Any]:
 
 def calls(server: Postgres) -> int:
     return sum(
-        1 for _, action, _, outcome in rows_of(server) if (action, outcome) == ("invoke", "allowed")
+        times
+        for _, action, _, outcome, times in rows_of(server)
+        if (action, outcome) == ("invoke", "allowed")
     )
