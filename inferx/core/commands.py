@@ -254,9 +254,14 @@ class Report(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Join(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """Tell the scheduler all that is here; `busy` are the pods that something is being done to."""
+    """Tell the scheduler all that is here.
+
+    `busy` are the pods that something is being done to; snapshots of `dropping` are on their way
+    off the disk, and are told of no more.
+    """
 
     busy: tuple[FoundPod, ...]
+    dropping: tuple[FunctionId, ...] = ()
 
 
 RouterCommand = Dispatch | Refuse | AskLease | ReturnLease | ReportLoad | ReportLeases

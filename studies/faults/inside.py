@@ -72,7 +72,7 @@ def run(name: str, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
                 return _hurt(cluster, members_killed(members), asked)
     if name == CUT:
         with _cluster(folder, "--agents", "2") as cluster:
-            came = _hurt(cluster, cut(cluster, "node-0", asked.cut_s), asked)
+            came = _hurt(cluster, cut(cluster, asked.cut_s), asked)
             return came | {"cut_s": asked.cut_s}
     with _cluster(folder) as cluster:
         if name == STANDBY:

@@ -96,7 +96,7 @@ def test_a_real_cluster_keeps_its_word_and_was_predictable(tmp_path: Path) -> No
         check=True,
     )
     kinds = [json.loads(line) for line in replayed.stdout.splitlines()]
-    assert sorted(one["machine"] for one in kinds) == ["router", "scheduler"]
+    assert sorted(one["machine"] for one in kinds) == ["agent", "router", "scheduler"]
     assert all(one["divergence"] is None and not one["truncated"] for one in kinds)
 
     told_of = read_journals(journals)

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,19 +225,19 @@ def members_killed(members: Sequence[Member]) -> Callable[[], float]:
     return fault
 
 
-def cut(cluster: Up, name: str, for_s: float) -> Callable[[], float]:
-    """Nothing passes between an agent and its scheduler, in either direction, for a while.
+def cut(cluster: Up, for_s: float) -> Callable[[], float]:
+    """Nothing passes between the agent with most pods and its scheduler for a while.
 
     Only where this process has a network namespace to itself.
     """
-    address = str(json.loads((cluster.folder / f"{name}.ready").read_text())["address"])
-    port = address.rpartition(":")[2]
 
     def nft(*lines: str) -> None:
         rules = "".join(f"{line}\n" for line in lines)
         subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
 
     def fault() -> float:
+        ready = cluster.folder / f"{_busiest(cluster)}.ready"
+        port = str(json.loads(ready.read_text())["address"]).rpartition(":")[2]
         hook = "type filter hook input priority 0; policy accept;"
         drop = (f"tcp dport {port} drop", f"tcp sport {port} drop")
         nft("table inet cut {", "chain input {", hook, *drop, "}", "}")
@@ -246,6 +248,16 @@ def cut(cluster: Up, name: str, for_s: float) -> Callable[[], float]:
         return time.monotonic()
 
     return fault
+
+
+def _busiest(cluster: Up) -> str:
+    """Return the node that has most pods."""
+    asked = urllib.request.Request(
+        f"{cluster.gateway}/view/", headers={"Authorization": f"Bearer {cluster.key}"}
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        pods = json.load(answer)["pods"]
+    return str(Counter(pod["node"] for pod in pods).most_common(1)[0][0])
 
 
 def worker_killed(log: Path, model: str) -> Callable[[], float]:

@@ -383,7 +383,7 @@ class World:
             if isinstance(command, Perform):
                 self._perform(index, command)
             elif isinstance(command, Join):
-                self._join(index, command.busy)
+                self._join(index, command.busy, command.dropping)
             elif self.node_follows[index]:
                 lossy = not isinstance(command.fact, PodFound) and command.fact.sequence >= 0
                 self._send("scheduler", index, command.fact, lossy=lossy)
@@ -608,7 +608,9 @@ class World:
         self.node_follows[index] = True
         self._join(index, ())
 
-    def _join(self, index: int, busy: Sequence[FoundPod]) -> None:
+    def _join(
+        self, index: int, busy: Sequence[FoundPod], dropping: Sequence[FunctionId] = ()
+    ) -> None:
         worked_on = {found.pod for found in busy}
         rest = tuple(
             FoundPod(b.pod, b.function, b.gpus, FOUND.get(b.doing, "ready"))
@@ -617,7 +619,7 @@ class World:
         )
         pods = (*busy, *rest)
         known = set(self.cluster.pods)
-        snapshots = tuple(FunctionId(f) for f in sorted(self.disk[index]))
+        snapshots = tuple(FunctionId(f) for f in sorted(self.disk[index] - set(dropping)))
         platform = self.nodes[index].platform
         remote = tuple(FunctionId(f) for p, f in sorted(self.remote) if p == platform)
         self.reports[index] += 1

@@ -145,7 +145,8 @@ class Agent:
             for told in self._running.values()
             if not isinstance(told, Copy | Drop)
         )
-        out.append(Join(busy))
+        dropping = tuple(told.function for told in self._running.values() if isinstance(told, Drop))
+        out.append(Join(busy, dropping))
 
     def _ended(self, event: Performed, out: list[AgentCommand]) -> None:
         command = self._running.pop(event.action)

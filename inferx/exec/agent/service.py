@@ -16,7 +16,7 @@ from inferx.core.commands import AgentCommand, AgentEvent, Join, NodeCommand, Pe
 from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Performed, PodExited
 from inferx.core.machine.agent import EPOCH, REMEMBERED, Agent
 from inferx.core.machine.step import Record
-from inferx.core.types import NodeId, PodId
+from inferx.core.types import FunctionId, NodeId, PodId
 from inferx.exec.agent.action_log import ActionLog
 from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
@@ -179,17 +179,17 @@ class AgentService:
             self._tell(command.fact)
             return
         if isinstance(command, Join):
-            self._join(command.busy)
+            self._join(command.busy, command.dropping)
             return
         task = asyncio.get_running_loop().create_task(self._act(command))
         self._actions.add(task)
         task.add_done_callback(self._actions.discard)
 
-    def _join(self, busy: Sequence[FoundPod]) -> None:
+    def _join(self, busy: Sequence[FoundPod], dropping: Sequence[FunctionId] = ()) -> None:
         """Tell all that is here."""
         worked_on = {found.pod for found in busy}
         rest = (found for found in self.executor.running() if found.pod not in worked_on)
-        on_disk = tuple(self.executor.on_disk())
+        on_disk = tuple(one for one in self.executor.on_disk() if one not in dropping)
         self._tell(NodeJoined(self.node, self._reports, (*busy, *rest), on_disk))
         self._reports += 1
 

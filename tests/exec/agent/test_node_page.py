@@ -32,7 +32,7 @@ def keys_of(table: str, folder: Path) -> list[str]:
 
 def test_every_key_is_named(tmp_path: Path) -> None:
     tables = keys_of("", tmp_path)
-    assert sorted(tables) == ["agent", "gpu", "network", "restore", "sandbox", "store"]
+    assert sorted(tables) == ["agent", "gpu", "logs", "network", "restore", "sandbox", "store"]
     named = set(re.findall(r"`([a-z*]+(?:\.[a-z*_]+)+)`", PAGE))
     for table in tables:
         for key in keys_of(table, tmp_path):
