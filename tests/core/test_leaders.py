@@ -167,6 +167,19 @@ def test_leases_of_more_slots_than_a_pod_has_are_revoked() -> None:
     assert s.cluster.pods[PodId(9)].leased_slots == 2
 
 
+def test_a_lease_that_is_another_routers_is_revoked_and_stays_the_others() -> None:
+    s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0), RouterId(1)])
+    s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))
+    s.step(0, (RouterJoined(RouterId(0), (held(4, 9),)),))
+    step = s.step(0, (RouterJoined(RouterId(1), (held(4, 9),)),))
+    assert RevokeLease(RouterId(1), LeaseId(4), PodId(9)) in step.commands
+    s.step(1, (RouterLost(RouterId(1)),))
+    assert s.cluster.pods[PodId(9)].leased_slots == 1
+    s.step(2, (LeaseReturned(RouterId(0), LeaseId(4), PodId(9), failed=False),))
+    assert s.cluster.pods[PodId(9)].leased_slots == 0
+    s.cluster.check()
+
+
 def test_a_lease_that_a_router_does_not_hold_is_taken_back() -> None:
     s = leader(awaited_nodes=[NodeId(0)], awaited_routers=[RouterId(0)])
     s.step(0, (NodeJoined(NodeId(0), 0, (found(9),)),))

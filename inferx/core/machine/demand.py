@@ -89,10 +89,15 @@ class Demand:
         return {lease.id: lease for lease in self._leases.values() if lease.router == router}
 
     def hold(self, router: RouterId, held: HeldLease, pod: Pod) -> bool:
-        """Enter a lease that an older leader gave; False if the pod has not so many slots left."""
+        """Enter a lease that an older leader gave.
+
+        Returns:
+            False if it is another router's, or the pod has not so many slots left.
+        """
         slots = self._c.functions[pod.function].slots
         mine = any(lease.router == router for lease in pod.leases.values())
-        if mine or pod.leased_slots + held.slots > slots:
+        taken = held.lease in self._leases
+        if taken or mine or pod.leased_slots + held.slots > slots:
             return False
         lease = Lease(held.lease, router, pod.id, held.slots)
         self._leases[lease.id] = lease
