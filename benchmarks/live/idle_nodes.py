@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from inferx.core.commands import AgentCommand, AgentEvent, Create, NodeCommand, Perform, Report
@@ -33,6 +34,8 @@ class IdleNode:
 
     def __init__(self, name: str, folder: Path, store: Store, clock: Clock) -> None:
         self.node = NodeId(0)
+        self.executor = SimpleNamespace(pods=None)
+        """Its line reads pods' logs there: these have none."""
         self.started = 0
         """Pods that it was told to create."""
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
