@@ -70,8 +70,9 @@ class IdleNode:
         )
 
     # -- what the line asks of an agent's service ---
-    def command(self, command: NodeCommand) -> None:
-        """Take a command."""
+    def command(self, command: NodeCommand, traceparent: str = "") -> None:
+        """Take a command; it is traced by nobody."""
+        del traceparent
         self.started += isinstance(command, Create)
         self._driver.post(command)
 
