@@ -31,8 +31,14 @@ def missing_s3(kind: Kind) -> str:
     """Return why tests against a server cannot run here; empty if they can."""
     if find_spec("botocore") is None:
         return "needs the extra s3"
-    there = shutil.which("rclone") if kind == "rclone" else find_spec("moto")
+    there = _rclone() if kind == "rclone" else find_spec("moto")
     return "" if there else f"needs {kind}"
+
+
+def _rclone() -> str | None:
+    """Return the program, which is beside this Python where that was not activated."""
+    beside = Path(sys.executable).with_name("rclone")
+    return str(beside) if beside.exists() else shutil.which("rclone")
 
 
 @dataclass
@@ -63,7 +69,7 @@ class S3Server:
     def start(self) -> None:
         command = (
             [
-                "rclone", "serve", "s3", str(self.folder / "objects"), "--config", "",
+                _rclone() or "rclone", "serve", "s3", str(self.folder / "objects"), "--config", "",
                 "--cache-dir", str(self.folder / "cache"), "--addr", f"127.0.0.1:{self.port}",
                 "--auth-key", f"{self.key},{self.secret}",
             ]
