@@ -34,6 +34,6 @@ def test_every_request_is_in_the_kept_data_and_every_journal_replayed(found: dic
             columns["cause"]
         )
     assert sorted(one["machine"] for one in found["journals"]) == [
-        *("router", "router", "scheduler", "scheduler")
+        *("agent", "agent", "router", "router", "scheduler", "scheduler")
     ]
     assert all(one["same"] and not one["truncated"] for one in found["journals"])
