@@ -69,6 +69,13 @@ class TraceReader:
     def __iter__(self) -> Iterator[Trace]:
         """Yield chunks of 1 to `CHUNK_ROWS` rows; a file without any usable row is an error."""
         self._source = source = self._fresh()
+        try:
+            yield from self._chunks(source)
+        finally:
+            # Who broke off may keep its error, and with it all that was reading, for long.
+            source.close()
+
+    def _chunks(self, source: Source) -> Iterator[Trace]:
         pieces = self._format.rows(source)
         if self._sort or not self._format.ORDERED:
             pieces = in_order(pieces)

@@ -178,6 +178,11 @@ class Source:
         raw.seek(0)
         return cast("BinaryIO", _Gunzip(raw)) if magic == b"\x1f\x8b" else raw
 
+    def close(self) -> None:
+        """Close the file, whoever is reading it."""
+        if self._raw is not None:
+            self._raw.close()
+
     def head(self) -> Head:
         """Look at the beginning."""
         with self.open() as file:
