@@ -11,7 +11,7 @@ import httpx2 as httpx
 from inferx import __version__
 from inferx.client.errors import ClientError, GoneError, RefusedError, UnreachableError
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "read_line"]
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
@@ -176,3 +176,18 @@ def _refused(answer: httpx.Response, content: bytes) -> RefusedError:
 def _without_user(url: httpx.URL) -> str:
     """Return a URL for people to read: without a password that somebody put in it."""
     return str(url.copy_with(username=None, password=None)) if url.userinfo else str(url)
+
+
+def read_line(path: str, line: str, *, of: str) -> Mapping[str, Any]:
+    """Return the object in a line of an answer; `of` is what the answer is called.
+
+    Raises:
+        UnreachableError: There is none in it.
+    """
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UnreachableError(f"{path}: a line of {of} is not a gateway's")
+    return cast("Mapping[str, Any]", found)

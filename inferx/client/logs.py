@@ -1,10 +1,9 @@
 """What pods wrote, as the gateway passes it on: whose there is, and the text as it comes."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
-from inferx.client.connection import Connection
+from inferx.client.connection import Connection, read_line
 from inferx.client.errors import RefusedError, UnreachableError
 
 __all__ = ["ENDED", "Log", "read_log"]
@@ -39,7 +38,7 @@ def read_log(
     if stream:
         query["stream"] = stream
     for line in connection.lines(path, query, accept=_LINES):
-        told = _read(path, line)
+        told = read_line(path, line, of="it")
         match told.get("event"):
             case "text":
                 if told.get("skipped_bytes"):
@@ -54,13 +53,3 @@ def read_log(
             case _:
                 continue  # A sign of life, or something newer.
     raise UnreachableError(f"{path}: it broke off")
-
-
-def _read(path: str, line: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UnreachableError(f"{path}: a line of it is not a gateway's")
-    return cast("Mapping[str, Any]", found)

@@ -6,12 +6,11 @@ Laws:
 2. A break is taken for the cluster's end when no gateway has answered `TRIES` times in a row.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
-from inferx.client.connection import Connection
+from inferx.client.connection import Connection, read_line
 from inferx.client.errors import RefusedError, UnreachableError
 from inferx.client.names import Name
 
@@ -72,15 +71,7 @@ def follow(connection: Connection, path: str, query: Mapping[str, str]) -> Itera
 
 
 def _read(path: str, line: str) -> Mapping[str, Any]:
-    if not line:
-        return {}
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UnreachableError(f"{path}: a line of the watch is not a gateway's")
-    return cast("Mapping[str, Any]", found)
+    return read_line(path, line, of="the watch") if line else {}
 
 
 def _change(told: Mapping[str, Any]) -> Change:

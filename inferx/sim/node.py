@@ -32,7 +32,7 @@ from inferx.sim.profile import Operation, Profile
 from inferx.sim.record import Cause
 from inferx.sim.serving import GpuMeter, PodServer, ServingModel
 
-__all__ = ["Pods", "ServedPod", "SimNode", "Wrap"]
+__all__ = ["DOING", "Pods", "ServedPod", "SimNode", "Wrap"]
 
 FAIL_NS = 10 * NS_PER_MS
 """How long it takes to notice that a process cannot be started."""
@@ -211,7 +211,7 @@ class SimNode:
         if isinstance(command, Suspend | Stop) or (isinstance(command, Snapshot) and command.leave):
             self._unserve(pod)
         self._here[pod] = command.function
-        self._span(command, _DOING[type(command)], command.gpus)
+        self._span(command, DOING[type(command)], command.gpus)
 
     def _succeeded(self, command: NodeCommand) -> None:
         self._stored(command)
@@ -339,7 +339,7 @@ _OPERATION: dict[type[NodeCommand], Operation] = {
     Copy: "copy_in",
     Drop: "stop",
 }
-_DOING: dict[type[NodeCommand], str] = {
+DOING: dict[type[NodeCommand], str] = {
     Create: "creating",
     Restore: "restoring",
     Resume: "resuming",
@@ -347,3 +347,4 @@ _DOING: dict[type[NodeCommand], str] = {
     Snapshot: "snapshotting",
     Stop: "terminating",
 }
+"""What a command does to its pod, in the ledger's words."""

@@ -35,6 +35,7 @@ from inferx.core.explain import Decision
 from inferx.core.types import FunctionSpec, NodeSpec, Tier
 from inferx.sim.decisions import DecisionLog
 from inferx.sim.ledger import Ledger
+from inferx.sim.node import DOING
 from inferx.sim.record import Cause, Outcome, RequestColumns, RunRecord
 
 __all__ = ["Asked", "Heard", "ObservedError", "observe"]
@@ -48,14 +49,6 @@ _CAUSE = {
     Tier.REMOTE: Cause.RESTORE_REMOTE,
     Tier.NVME: Cause.RESTORE_NVME,
     Tier.DRAM: Cause.RESUME,
-}
-_DOING: dict[type[Any], str] = {
-    Create: "creating",
-    Restore: "restoring",
-    Resume: "resuming",
-    Suspend: "suspending",
-    Snapshot: "snapshotting",
-    Stop: "terminating",
 }
 
 
@@ -280,7 +273,7 @@ class _Observer:
             return  # It is repeated.
         self._latest[pod] = command.sequence
         self._placed[pod] = command.node, command.function, command.gpus
-        self._enter(now, pod, _DOING[type(command)])
+        self._enter(now, pod, DOING[type(command)])
 
     def _enter(self, now: int, pod: int, state: str) -> None:
         node, function, gpus = self._placed[pod]

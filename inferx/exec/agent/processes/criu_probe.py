@@ -7,7 +7,7 @@ import subprocess
 from inferx.exec.agent.processes.criu_files import first_error
 from inferx.exec.agent.processes.criu_image import version_of
 
-__all__ = ["LEAST", "find_criu", "why_not"]
+__all__ = ["LEAST", "ask", "find_criu", "why_not"]
 
 LEAST = (4, 2)
 """Older ones fail on sockets of today's kernels."""
@@ -21,7 +21,7 @@ def find_criu(path: str = "") -> str:
 
 def why_not(path: str, facts: dict[str, str]) -> str:
     """Return why this CRIU cannot be used, or nothing; `facts` gets its version."""
-    version = version_of(_ask(path, "--version"))
+    version = version_of(ask(path, "--version")[1])
     if not version:
         return f"{path} does not tell its version"
     facts["criu_version"] = shown = ".".join(str(each) for each in version)
@@ -30,16 +30,17 @@ def why_not(path: str, facts: dict[str, str]) -> str:
         return f"{path} is version {shown}, expected {least} or newer"
     if os.geteuid() != 0:
         return "no permission: CRIU needs root"
-    told = _ask(path, "check")
+    _, told = ask(path, "check")
     if "Looks good" not in told:
         return f"{path} check: {first_error(told) or told.strip() or 'it says nothing'}"
     return ""
 
 
-def _ask(path: str, argument: str) -> str:
+def ask(path: str, *arguments: str) -> tuple[int | None, str]:
+    """Return how CRIU answered and what it said; None and why where it cannot be asked."""
     try:
         done = subprocess.run(
-            [path, argument],
+            [path, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -47,5 +48,5 @@ def _ask(path: str, argument: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stdout.decode(errors="replace")
+        return None, str(error)
+    return done.returncode, done.stdout.decode(errors="replace")

@@ -28,6 +28,7 @@ import msgspec
 from inferx.exec.agent.ports import AgentError, Capability
 from inferx.exec.agent.processes import launch
 from inferx.exec.agent.processes.criu_files import said_in
+from inferx.exec.agent.processes.criu_probe import ask
 from inferx.exec.agent.processes.procfs import is_running, started
 from inferx.exec.agent.store.durable import told
 from inferx.exec.files import write_whole
@@ -48,7 +49,6 @@ FEATURE = "uffd-noncoop"
 
 LISTEN_S = 10.0
 END_S = 2.0
-PROBE_S = 30.0
 POLL_S = 0.002
 
 
@@ -76,22 +76,12 @@ class PageServers:
         return Capability(name="pages/lazy", available=not reason, reason=reason, facts=facts)
 
     def _why_not(self) -> str:
-        command = [self._criu, "check", "--feature", FEATURE]
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=PROBE_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{self._criu} cannot be asked: {error}"
-        if done.returncode == 0:
+        code, said = ask(self._criu, "check", "--feature", FEATURE)
+        if code is None:
+            return f"{self._criu} cannot be asked: {said}"
+        if code == 0:
             return ""
-        said = " ".join(done.stdout.decode(errors="replace").split())
-        return f"{self._criu} check --feature {FEATURE}: {said or done.returncode}"
+        return f"{self._criu} check --feature {FEATURE}: {' '.join(said.split()) or code}"
 
 
 def pages_of(folder: Path) -> Pages:

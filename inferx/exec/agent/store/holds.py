@@ -1,5 +1,6 @@
 """Who uses which snapshot: names within this process; of a folder, locks towards all others."""
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -8,7 +9,7 @@ from typing import Final, Self
 from inferx.exec.agent.store.durable import FileLock
 from inferx.exec.agent.store.manifest import Manifest
 
-__all__ = ["FolderHold", "Holders"]
+__all__ = ["FolderHold", "Holders", "Holding"]
 
 _ANOTHER_PROCESS: Final = "another process"
 
@@ -45,22 +46,26 @@ class Holders:
         return self.here(snapshot) or (_ANOTHER_PROCESS,)
 
 
-class FolderHold:
-    """A snapshot in use, by a shared lock on its manifest."""
+class Holding:
+    """One name among the holders of a snapshot, until it is released."""
 
-    __slots__ = ("_done", "_guard", "_holder", "_holders", "_lock", "folder", "manifest")
+    __slots__ = ("_done", "_guard", "_holder", "_holders", "_snapshot", "_unlock")
 
     def __init__(
-        self, manifest: Manifest, folder: Path, lock: FileLock, holders: Holders, holder: str
+        self,
+        holders: Holders,
+        snapshot: str,
+        holder: str,
+        unlock: Callable[[], None] = lambda: None,
     ) -> None:
-        self.manifest = manifest
-        self.folder = folder
-        self._lock = lock
+        """Take note; `unlock` lets go of what others see of it."""
         self._holders = holders
+        self._snapshot = snapshot
         self._holder = holder
+        self._unlock = unlock
         self._guard = Lock()
         self._done = False
-        holders.add(manifest.id, holder)
+        holders.add(snapshot, holder)
 
     def release(self) -> None:
         """Let go; twice is fine."""
@@ -68,8 +73,25 @@ class FolderHold:
             if self._done:
                 return
             self._done = True
-        self._lock.release()
-        self._holders.remove(self.manifest.id, self._holder)
+        self._unlock()
+        self._holders.remove(self._snapshot, self._holder)
+
+
+class FolderHold:
+    """A snapshot in use, by a shared lock on its manifest."""
+
+    __slots__ = ("_holding", "folder", "manifest")
+
+    def __init__(
+        self, manifest: Manifest, folder: Path, lock: FileLock, holders: Holders, holder: str
+    ) -> None:
+        self.manifest = manifest
+        self.folder = folder
+        self._holding = Holding(holders, manifest.id, holder, lock.release)
+
+    def release(self) -> None:
+        """Let go; twice is fine."""
+        self._holding.release()
 
     def __enter__(self) -> Self:
         return self
