@@ -23,28 +23,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.about import processor
 from benchmarks.gateway.document import write_document
+from benchmarks.gateway.load import LOADS, loaded
 from benchmarks.gateway.servers import (
     CANDIDATES,
     OTHER_CPU,
     OWN_CPU,
     PYTHON,
     ROOT,
-    cpu_s,
     free_port,
     nginx_answers,
     nginx_proxies,
-    rss_mib,
     running,
 )
 
 RESULT = ROOT / "docs" / "results" / "data" / "gateway-http.json"
-SCRIPT = Path(__file__).with_name("load.lua")
-LOADS = {
-    "json": {"busy": (64, "/v1/chat/completions"), "calm": (2, "/v1/chat/completions")},
-    "sse": {"busy": (64, "/v1/chat/completions"), "calm": (4, "/v1/chat/completions?pace_us=1000")},
-}
-"""Connections and path, for the rate and for the latencies."""
 PACKAGES = (
     "aiohttp",
     "uvloop",
@@ -57,39 +51,14 @@ PACKAGES = (
 )
 
 
-def wrk(host: str, connections: int, path: str, seconds: int) -> dict:
-    """Load a server, and return what wrk found."""
-    told = subprocess.run(
-        [
-            *("taskset", "-c", OTHER_CPU, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
-            *("--timeout", "10s", "--latency", "-s", str(SCRIPT), f"http://{host}{path}"),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return json.loads(re.search(r"^RESULT (.*)$", told, re.MULTILINE)[1])
-
-
 def measure(command: list[str] | None, port: int, upstream: str, load: dict, seconds: int) -> dict:
     """Measure one proxy under one load; None is no proxy."""
     target = upstream if command is None else f"127.0.0.1:{port}"
-    about = (
+    about_it = (
         nullcontext(0) if command is None else running(command, port, OWN_CPU, UPSTREAM=upstream)
     )
-    with about as pid:
-        wrk(target, 8, load["busy"][1], 1)
-        before = cpu_s(pid) if pid else 0.0
-        busy = wrk(target, *load["busy"], seconds)
-        spent = cpu_s(pid) - before if pid else None
-        calm = wrk(target, *load["calm"], seconds)
-        return {
-            "requests_per_s": busy["requests"] * 1e6 / busy["duration_us"],
-            "requests_per_cpu_s": busy["requests"] / spent if spent else None,
-            "busy": busy,
-            "calm": calm,
-            "rss_mib": rss_mib(pid) if pid else None,
-        }
+    with about_it as pid:
+        return loaded(target, pid, load, seconds)
 
 
 def only(commands: dict, names: str) -> dict:
@@ -142,7 +111,7 @@ def main() -> None:
         "command": " ".join(["python", "-m", "benchmarks.gateway", *sys.argv[1:]]),
         "commit": subprocess.check_output(git, cwd=ROOT, text=True).strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "machine": f"{processor()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
         "load_average": os.getloadavg(),
         "seed": None,
         "versions": {
@@ -156,11 +125,6 @@ def main() -> None:
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     if options.out == RESULT:
         write_document(found)
-
-
-def _processor() -> str:
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else platform.machine()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 import json
 import statistics
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.live.about import DATA, ROOT
+from benchmarks.about import DATA, ROOT, origin, prose
 
 __all__ = ["write_document"]
 
@@ -27,19 +26,6 @@ def write_document() -> None:
     DOCUMENT.write_text("\n".join(lines))
 
 
-def _prose(text: str) -> list[str]:
-    return [*textwrap.wrap(" ".join(text.split()), 112, break_on_hyphens=False), ""]
-
-
-def _origin(found: Mapping[str, Any], file: str, *more: str) -> list[str]:
-    told = ", ".join((f"Python {found['python']}", *more, f"seed {found['seed']}"))
-    return _prose(
-        f"""Written by `{found["command"]}` at commit `{found["commit"][:12]}`, {found["date"]}:
-        {found["machine"]}; {told}; load average {found["load_average"][0]:.1f} at the end.
-        The measurements: [`data/{file}`](data/{file})."""
-    )
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)] + [""]
 
@@ -56,8 +42,9 @@ def _gateway(found: Mapping[str, Any], file: str) -> list[str]:
     lines = [
         "## The gateway, beside nginx and beside no proxy",
         "",
-        *_origin(found, file, found["nginx"].rpartition(": ")[2]),
-        *_prose(
+        origin(found, file, found["nginx"].rpartition(": ")[2]),
+        "",
+        prose(
             """A cluster that is up, with identity, scheduler and object API; the gateway is asked
             with an API key. nginx is one worker as a plain reverse proxy that buffers nothing, to
             the same pod; no proxy is wrk at the pod. The proxy has one core, everything else the
@@ -66,6 +53,7 @@ def _gateway(found: Mapping[str, Any], file: str) -> list[str]:
             millisecond), less those of no proxy in the same round; below zero is noise. Every
             figure is the best of its rounds."""
         ),
+        "",
     ]
     for kind, title in (("json", "Small JSON"), ("sse", "A stream of 200 tokens")):
         bare = {
@@ -94,20 +82,26 @@ def _gateway(found: Mapping[str, Any], file: str) -> list[str]:
         head = (title, "requests per CPU s", "of nginx", "added p50, ms", "added p99, ms", "failed")
         lines += _table(head, rows)
     rate = _rate(runs, "json", "gateway")
-    lines += _prose(
-        f"""The reference system claims {CLAIMED_REQUESTS:,} requests a second for its gateway; this
-        is {rate / CLAIMED_REQUESTS:.1f} times that, on one core."""
-    )
+    lines += [
+        prose(
+            f"""The reference system claims {CLAIMED_REQUESTS:,} requests a second for its gateway;
+            this is {rate / CLAIMED_REQUESTS:.1f} times that, on one core."""
+        ),
+        "",
+    ]
     if len(memory) > 60:
         quarter = len(memory) // 4
         first, last = (
             statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
         )
-        lines += _prose(
-            f"""Memory over {found["memory_minutes"]:g} minutes under load of 16 connections:
+        lines += [
+            prose(
+                f"""Memory over {found["memory_minutes"]:g} minutes under load of 16 connections:
             {memory[60]:.1f} MiB after a minute, {first:.1f} in the second quarter (median),
             {last:.1f} in the last, at most {max(memory):.1f}."""
-        )
+            ),
+            "",
+        ]
     return lines
 
 
@@ -121,8 +115,9 @@ def _scheduler(found: Mapping[str, Any], file: str) -> list[str]:
     lines = [
         "## The scheduler",
         "",
-        *_origin(found, file),
-        *_prose(
+        origin(found, file),
+        "",
+        prose(
             f"""State service (SQLite, durable) and scheduler are processes of their own;
             {found["nodes"]} nodes of 8 GPUs whose actions take no time, and a gateway without HTTP,
             over their real lines, are one more. {found["at_once"]} requests at once ask for
@@ -132,6 +127,7 @@ def _scheduler(found: Mapping[str, Any], file: str) -> list[str]:
             decision is explained. The rate by the clock is what all processes together reach on
             this machine; by CPU second, the scheduler's own. Best of the rounds."""
         ),
+        "",
     ]
     rows = []
     for kind in ("leases", "starts"):

@@ -27,11 +27,11 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.__main__ import LOADS, wrk
+from benchmarks.about import DATA, ROOT, about
+from benchmarks.gateway.load import LOADS, SCRIPT, loaded
 from benchmarks.gateway.servers import (
     OTHER_CPU,
     OWN_CPU,
-    cpu_s,
     family,
     free_port,
     nginx_answers,
@@ -39,7 +39,6 @@ from benchmarks.gateway.servers import (
     rss_mib,
     running,
 )
-from benchmarks.live.about import DATA, ROOT, about
 from benchmarks.live.document import write_document
 from benchmarks.live.services import service
 
@@ -105,29 +104,11 @@ def pin(pid: int, cpu: str) -> None:
         )
 
 
-def loaded(target: tuple[str, str], pid: int, load: dict[str, Any], seconds: int) -> dict[str, Any]:
-    """Load a server at (host and port, path's beginning); `pid` is who it costs, 0 nobody."""
-    host, before_path = target
-    (many, path), (few, calm_path) = load["busy"], load["calm"]
-    wrk(host, 8, before_path + path, 1)
-    before = cpu_s(pid) if pid else 0.0
-    busy = wrk(host, many, before_path + path, seconds)
-    spent = cpu_s(pid) - before if pid else None
-    calm = wrk(host, few, before_path + calm_path, seconds)
-    return {
-        "requests_per_s": busy["requests"] * 1e6 / busy["duration_us"],
-        "requests_per_cpu_s": busy["requests"] / spent if spent else None,
-        "busy": busy,
-        "calm": calm,
-        "rss_mib": rss_mib(pid) if pid else None,
-    }
-
-
 def memory(host: str, path: str, pid: int, minutes: float) -> list[float]:
     """Keep a server busy, and return its resident MiB each second."""
     seconds = int(60 * minutes)
     line = ["taskset", "-c", OTHER_CPU, "wrk", "-t1", f"-c{BUSY}", f"-d{seconds}s"]
-    line += ["-s", str(ROOT / "benchmarks" / "gateway" / "load.lua"), f"http://{host}{path}"]
+    line += ["-s", str(SCRIPT), f"http://{host}{path}"]
     found: list[float] = []
     busy = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     while busy.poll() is None:
@@ -163,9 +144,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     "nginx": (running(nginx, port, OWN_CPU), (f"127.0.0.1:{port}", "")),
                     "gateway": (nullcontext(own), (at, path_of(kind, ""))),
                 }
-                for name, (about_it, target) in targets.items():
+                for name, (about_it, (host, prefix)) in targets.items():
                     with about_it as costs:
-                        found = loaded(target, costs, load, options.seconds)
+                        found = loaded(host, costs, load, options.seconds, prefix=prefix)
                     runs.append({"round": number, "load": kind, "name": name, **found})
                     print(
                         f"{number} {kind} {name}: {found['requests_per_s']:,.0f}/s, "

@@ -24,8 +24,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.about import DATA, about
 from benchmarks.gateway.servers import cpu_s, rss_mib
-from benchmarks.live.about import DATA, about
 from benchmarks.live.caller import Caller
 from benchmarks.live.document import write_document
 from benchmarks.live.idle_nodes import GPUS, IdleNode

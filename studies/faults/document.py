@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.about import processor
+
 __all__ = ["about", "document", "page"]
 
 HEAD = """# Nothing lost under load
@@ -49,7 +51,7 @@ def about() -> dict[str, Any]:
     return {
         "commit": _said("git", "rev-parse", "--short=12", "HEAD"),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{_cpu()}, {_said('nproc')} cores",
+        "machine": f"{processor()}, {_said('nproc')} cores",
         "kernel": platform.release(),
         "load": float(Path("/proc/loadavg").read_text().split()[0]),
         "seed": 1,
@@ -93,10 +95,3 @@ def page(told: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _said(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.about import processor
 from inferx.cli.live_journals import read_journals
 from inferx.cli.live_records import predicted, world_of
 from inferx.sim.link import LinkModel
@@ -120,7 +121,7 @@ def measure(case: Case, scratch: Path) -> dict:
         "command": shlex.join(["python", "-m", "studies.prediction", *sys.argv[1:]]),
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{cpu()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "machine": f"{processor()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[2],
         "seconds": round(time.monotonic() - began),
@@ -150,14 +151,6 @@ def stages(path: Path) -> dict[str, list[dict]]:
         ]
         for operation, found in profile.operations.items()
     }
-
-
-def cpu() -> str:
-    """Return what the processor is called."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _json(found: dict) -> str:

@@ -26,8 +26,8 @@ from typing import Any
 
 import openai
 
+from benchmarks.about import DATA, ROOT, about
 from benchmarks.gateway.servers import free_port
-from benchmarks.live.about import DATA, ROOT, about
 from benchmarks.live.services import service
 from studies.thirty.document import document
 from studies.thirty.page import Page
@@ -193,7 +193,7 @@ def main() -> None:
                 judged("curl -N, one by one", [by_curl(gateway, key, name) for name in names])
                 judged(
                     "curl -N, again",
-                    [again for name in names for again in [by_curl(gateway, key, name)]],
+                    [by_curl(gateway, key, name) for name in names],
                 )
                 view = page.view()
     found = {

@@ -1,15 +1,12 @@
 """Writes docs/results/thirty.md."""
 
 import statistics
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.about import origin, prose
+
 __all__ = ["document"]
-
-
-def _prose(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 112, break_on_hyphens=False)
 
 
 def document(found: Mapping[str, Any]) -> str:
@@ -31,14 +28,9 @@ def document(found: Mapping[str, Any]) -> str:
         (
             "# Thirty functions on two GPUs, tried",
             "",
-            _prose(
-                f"""Written by `{found["command"]}` at commit `{found["commit"][:12]}`,
-                {found["date"]}: {found["machine"]}; Python {found["python"]}, seed {found["seed"]};
-                load average {found["load_average"][0]:.1f} at the end. The measurements:
-                [`data/thirty.json`](data/thirty.json)."""
-            ),
+            origin(found, "thirty.json"),
             "",
-            _prose(
+            prose(
                 f"""**The GPUs are declared, and the workers stand in**: {found["functions"]}
                 function objects that ask for {found["wanted_mb"] / 1000:,.0f} GB of GPU memory in
                 all, on {found["gpus"]}, with `inferx up --stand-in-workers`. Each pod is a real
@@ -47,7 +39,7 @@ def document(found: Mapping[str, Any]) -> str:
                 shown: all of them answer through one gateway, streamed, and rightly."""
             ),
             "",
-            _prose(
+            prose(
                 """An answer is right if it is, to the letter, what a worker says that was never
                 suspended. Times are in seconds, from the request to the first token, and to the
                 last token of the slowest."""
@@ -57,7 +49,7 @@ def document(found: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
             *rows,
             "",
-            _prose(
+            prose(
                 f"""Pods at the end: {states}. Starts: {
                     ", ".join(f"{count} {name}" for name, count in starts.items())
                 }; evictions: {found["counters"].get("evictions", 0)}; suspends:
