@@ -13,6 +13,9 @@ from inferx.exec.gateway.refusals import Refused, error_body, status_of
 __all__ = ["ClientAnswer", "bare_refusal"]
 
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_LINES: Final = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, phrase) for status, phrase in _PHRASES.items()
+}
 
 
 class ClientAnswer:
@@ -68,7 +71,7 @@ class ClientAnswer:
     def start(
         self,
         status: int,
-        headers: list[bytes],
+        headers: bytes,
         first: bytes = b"",
         *,
         framed: bool,
@@ -90,17 +93,15 @@ class ClientAnswer:
         old = head.version != "1.1"
         self.keeps = head.keep_alive and not self.closing and (framed or not old)
         self._in_chunks = not framed and not old
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")), *headers]
-        if self.request_id:
-            lines.append(b"X-Request-Id: %b\r\n" % self.request_id.encode())
+        line = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        own = b"X-Request-Id: %b\r\n" % self.request_id.encode() if self.request_id else b""
         if self._in_chunks:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            own += b"Transfer-Encoding: chunked\r\n"
         if not self.keeps:
-            lines.append(b"Connection: close\r\n")
+            own += b"Connection: close\r\n"
         elif old:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._send(b"".join(lines), first, last=last)
+            own += b"Connection: keep-alive\r\n"
+        self._send(b"%b%b%b\r\n" % (line, headers, own), first, last=last)
 
     def write(self, piece: bytes, *, last: bool = False) -> None:
         """Send a piece of an answer's body."""
@@ -125,10 +126,10 @@ class ClientAnswer:
 
     def whole(self, status: int, body: bytes, *headers: bytes) -> None:
         """Send a whole answer in JSON."""
-        told = [
-            *headers,
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body),
-        ]
+        told = b"%bContent-Type: application/json\r\nContent-Length: %d\r\n" % (
+            b"".join(headers),
+            len(body),
+        )
         if not self._body.ended:
             self.closing = True
         bodiless = self._head.method == b"HEAD"

@@ -18,6 +18,7 @@ from inferx.exec.gateway.client_answer import ClientAnswer, bare_refusal
 from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.repeats import Repeated, known_again
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.metrics.gateway import GatewayCounts
 
@@ -55,13 +56,15 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._head: RequestHead | None = None
+        self._known: tuple[Repeated, RequestHead] | None = None
+        """What the latest request said, where the next one may say it again."""
         self._ahead = bytearray()
         self._header_bytes = 0
         self._due_s: float | None = None
         self._left_s = 0.0
         self._stalled_s: float | None = None
         self._lost = False
-        self._chunked = False
+        self._chunked = self._told = False
         self._overhead = self._size = 0
         self._closing = False
         self._continue = False
@@ -120,11 +123,16 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.abort()
             return
         if self._head is None:
+            alone = not self._header_bytes
+            if alone and self._again(data):
+                return
             self._header_bytes += len(data)
             self._parse(data)
             if self._head is None and self._header_bytes > self._limits.header_bytes:
                 self._refuse_now(self._too_large())
                 return
+            if alone:
+                self._remember(data)
             self._overhead += self._header_bytes - self._size
         else:
             self._overhead += len(data)
@@ -133,6 +141,32 @@ class ClientConnection(asyncio.Protocol):
         body = self._body
         if body is not None and self._overhead > self._limits.header_bytes + 8 * body.size:
             self._refuse_now(self._too_large())
+
+    def _again(self, data: bytes) -> bool:
+        """Take a request that says what the latest did; return whether it is one."""
+        if self._known is None:
+            return False
+        known, head = self._known
+        piece = known.body_of(data)
+        if piece is None or len(piece) > self._limits.body_bytes:
+            return False
+        self._header_bytes = len(data)
+        head.length = len(piece)
+        body = self._begin(head)
+        if piece:
+            body.feed(piece)
+        body.end()
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        head, body = self._head, self._body
+        self._known = None
+        if head is None or body is None or not body.ended or self._closing:
+            return
+        if head.keep_alive and head.length == body.size and not self._continue:
+            known = known_again(data, body.size)
+            if known is not None:
+                self._known = known, head
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -153,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._chunked = self._continue = False
+        self._chunked = self._continue = self._told = False
         self._length = self._overhead = 0
         self._size = 0
         self._due_s = self._loop.time() + self._limits.header_s
@@ -169,11 +203,13 @@ class ClientConnection(asyncio.Protocol):
         if self._task is not None:
             return
         self._count(len(name) + len(value) + 4)
-        self._headers.append((name, value))
         low = name.lower()
         if low == b"content-length":
             self._length = int(value)
-        elif low == b"transfer-encoding":
+            self._told = True
+            return
+        self._headers.append((name, value))
+        if low == b"transfer-encoding":
             self._chunked = True
         elif low == b"expect":
             self._continue = value.lower() == b"100-continue"
@@ -185,26 +221,33 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         if parser.should_upgrade():
             raise Refused("bad request", "upgrades are not served here")
-        self._head = head = RequestHead(
+        head = RequestHead(
             parser.get_method(),
             self._target,
             self._headers,
             length=None if self._chunked else self._length,
+            tells_length=self._told,
             version=parser.get_http_version(),
             keep_alive=parser.should_keep_alive(),
             peer=self._peer,
         )
+        self._head = head
         if not self._chunked and self._length > self._limits.body_bytes:
             raise Refused("body too large", f"more than {self._limits.body_bytes} bytes of body")
         has_body = self._chunked or self._length > 0
         self._due_s = self._loop.time() + self._limits.body_idle_s if has_body else None
-        self._body = body = Body(
-            self._limits.body_bytes, self._limits.body_ahead_bytes, self._pause_reading
-        )
         if self._continue and head.version == "1.1":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._begin(head)
+
+    def _begin(self, head: RequestHead) -> Body:
+        """Serve a request whose head is there; return where its body goes."""
+        limits = self._limits
+        self._head = head
+        self._body = body = Body(limits.body_bytes, limits.body_ahead_bytes, self._pause_reading)
         answer = self._answer = ClientAnswer(self._transport, head, body, closing=self._closing)
         self._task = self._loop.create_task(self._run(answer, head, body))
+        return body
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""

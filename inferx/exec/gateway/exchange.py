@@ -12,7 +12,7 @@ from typing import Final
 
 from inferx.exec.gateway.bodies import Body
 from inferx.exec.gateway.client_answer import ClientAnswer
-from inferx.exec.gateway.heads import answer_headers
+from inferx.exec.gateway.heads import AnswerHead
 from inferx.exec.gateway.pods import PodConnection
 from inferx.exec.gateway.records import RequestRecord
 from inferx.exec.gateway.refusals import Refused
@@ -26,7 +26,6 @@ TAIL_BYTES: Final = 2048
 """Of an answer's end, where the usage is told."""
 ERROR_BYTES: Final = 64 * 1024
 """Of a pod's error that is told as an event; a longer one is told by its status."""
-_EVENTS: Final = b"text/event-stream"
 
 
 class Exchange:
@@ -133,26 +132,15 @@ class Exchange:
         self._body.hold_back(stalled)
 
     # -- down ---
-    def on_answer(
-        self,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        first: bytes,
-        *,
-        bodiless: bool,
-        last: bool,
-    ) -> None:
+    def on_answer(self, head: AnswerHead, first: bytes, *, bodiless: bool, last: bool) -> None:
         """Pass the head on, with its latencies as far as they are known."""
-        self.status = status
+        self.status = status = head.status
         record = self._record
         if record is not None and record.trace is not None and record.trace.sampled:
-            record.pod_headers = headers
+            record.pod_headers = head.headers
         if status >= 400:
             self._counts = None
-        if any(
-            name.lower() == b"content-type" and value.lower().startswith(_EVENTS)
-            for name, value in headers
-        ):
+        if head.is_events:
             self._events = 0
         if self._streaming:
             if status != 200:
@@ -161,16 +149,18 @@ class Exchange:
                 self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
                 return
         else:
-            lines = answer_headers(headers)
-            lines.append(b"X-TcpConn-Latency: %d\r\n" % (1e3 * self._waited_s))
+            waited_ms, length = 1e3 * self._waited_s, head.length
+            lines = b"%bX-TcpConn-Latency: %d\r\n" % (head.lines, waited_ms)
+            if length is not None:
+                lines += b"Content-Length: %d\r\n" % length
             if first:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
-                lines.append(b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s))
+                lines += b"X-Ttft-Latency: %d\r\n" % (1e3 * took_s)
                 if record is not None:
                     record.first_ns = record.sent_ns + int(1e9 * took_s)
                 self._count_first(took_s)
-            framed = bodiless or any(line[:15].lower() == b"content-length:" for line in lines)
+            framed = bodiless or length is not None
             self._client.start(status, lines, first, framed=framed, last=last)
             self._seen(first)
             return

@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-__all__ = ["HeaderMap", "RequestHead", "answer_headers", "forwarded"]
+__all__ = ["EVENTS", "AnswerHead", "HeaderMap", "RequestHead", "forwarded"]
+
+EVENTS: Final = b"text/event-stream"
 
 HeaderList = list[tuple[bytes, bytes]]
 """Names as they came; compared in lower case."""
@@ -20,6 +22,7 @@ _HOP: Final = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"content-length",
     )
 )
 _OURS: Final = frozenset(
@@ -34,7 +37,6 @@ _OURS: Final = frozenset(
 )
 """Answered, said or kept here. The client's key is the gateway's business: a tenant's program has
 no use for it but a bad one."""
-
 
 _KEPT_BACK: Final = _HOP | {b"x-request-id"}
 """Of an answer: an engine that tells a request's id tells the one that it was told."""
@@ -67,12 +69,27 @@ class HeaderMap(Mapping[str, str]):
 class RequestHead:
     """A request without its body.
 
+    Where a connection's next request says the same, it is the same object with another length.
+
     Attributes:
         target: Path and query, as they were sent.
+        headers: Without what frames the body.
         length: Of the body; None where it comes in chunks.
+        tells_length: Whether it was told.
     """
 
-    __slots__ = ("_map", "headers", "keep_alive", "length", "method", "peer", "target", "version")
+    __slots__ = (
+        "_map",
+        "_onward",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "peer",
+        "target",
+        "tells_length",
+        "version",
+    )
 
     def __init__(
         self,
@@ -81,6 +98,7 @@ class RequestHead:
         headers: HeaderList,
         *,
         length: int | None,
+        tells_length: bool,
         version: str,
         keep_alive: bool,
         peer: str,
@@ -89,10 +107,12 @@ class RequestHead:
         self.target = target
         self.headers = headers
         self.length = length
+        self.tells_length = tells_length
         self.version = version
         self.keep_alive = keep_alive
         self.peer = peer
         self._map: HeaderMap | None = None
+        self._onward: _Onward | None = None
 
     @property
     def by_name(self) -> HeaderMap:
@@ -100,6 +120,52 @@ class RequestHead:
         if self._map is None:
             self._map = HeaderMap(self.headers)
         return self._map
+
+    def onward(self, *, with_key: bool) -> "_Onward":
+        """Return what goes on to the next hop, which is the same for each request that says it."""
+        if with_key:
+            return _onward(self, with_key=True)
+        if self._onward is None:
+            self._onward = _onward(self, with_key=False)
+        return self._onward
+
+
+class AnswerHead:
+    """A pod's answer without its body.
+
+    Where a connection's next answer says the same, it is the same object with another length.
+
+    Attributes:
+        headers: All of them, as they came.
+        length: Of the body; None where it is not told.
+        is_events: Whether the body is an event stream.
+    """
+
+    __slots__ = ("headers", "is_events", "length", "lines", "status")
+
+    def __init__(self, status: int, headers: HeaderList, *, length: int | None) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.is_events = False
+        kept = _beyond_the_hop(headers, _KEPT_BACK)
+        for name, value in kept:
+            if name.lower() == b"content-type" and value.lower().startswith(EVENTS):
+                self.is_events = True
+        self.lines = b"".join([b"%b: %b\r\n" % header for header in kept])
+        """What goes on to the client, but for the length."""
+
+
+class _Onward(NamedTuple):
+    """Lines of a request's head that go on.
+
+    Attributes:
+        lines: All but these.
+        traced: The client's `traceparent`; empty where it has none.
+    """
+
+    lines: bytes
+    traced: bytes
 
 
 def forwarded(
@@ -121,44 +187,51 @@ def forwarded(
         traceparent: In place of the client's; empty where nothing is traced here.
         with_key: Whether the caller's key goes along.
     """
-    line = b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b"
-    lines = [line % (head.method, target, address.encode(), request_id.encode())]
-    addresses, host, traced = head.peer.encode(), b"", False
-    for name, value in _beyond_the_hop(head.headers):
+    lines, traced = head.onward(with_key=with_key)
+    if traceparent:
+        traced = b"traceparent: %b\r\n" % traceparent.encode()
+    elif not traced:
+        # To be told apart, not to be guessed: the kernel's randomness costs more than the rest.
+        ids = b"%048x" % (random.getrandbits(192) | _NO_ZERO)
+        traced = b"traceparent: 00-%b-%b-01\r\n" % (ids[:32], ids[32:])
+    if head.length is None:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    else:
+        framing = b"Content-Length: %d\r\n" % head.length if head.tells_length else b""
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\nX-Request-Id: %b\r\n%b%b%b\r\n" % (
+        *(head.method, target, address.encode(), request_id.encode()),
+        *(lines, traced, framing),
+    )
+
+
+_NO_ZERO: Final = 1 << 64 | 1
+"""Neither a trace's id nor a span's may be zero."""
+
+
+def _onward(head: RequestHead, *, with_key: bool) -> _Onward:
+    addresses, host = head.peer.encode(), b""
+    lines: list[bytes] = []
+    traced: list[bytes] = []
+    for name, value in _beyond_the_hop(head.headers, _HOP):
         match name.lower():
             case b"x-forwarded-for":
                 addresses = value + b", " + head.peer.encode()
             case b"host":
                 host = value
-            case b"traceparent" if traceparent:
-                pass
+            case b"traceparent":
+                traced.append(b"%b: %b\r\n" % (name, value))
             case low if low not in _OURS or (with_key and low == b"authorization"):
-                traced = traced or low == b"traceparent"
-                lines.append(b"%b: %b" % (name, value))
+                lines.append(b"%b: %b\r\n" % (name, value))
             case _:
                 pass
-    lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http" % addresses)
+    lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % addresses)
     if host:
-        lines.append(b"X-Forwarded-Host: " + host)
-    if traceparent:
-        lines.append(b"traceparent: " + traceparent.encode())
-    elif not traced:
-        # To be told apart, not to be guessed: the kernel's randomness costs more than the rest.
-        trace, span = random.getrandbits(128) or 1, random.getrandbits(64) or 1
-        lines.append(b"traceparent: 00-%032x-%016x-01" % (trace, span))
-    if head.length is None:
-        lines.append(b"Transfer-Encoding: chunked")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        lines.append(b"X-Forwarded-Host: %b\r\n" % host)
+    return _Onward(b"".join(lines), b"".join(traced))
 
 
-def answer_headers(headers: HeaderList) -> list[bytes]:
-    """Return the lines of a pod's answer that go on to the client."""
-    return [b"%b: %b\r\n" % header for header in _beyond_the_hop(headers, _KEPT_BACK)]
-
-
-def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes] = _HOP) -> HeaderList:
-    """Leave out what is of one hop, and what `Connection` says is."""
+def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes]) -> HeaderList:
+    """Leave out what is of one hop, what `Connection` says is, and the length: it is told anew."""
     kept: HeaderList = []
     named: frozenset[bytes] = frozenset()
     for header in headers:
@@ -166,10 +239,10 @@ def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes] = _HOP) -> Header
         if low not in hop:
             kept.append(header)
         elif low == b"connection" and (value := header[1].lower()) not in _USUAL:
-            named |= frozenset(one.strip() for one in value.split(b",")) - _FRAMING
+            named |= frozenset(one.strip() for one in value.split(b",")) - _NEVER_NAMED
     return [header for header in kept if header[0].lower() not in named] if named else kept
 
 
 _USUAL: Final = frozenset((b"keep-alive", b"close", b""))
-_FRAMING: Final = frozenset((b"content-length", b"host", b"content-type"))
-"""Never dropped because a client says so: a body without its length would be another request."""
+_NEVER_NAMED: Final = frozenset((b"host", b"content-type"))
+"""Never dropped because a client says so."""

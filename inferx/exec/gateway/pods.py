@@ -11,8 +11,10 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from inferx.exec.gateway.heads import AnswerHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
+from inferx.exec.gateway.repeats import Repeated, known_again
 from inferx.exec.gateway.sweeping import Sweep
 
 __all__ = ["Answered", "PodConnection", "Pods"]
@@ -24,15 +26,7 @@ HEADER_BYTES: Final = 256 * 1024
 class Answered(Protocol):
     """Who takes a pod's answer."""
 
-    def on_answer(
-        self,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        first: bytes,
-        *,
-        bodiless: bool,
-        last: bool,
-    ) -> None:
+    def on_answer(self, head: AnswerHead, first: bytes, *, bodiless: bool, last: bool) -> None:
         """Take the head, and what of the body came with it: all of it, where it is the last."""
         ...
 
@@ -66,16 +60,20 @@ class PodConnection(asyncio.Protocol):
         self._to: Answered | None = None
         self._pieces: list[bytes] = []
         self._told = False
-        self._headed = False
         self._ended = False
         self._bodiless = False
         self._framed = False
         self._keep = False
         self._head_only = False
         self._paused = False
-        self._status = 0
         self._size = 0
         self._headers: list[tuple[bytes, bytes]] = []
+        self._length: int | None = None
+        self._head: AnswerHead | None = None
+        self._known: tuple[Repeated, AnswerHead] | None = None
+        """What the latest answer said, where the next one may say it again."""
+        self._untouched = True
+        """Whether nothing of an answer has come yet."""
         self.sent = False
         """Whether all of the request is on its way; until then no other may follow it."""
         self._idle_s = 0.0
@@ -96,7 +94,7 @@ class PodConnection(asyncio.Protocol):
         to = self._to
         if to is None:
             return
-        if self._headed and exc is None and not self._framed:
+        if self._head is not None and exc is None and not self._framed:
             self._done(to)
         else:
             self._fail(Refused("pod failed", "the pod closed its connection before its answer"))
@@ -117,26 +115,54 @@ class PodConnection(asyncio.Protocol):
         if to is None:
             self.close()
             return
+        alone, self._untouched = self._untouched, False
+        if alone and self._again(data, to):
+            return
         self._idle_s = self._loop.time() + self._limits.pod_idle_s
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(Refused("pod failed", "the pod does not answer in HTTP/1.1"))
             return
-        if not self._headed:
+        head = self._head
+        if head is None:
             return
+        if alone:
+            self._remember(data, head)
         pieces = self._pieces
         piece = b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         if not self._told:
             self._told = True
-            to.on_answer(
-                self._status, self._headers, piece, bodiless=self._bodiless, last=self._ended
-            )
+            to.on_answer(head, piece, bodiless=self._bodiless, last=self._ended)
         elif piece:
             to.on_piece(piece, last=self._ended)
         if self._ended and self._to is to:
             self._done(to)
+
+    def _again(self, data: bytes, to: Answered) -> bool:
+        """Take a whole answer that says what the latest did; return whether it is one."""
+        if self._known is None or self._head_only:
+            return False
+        known, head = self._known
+        piece = known.body_of(data)
+        if piece is None:
+            return False
+        head.length = len(piece)
+        self._told = self._ended = self._framed = self._keep = True
+        self._head = head
+        to.on_answer(head, piece, bodiless=False, last=True)
+        if self._to is to:
+            self._done(to)
+        return True
+
+    def _remember(self, data: bytes, head: AnswerHead) -> None:
+        self._known = None
+        length = head.length
+        if length is not None and self._ended and self._keep and not self._bodiless:
+            known = known_again(data, length)
+            if known is not None:
+                self._known = known, head
 
     # -- the parser ---
     def on_message_begin(self) -> None:
@@ -145,6 +171,7 @@ class PodConnection(asyncio.Protocol):
             self._keep = False
             return
         self._headers = []
+        self._length = None
         self._framed = False
         self._size = 0
 
@@ -156,7 +183,11 @@ class PodConnection(asyncio.Protocol):
         if self._size > HEADER_BYTES:
             raise Refused("pod failed")
         self._headers.append((name, value))
-        if name.lower() in {b"content-length", b"transfer-encoding"}:
+        low = name.lower()
+        if low == b"content-length":
+            self._length = int(value)
+            self._framed = True
+        elif low == b"transfer-encoding":
             self._framed = True
 
     def on_headers_complete(self) -> None:
@@ -164,8 +195,7 @@ class PodConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200 or self._ended:
             return
-        self._status = status
-        self._headed = True
+        self._head = AnswerHead(status, self._headers, length=self._length)
         self._keep = self._parser.should_keep_alive() and self._framed
         if status in {204, 304}:
             self._bodiless = self._framed = True
@@ -182,7 +212,7 @@ class PodConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if self._headed:
+        if self._head is not None:
             self._ended = True
 
     # -- requests ---
@@ -191,7 +221,9 @@ class PodConnection(asyncio.Protocol):
         assert self._to is None, "a connection carries one request"
         assert self.open, "what is closed is not used again"
         self._to = to
-        self._told = self._headed = self._ended = self._bodiless = False
+        self._told = self._ended = self._bodiless = False
+        self._head = None
+        self._untouched = True
         self._head_only = head_only
         self.sent = whole
         now_s = self._loop.time()

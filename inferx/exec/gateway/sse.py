@@ -8,11 +8,9 @@ from inferx.exec.gateway.refusals import Refused, error_body
 
 __all__ = ["EVENT_STREAM", "WAITING", "error_event", "event_of"]
 
-EVENT_STREAM: Final = [
-    b"Content-Type: text/event-stream\r\n",
-    b"Cache-Control: no-cache\r\n",
-    b"X-Accel-Buffering: no\r\n",
-]
+EVENT_STREAM: Final = (
+    b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+)
 WAITING: Final = b": waiting\n\n"
 """A comment: clients of event streams pass over it, and so do proxies that count silence."""
 
