@@ -17,12 +17,12 @@ from inferx.exec.gateway.proxy import Pass
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.tenants import Terms
 from inferx.exec.gateway.usage import Usage
-from inferx.exec.identity.audit import Audit, Target
+from inferx.exec.identity.audit import Audit, Equal, Target
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.limiter import Limited, Limiter, Ticket
-from inferx.exec.identity.limits import Limits
+from inferx.exec.identity.limits import UNLIMITED, Limits
 from inferx.exec.identity.principal import ANONYMOUS, EVERY, Denied, Principal
-from inferx.exec.identity.rights import Allowed, authorize
+from inferx.exec.identity.rights import ALLOWED, Allowed, authorize
 
 __all__ = ["Door"]
 
@@ -30,6 +30,8 @@ BYTES_PER_TOKEN: Final = 4
 """Of a body, for the estimate that a request is let in by; tokens of English text have as many."""
 QUOTA_RETRY_S: Final = 60.0
 """A quota that is used up is looked at again about once a minute."""
+WAYS: Final = 16_384
+"""Callers' ways to functions that are remembered."""
 
 Parties = tuple[tuple[str, Limits], ...]
 
@@ -62,6 +64,7 @@ class Door:
         self._terms = terms
         self._clock = clock
         self._audit = audit
+        self._ways: dict[tuple[str, FunctionName], _Way] = {}
 
     async def who(self, head: RequestHead) -> Principal | Refused:
         """Return who sent a request; refused is who is not known, or may call nothing."""
@@ -77,32 +80,90 @@ class Door:
 
     def enter(self, who: Principal, head: RequestHead, function: FunctionName) -> Pass | Refused:
         """Return leave to call a function, or why not."""
+        terms = self._terms(function.tenant)
+        way = self._ways.get((who.name, function))
+        if way is None or way.who is not who or way.terms is not terms:
+            found = self._way(who, function, terms)
+            if isinstance(found, Refused):
+                return found
+            way = found
+        ticket: Ticket | Limited | None = None
+        estimate = 0
+        if way.parties:
+            estimate = (head.length or 0) // BYTES_PER_TOKEN
+            # One that is more than a burst by itself waits for a whole one, and owes the rest.
+            bursts = (limits.tokens.burst for _, limits in way.parties if limits.tokens)
+            charged = min((estimate, *bursts))
+            ticket = self._limiter.admit(self._clock.now_ns(), way.parties, tokens=charged)
+            if isinstance(ticket, Limited):
+                self._tell(who, way.target, ticket)
+                after_ns = ticket.retry_after_ns
+                text = f"too many {ticket.what} of {ticket.whose}"
+                after_s = None if after_ns is None else after_ns / NS_PER_S
+                return Refused("rate limited", text, after_s)
+        told = way.told
+        if told is not None and told.waits:
+            told.times += 1
+        else:
+            way.told = self._tell(who, way.target, ALLOWED)
+        return _FREE if ticket is None else _Leave(self._limiter, self._clock, ticket, estimate)
+
+    def _way(self, who: Principal, function: FunctionName, terms: Terms) -> "_Way | Refused":
+        """Return the way of a caller to a function, and remember it; or why there is none."""
         verdict = authorize(who, "invoke", function.tenant, function.namespace, "function")
+        target = _target(function)
         if isinstance(verdict, Denied):
-            self._tell(who, _target(function), verdict)
+            self._tell(who, target, verdict)
             if who.name == ANONYMOUS.name:
                 return Refused("unauthenticated", _SHOW_A_KEY)
             return _refused(verdict)
-        terms = self._terms(function.tenant)
         if terms.quota_exceeded:
-            self._tell(who, _target(function), Limited("quota", f"tenant:{function.tenant}", None))
+            self._tell(who, target, Limited("quota", f"tenant:{function.tenant}", None))
             text = f"the quota of tenant {function.tenant} is used up"
             return Refused("quota exceeded", text, QUOTA_RETRY_S)
+        if len(self._ways) >= WAYS:
+            self._ways.clear()
         parties = ((f"tenant:{function.tenant}", terms.limits), (who.name, who.limits))
-        estimate = (head.length or 0) // BYTES_PER_TOKEN
-        # One that is more than a burst by itself waits for a whole one, and owes the rest.
-        charged = min((estimate, *(limits.tokens.burst for _, limits in parties if limits.tokens)))
-        ticket = self._limiter.admit(self._clock.now_ns(), parties, tokens=charged)
-        self._tell(who, _target(function), ticket if isinstance(ticket, Limited) else verdict)
-        if isinstance(ticket, Limited):
-            after_ns = ticket.retry_after_ns
-            text = f"too many {ticket.what} of {ticket.whose}"
-            return Refused("rate limited", text, None if after_ns is None else after_ns / NS_PER_S)
-        return _Leave(self._limiter, self._clock, ticket, estimate)
+        limited = tuple(party for party in parties if party[1] != UNLIMITED)
+        way = self._ways[who.name, function] = _Way(who, terms, limited, target)
+        return way
 
-    def _tell(self, who: Principal, target: Target, decision: Allowed | Denied | Limited) -> None:
-        if self._audit is not None:
-            self._audit.decision(who.name, "invoke", target, decision)
+    def _tell(
+        self, who: Principal, target: Target, decision: Allowed | Denied | Limited
+    ) -> Equal | None:
+        if self._audit is None:
+            return None
+        return self._audit.decision(who.name, "invoke", target, decision)
+
+
+class _Way:
+    """A caller's way to a function: open for as long as both are what they are.
+
+    Attributes:
+        parties: Whose limits there are, on the way.
+        told: Where the audit log counts those who go it.
+    """
+
+    __slots__ = ("parties", "target", "terms", "told", "who")
+
+    def __init__(self, who: Principal, terms: Terms, parties: Parties, target: Target) -> None:
+        self.who = who
+        self.terms = terms
+        self.parties = parties
+        self.target = target
+        self.told: Equal | None = None
+
+
+class _Free:
+    """Of who is held to no limits: nothing is settled."""
+
+    __slots__ = ()
+
+    def ended(self, usage: Usage) -> None:
+        """See `Pass`."""
+
+
+_FREE: Final = _Free()
 
 
 class _Leave:

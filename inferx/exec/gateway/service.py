@@ -133,6 +133,8 @@ class GatewayService:
         self._clock = clock = clock or WallClock()
         self.book = FunctionBook()
         self._addresses: dict[PodId, str] = {}
+        self._targets: dict[FunctionName, Target] = {}
+        """Of the functions that were called since any of them changed."""
         self._leader: str = ""
         self._leads = asyncio.Event()
         made_of = {
@@ -339,6 +341,7 @@ class GatewayService:
             if changed.key.type == "tenant":
                 self._tenants.take(changed.key.name, changed.new)
             events = self.book.take(changed)
+            self._targets.clear()
             if events:
                 self._driver.post(*events)
                 self._catalogue.functions_changed()
@@ -357,8 +360,13 @@ class GatewayService:
         return self._leader
 
     def _target(self, function: FunctionName) -> Target | None:
-        called = self.book.get(*function)
-        return None if called is None else Target(called.id, called.spec.queue_timeout_ns)
+        target = self._targets.get(function)
+        if target is None:
+            called = self.book.get(*function)
+            if called is not None:
+                target = Target(called.id, called.spec.queue_timeout_ns)
+                self._targets[function] = target
+        return target
 
     def _locate(self, pod: PodId, address: str) -> None:
         self._addresses[pod] = address

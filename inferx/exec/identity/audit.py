@@ -38,7 +38,7 @@ from inferx.exec.identity.limits import Limits, Rate
 from inferx.exec.identity.principal import ANONYMOUS, Denied, Principal
 from inferx.exec.identity.rights import Allowed
 
-__all__ = ["Audit", "AuditCounts", "AuditUnavailableError", "Target"]
+__all__ = ["Audit", "AuditCounts", "AuditUnavailableError", "Equal", "Target"]
 
 QUEUE_ROWS: Final = 65_536
 """A few seconds of a busy gateway, some 30 MB."""
@@ -80,11 +80,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
 
 
-class _Equal(msgspec.Struct):
-    """Equal decisions: when the first was taken, and how many they are."""
+class Equal(msgspec.Struct):
+    """Equal decisions: when the first was taken, and how many they are.
+
+    Attributes:
+        waits: Whether another one may be counted with them, by who knows that it is equal.
+    """
 
     at_ns: int
     times: int = 1
+    waits: bool = True
 
 
 class AuditCounts(msgspec.Struct):
@@ -122,7 +127,7 @@ class Audit:
         self._retention_ns = retention_ns
         self._forget_every_s = forget_every_s
         self._queue: deque[AuditRow] = deque()
-        self._equal: dict[_Key, _Equal] = {}
+        self._equal: dict[_Key, Equal] = {}
         """Decisions that are not in the queue yet."""
         self._news = asyncio.Event()
         self._writer = secrets.token_hex(8)
@@ -140,14 +145,18 @@ class Audit:
         action: str,
         target: Target,
         decision: Allowed | Principal | Denied | Limited,
-    ) -> None:
-        """Record what was decided about a request. It returns at once, and never fails."""
+    ) -> Equal | None:
+        """Record what was decided about a request. It returns at once, and never fails.
+
+        Returns:
+            Where it is counted, with its equals; None where it is lost.
+        """
         outcome, reason = "allowed", ""
         if isinstance(decision, Denied):
             outcome, reason = "denied", decision.reason
             if who == ANONYMOUS.name and self._too_many_strangers():
                 self.counts.lost += 1
-                return
+                return None
         elif isinstance(decision, Limited):
             outcome, reason = "limited", f"{decision.what} of {decision.whose}"
         key = (who, action, target, outcome, reason)
@@ -155,8 +164,9 @@ class Audit:
         if equal is not None:
             equal.times += 1
         elif self._has_room():
-            self._equal[key] = _Equal(self._clock.now_ns())
+            equal = self._equal[key] = Equal(self._clock.now_ns())
             self._news.set()
+        return equal
 
     def scheduled(
         self, who: str, action: str, target: Target, *, outcome: str, reason: str
@@ -235,6 +245,7 @@ class Audit:
     def _queue_equal(self) -> None:
         equal, self._equal = self._equal, {}
         for (who, action, target, outcome, reason), one in equal.items():
+            one.waits = False
             row = self._row("decision", who, action, target, outcome=outcome, reason=reason)
             self._queue.append(msgspec.structs.replace(row, at_ns=one.at_ns, times=one.times))
 

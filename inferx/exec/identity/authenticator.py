@@ -27,6 +27,9 @@ __all__ = ["CREDENTIALS_LIMIT", "Authenticator", "TokenVerifier"]
 CREDENTIALS_LIMIT: Final = 16 * 1024
 """Length of a header that is looked at. Tokens with many roles have some kilobytes."""
 
+WIDENED_LIMIT: Final = 4_096
+"""Callers that are remembered with what everybody may do."""
+
 _MALFORMED: Final = Denied("malformed credentials")
 
 
@@ -47,7 +50,7 @@ class Authenticator:
         public: Tenants whose functions everybody may call. None, unless an operator says so.
     """
 
-    __slots__ = ("_anonymous", "_keys", "_public", "_tokens")
+    __slots__ = ("_anonymous", "_keys", "_public", "_tokens", "_widened")
 
     def __init__(
         self, keys: KeyCache, tokens: TokenVerifier | None = None, *, public: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class Authenticator:
         self._keys = keys
         self._tokens = tokens
         self._public = tuple(Grant(Level.INFERENCE, tenant, EVERY) for tenant in public)
+        self._widened: dict[str, tuple[Principal, Principal]] = {}
         self._anonymous = self._with_public(ANONYMOUS)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | Denied:
@@ -77,4 +81,11 @@ class Authenticator:
     def _with_public(self, who: Principal) -> Principal:
         if not self._public:
             return who
-        return msgspec.structs.replace(who, grants=who.grants + self._public)
+        before = self._widened.get(who.name)
+        if before is not None and before[0] is who:
+            return before[1]
+        if len(self._widened) >= WIDENED_LIMIT:
+            self._widened.clear()
+        widened = msgspec.structs.replace(who, grants=who.grants + self._public)
+        self._widened[who.name] = who, widened
+        return widened

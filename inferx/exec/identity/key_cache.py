@@ -3,7 +3,9 @@
 Laws:
 1. A request never waits for the store: a key is looked up in memory.
 2. A key that was revoked opens nothing as soon as the watch tells, well within a second.
-3. A copy whose watch has been silent for longer than `STALE_S` opens nothing at all: it may have
+3. A key that was shown and found to be a record's is known for as long as that record is the
+   latest, so that its hash is taken once, and not for each request.
+4. A copy whose watch has been silent for longer than `STALE_S` opens nothing at all: it may have
    missed a revocation. The store tells where it stands at least every third of that.
 """
 
@@ -19,6 +21,7 @@ from inferx.exec.identity.keys import (
     PREFIX,
     KeyId,
     KeyRecord,
+    ended,
     id_at,
     read_record,
     verify,
@@ -38,6 +41,8 @@ __all__ = ["STALE_S", "KeyCache"]
 STALE_S: Final = 15.0
 """An election of the store's leader takes a few seconds, a restart some more. A key that is revoked
 while a process is cut off from the store works there for as long as this."""
+SHOWN_LIMIT: Final = 4_096
+"""Keys that are known by what was shown."""
 RETRY_S: Final = 0.5
 """Pause before the store is asked again."""
 
@@ -57,12 +62,14 @@ def _before_it_runs() -> float:
 class _Known:
     """A key as the watch left it; a record that cannot be read is None."""
 
-    __slots__ = ("key", "principal", "record")
+    __slots__ = ("key", "principal", "record", "shown")
 
     def __init__(self, key: str, record: KeyRecord | None) -> None:
         self.key = key
         self.record = record
         self.principal = None if record is None else record.principal()
+        self.shown = ""
+        """The key itself, once somebody showed it."""
 
 
 class KeyCache:
@@ -78,6 +85,7 @@ class KeyCache:
         "_known",
         "_listed",
         "_loop_time",
+        "_shown",
         "_stale_s",
         "_store",
         "malformed",
@@ -88,6 +96,7 @@ class KeyCache:
         self._clock = clock
         self._stale_s = stale_s
         self._known: dict[KeyId, _Known] = {}
+        self._shown: dict[str, _Known] = {}
         self._fresh_until_s = 0.0
         # Until it runs there is no loop to ask, and nothing is fresh.
         self._loop_time: Callable[[], float] = _before_it_runs
@@ -110,6 +119,9 @@ class KeyCache:
         """Return who holds a key, or why it opens nothing."""
         if self._loop_time() >= self._fresh_until_s:
             return _STALE
+        shown = self._shown.get(token)
+        if shown is not None and shown.record is not None and shown.principal is not None:
+            return ended(shown.record, self._clock.now_ns()) or shown.principal
         key_id = id_at(token)
         if key_id is None:
             return _MALFORMED
@@ -118,7 +130,14 @@ class KeyCache:
             return _UNKNOWN
         if known.record is None or known.principal is None:
             return _MALFORMED_RECORD
-        return verify(known.record, token, self._clock.now_ns()) or known.principal
+        denied = verify(known.record, token, self._clock.now_ns())
+        if denied is not None:
+            return denied
+        if len(self._shown) >= SHOWN_LIMIT:
+            self._shown.clear()
+        known.shown = token
+        self._shown[token] = known
+        return known.principal
 
     async def run(self) -> None:
         """Follow the store until cancelled, and begin anew whenever it fails."""
@@ -157,6 +176,7 @@ class KeyCache:
 
     def _take_all(self, entries: tuple[Entry, ...]) -> None:
         self._known = {}
+        self._shown.clear()
         self.malformed = 0
         for entry in entries:
             self._take(entry)
@@ -164,6 +184,8 @@ class KeyCache:
     def _take(self, change: Entry | Deleted) -> None:
         key_id = KeyId(change.key.rpartition("/")[2])
         before = self._known.get(key_id)
+        if before is not None:
+            self._shown.pop(before.shown, None)
         if isinstance(change, Deleted):
             if before is not None and before.key == change.key:
                 del self._known[key_id]

@@ -37,6 +37,7 @@ __all__ = [
     "KeyRecord",
     "Secret",
     "digest_of",
+    "ended",
     "id_at",
     "key_prefix",
     "make_secret",
@@ -152,6 +153,11 @@ def verify(record: KeyRecord, token: str, now_ns: int) -> Denied | None:
     """
     if not compare_digest(record.sha256, digest_of(token)):
         return _UNKNOWN
+    return ended(record, now_ns)
+
+
+def ended(record: KeyRecord, now_ns: int) -> Denied | None:
+    """Return why a record's key is good for nothing any more; None if it is good."""
     if record.revoked_ns is not None:
         return _REVOKED
     if record.expires_ns is not None and now_ns >= record.expires_ns:
