@@ -35,8 +35,12 @@ class WallClock:
 
     def now_ns(self) -> int:
         """Return nanoseconds since 1970, or the latest answer if the host's clock was set back."""
-        self._latest_ns = max(self._latest_ns, time.time_ns())
-        return self._latest_ns
+        now_ns = time.time_ns()
+        latest_ns = self._latest_ns
+        if now_ns <= latest_ns:
+            return latest_ns
+        self._latest_ns = now_ns
+        return now_ns
 
     def call_at(self, at_ns: int, call: Callable[[], None]) -> None:
         """Call `call` on the running loop at `at_ns`, not a nanosecond early."""

@@ -75,12 +75,14 @@ class Driver(Generic[E, C]):
         Raises:
             InboxFullError: Too much waits already; nothing of `events` was taken.
         """
-        if len(self._inbox) + len(events) > self._limit:
+        inbox = self._inbox
+        if len(inbox) + len(events) > self._limit:
             raise InboxFullError(
-                f"{self.name}: {len(self._inbox)} events wait, expected at most {self._limit}"
+                f"{self.name}: {len(inbox)} events wait, expected at most {self._limit}"
             )
-        self._inbox.extend(events)
-        self._wake.set()
+        if not inbox:
+            self._wake.set()
+        inbox.extend(events)
 
     async def run(self) -> None:
         """Own the machine until cancelled, or until a step or its effects raise."""

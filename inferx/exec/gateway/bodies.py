@@ -41,7 +41,7 @@ class Body:
         self._ahead = ahead
         self._pause = pause
         self._paused = False
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
         self._take: Callable[[bytes, bool], None] | None = None
         self._changed: asyncio.Future[None] | None = None
         self.size = 0
@@ -62,7 +62,13 @@ class Body:
         if self._take is not None:
             self._take(piece, False)
             return
-        self._held += piece
+        held = self._held
+        if not held:
+            self._held = piece
+        elif isinstance(held, bytearray):
+            held += piece
+        else:
+            self._held = bytearray(held) + piece
         if len(self._held) > self._ahead:
             self._set_paused(True)
         self._wake()
@@ -84,7 +90,7 @@ class Body:
 
     # -- towards the pod ---
     @property
-    def held(self) -> bytearray:
+    def held(self) -> bytes | bytearray:
         """What came and was not handed on."""
         return self._held
 
@@ -108,8 +114,8 @@ class Body:
 
     def take_held(self) -> bytes:
         """Return what is held, and hold it no more."""
-        held, self._held = bytes(self._held), bytearray()
-        return held
+        held, self._held = self._held, b""
+        return held if isinstance(held, bytes) else bytes(held)
 
     def hand_to(self, take: Callable[[bytes, bool], None] | None) -> None:
         """Hand on what is held and what comes, with whether it is the last; None: no more."""

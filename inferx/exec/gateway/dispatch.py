@@ -173,7 +173,28 @@ class RouterDispatch:
 
     async def begin(self, request: RequestId, target: Target, timeout_s: float | None) -> Route:
         """Wait for a request's turn."""
-        pod = await self._turn(request, target, timeout_s)
+        function, deadline_ns = target.function, 0
+        if timeout_s is not None:
+            # The caller may want to wait for less than the function lets it, never for more.
+            wait_ns = min(int(timeout_s * NS_PER_S), target.queue_timeout_ns)
+            deadline_ns = self._clock.now_ns() + wait_ns
+        turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
+        if request in self._waiting:
+            raise LocalProtocolError(f"request {request} waits already")
+        try:
+            self._post(RequestArrived(request, function, deadline_ns=deadline_ns))
+        except InboxFullError as error:
+            raise Refused("queue full", "the gateway is overloaded") from error
+        self._waiting[request] = turn
+        try:
+            pod = await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # The slot came in the same turn of the loop as the client left.
+                self._post(RequestFailed(request, turn.result()))
+            elif self._waiting.pop(request, None) is not None:
+                self._post(RequestCancelled(request, function))
+            raise
         where = self._address(pod)
         if where is None:
             self._post(RequestFailed(request, pod))
@@ -189,30 +210,6 @@ class RouterDispatch:
             self._post(RequestFinished(request, route.pod, route.output_tokens))
         else:
             self._post(RequestFailed(request, route.pod))
-
-    async def _turn(self, request: RequestId, target: Target, timeout_s: float | None) -> PodId:
-        function, deadline_ns = target.function, 0
-        if timeout_s is not None:
-            # The caller may want to wait for less than the function lets it, never for more.
-            wait_ns = min(int(timeout_s * NS_PER_S), target.queue_timeout_ns)
-            deadline_ns = self._clock.now_ns() + wait_ns
-        turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
-        if request in self._waiting:
-            raise LocalProtocolError(f"request {request} waits already")
-        try:
-            self._post(RequestArrived(request, function, deadline_ns=deadline_ns))
-        except InboxFullError as error:
-            raise Refused("queue full", "the gateway is overloaded") from error
-        self._waiting[request] = turn
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                # The slot came in the same turn of the loop as the client left.
-                self._post(RequestFailed(request, turn.result()))
-            elif self._waiting.pop(request, None) is not None:
-                self._post(RequestCancelled(request, function))
-            raise
 
 
 class _Held:

@@ -81,6 +81,7 @@ class RequestHead:
     __slots__ = (
         "_map",
         "_onward",
+        "_told",
         "headers",
         "keep_alive",
         "length",
@@ -113,6 +114,21 @@ class RequestHead:
         self.peer = peer
         self._map: HeaderMap | None = None
         self._onward: _Onward | None = None
+        self._told: Told | None = None
+
+    @property
+    def told(self) -> "Told":
+        """What the gateway itself is told."""
+        told = self._told
+        if told is None:
+            get = self.by_name.get
+            told = self._told = Told(
+                self.method.decode("latin-1"),
+                get("X-Request-Id"),
+                get("traceparent"),
+                get("X-Inferx-Timeout"),
+            )
+        return told
 
     @property
     def by_name(self) -> HeaderMap:
@@ -128,6 +144,15 @@ class RequestHead:
         if self._onward is None:
             self._onward = _onward(self, with_key=False)
         return self._onward
+
+
+class Told(NamedTuple):
+    """What of a head is read for every request; None is not said."""
+
+    method: str
+    request_id: str | None
+    traceparent: str | None
+    timeout: str | None
 
 
 class AnswerHead:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from inferx.exec.gateway.dispatch import FunctionName
 from inferx.exec.gateway.refusals import Refused
 
 __all__ = ["FUNCCALL", "ApiCall", "FunctionCall", "ModelCall", "Models", "nothing_here", "parse"]
@@ -16,9 +17,7 @@ _ENGINE_CONTROL: Final = (b"sleep", b"wake_up")
 class FunctionCall(NamedTuple):
     """A call of a function by its name; `target` is path and query at the pod."""
 
-    tenant: str
-    namespace: str
-    function: str
+    function: FunctionName
     target: bytes
 
 
@@ -67,7 +66,8 @@ def _parsed(method: bytes, target: bytes) -> FunctionCall | ModelCall | Models |
             tenant, namespace, function = (part.decode("ascii") for part in parts[:3])
         except UnicodeDecodeError:
             raise Refused("not found", f"{_shown(path)}: no such function") from None
-        return FunctionCall(tenant, namespace, function, b"/" + rest + mark + query)
+        name = FunctionName(tenant, namespace, function)
+        return FunctionCall(name, b"/" + rest + mark + query)
     if path == b"/v1/models":
         if method != b"GET":
             raise Refused("method not allowed", f"{_shown(path)}: expected GET")

@@ -9,6 +9,7 @@ Laws:
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from inferx.exec.gateway.peeking import Peeked, peek
 from inferx.exec.gateway.pods import PodConnection, Pods
 from inferx.exec.gateway.records import LEFT, RequestRecord
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.gateway.requests import Requests
+from inferx.exec.gateway.requests import Requests, bad_id
 from inferx.exec.gateway.sse import EVENT_STREAM, WAITING, error_event
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.gateway.usage import NOTHING, Usage
@@ -138,21 +139,14 @@ class Proxy:
         self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
     ) -> None:
         arrived_s = time.monotonic()
-        self._requests.check_id(head, record)
+        if record.reason:
+            raise bad_id()
         asked = parse(head.method, head.target)
         peeked: Peeked | None = None
         match asked:
-            case Models():
-                client.counted = self._counts.api
-                client.whole(200, _listed(await self._catalogue.visible(head)))
-                return
-            case ApiCall():
-                client.counted = self._counts.api
-                await self._at_api(client, head, body, record)
-                return
             case FunctionCall():
                 who = _known(await self._authorize.who(head))
-                function = FunctionName(asked.tenant, asked.namespace, asked.function)
+                function = asked.function
                 record.route = "/funccall/{tenant}/{namespace}/{function}"
             case ModelCall():
                 # Of who may call nothing, no more is read than the head.
@@ -165,6 +159,14 @@ class Proxy:
                 if found is None:
                     raise _no_model(peeked)
                 function = found
+            case Models():
+                client.counted = self._counts.api
+                client.whole(200, _listed(await self._catalogue.visible(head)))
+                return
+            case ApiCall():
+                client.counted = self._counts.api
+                await self._at_api(client, head, body, record)
+                return
         counted = self._counts.function(function)
         client.counted = counted.codes
         leave = self._authorize.enter(who, head, function)
@@ -178,7 +180,9 @@ class Proxy:
         try:
             call = Call(function, _timeout_s(head))
             request = _Request(
-                client, head, body, asked.target, call, peeked, arrived_s, record, counted.starts
+                *(client, head, body, asked.target, call, peeked, arrived_s, record),
+                counted.starts,
+                self._limits.waiting_s,
             )
             await self._at_some_pod(request)
         finally:
@@ -203,13 +207,14 @@ class Proxy:
 
     async def _at_some_pod(self, request: "_Request") -> None:
         for left in reversed(range(self._limits.connect_tries)):
-            comments = _Comments(request, self._limits.waiting_s, self._sweep)
+            request.due_s = self._sweep.now_s() + request.waiting_s
+            self._sweep.add(request)
             self._requests.waits(request.record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
                     self._requests.started(request.record, route)
-                    pod = await self._connection(route)
-                    comments.stop()
+                    pod = self._pods.fresh(route.address) or await self._connection(route)
+                    self._sweep.remove(request)
                     await self._exchange(request, route, pod)
                     route.finished(request.usage.output_tokens)
                     return
@@ -218,7 +223,7 @@ class Proxy:
                     raise Refused("pod failed", "no connection to the pod") from error
                 self._counts.retries += 1
             finally:
-                comments.stop()
+                self._sweep.remove(request)
         raise AssertionError("the last try returned or raised")
 
     async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
@@ -248,9 +253,6 @@ class Proxy:
         counts.whole(time.monotonic() - request.arrived_s)
 
     async def _connection(self, route: Route) -> PodConnection:
-        kept = self._pods.fresh(route.address)
-        if kept is not None:
-            return kept
         try:
             return await self._pods.connect(route.address)
         except OSError as error:
@@ -277,9 +279,13 @@ class Proxy:
             await body.more(self._limits.peek_bytes)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
-    """A request that may have its turn."""
+    """A request that may have its turn; looked at by the sweep while it waits for one.
+
+    Where it asks for an event stream, that begins when it has waited for long, and tells that it
+    waits. A timer of its own was a tenth of what a warm request costs.
+    """
 
     client: ClientAnswer
     head: RequestHead
@@ -291,7 +297,25 @@ class _Request:
     record: RequestRecord
     starts: tuple[CallCounts, CallCounts]
     """What it is counted in where it is warm, and where it is cold."""
+    waiting_s: float
+    """Until it is told that it waits, and told so again."""
+    due_s: float = 0.0
     usage: Usage = NOTHING
+
+    def look(self, now_s: float) -> None:
+        """Tell that it waits, if that is due."""
+        if now_s < self.due_s:
+            return
+        self.due_s = now_s + self.waiting_s
+        client = self.client
+        if client.lost:
+            return
+        if not client.begun:
+            if not self.wants_events():
+                self.due_s = math.inf
+                return
+            client.start(200, EVENT_STREAM, framed=False)
+        client.write(WAITING)
 
     def wants_events(self) -> bool:
         """Return whether it asks for an event stream, as far as its body came."""
@@ -306,39 +330,6 @@ class _Request:
             return peek(self.body.held, whole=self.body.ended).stream is True
         except ValueError:
             return False
-
-
-class _Comments:
-    """Begins an event stream that waits for long, and tells that it waits, until stopped.
-
-    Looked at by the sweep: a timer of its own was a tenth of what a warm request costs.
-    """
-
-    __slots__ = ("_due_s", "_period_s", "_request", "_sweep")
-
-    def __init__(self, request: _Request, period_s: float, sweep: Sweep) -> None:
-        self._request = request
-        self._period_s = period_s
-        self._sweep = sweep
-        self._due_s = sweep.now_s() + period_s
-        sweep.add(self)
-
-    def stop(self) -> None:
-        self._sweep.remove(self)
-
-    def look(self, now_s: float) -> None:
-        if now_s < self._due_s:
-            return
-        self._due_s = now_s + self._period_s
-        client = self._request.client
-        if client.lost:
-            return
-        if not client.begun:
-            if not self._request.wants_events():
-                self.stop()
-                return
-            client.start(200, EVENT_STREAM, framed=False)
-        client.write(WAITING)
 
 
 def _tell(client: ClientAnswer, why: Refused) -> None:
@@ -363,7 +354,7 @@ def _no_model(peeked: Peeked | None) -> Refused:
 
 
 def _timeout_s(head: RequestHead) -> float | None:
-    text = head.by_name.get("X-Inferx-Timeout")
+    text = head.told.timeout
     if text is None:
         return None
     try:

@@ -137,10 +137,16 @@ class Records:
         """Remember a request that was let in."""
         self._live[record] = None
 
-    def end(self, record: RequestRecord) -> None:
-        """Remember a request that is over; the oldest of its kind is forgotten."""
+    def end(self, record: RequestRecord) -> bool:
+        """Remember a request that is over; the oldest of its kind is forgotten.
+
+        Returns:
+            Whether it is a plain one.
+        """
         del self._live[record]
-        (self._plain if record.is_plain else self._others).append(record)
+        plain = record.is_plain
+        (self._plain if plain else self._others).append(record)
+        return plain
 
     def find(self, request_id: str) -> list[RequestRecord]:
         """Return the requests of an id, the latest first: callers may use one again."""

@@ -26,14 +26,14 @@ class RequestLog:
 
     def __init__(self, clock: Clock, *, everything: bool = False) -> None:
         self._clock = clock
-        self._everything = everything
+        self.everything = everything
         self._second = 0
         self._told = self._untold = 0
 
     def ended(self, record: RequestRecord) -> None:
         """Tell of a request that is over, if it is one to tell of."""
         failed = bool(record.failure)
-        if not (self._everything or failed or record.was_cold) or not self._may():
+        if not (self.everything or failed or record.was_cold) or not self._may():
             return
         function = record.function
         assert function is not None, "it was let in"
@@ -64,7 +64,7 @@ class RequestLog:
         )
 
     def _may(self) -> bool:
-        if self._everything:
+        if self.everything:
             return True
         second = self._clock.now_ns() // NS_PER_S
         if second != self._second:

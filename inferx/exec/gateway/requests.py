@@ -19,10 +19,11 @@ from inferx.exec.gateway.request_spans import record_spans
 from inferx.exec.tracing.context import TraceContext, new_span_id, new_trace_id, parse
 from inferx.exec.tracing.recorder import Recorder
 
-__all__ = ["Requests"]
+__all__ = ["BAD_ID", "Requests", "bad_id"]
 
 FUNCTIONS_LIMIT: Final = 4_096
 """Functions whose queue is remembered though nobody waits in it."""
+BAD_ID: Final = "bad request"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=@+-]{0,127}")
 
 
@@ -46,15 +47,18 @@ class Requests:
         """Who waits for a slot, by function, in their order."""
 
     def begin(self, head: RequestHead) -> RequestRecord:
-        """Return a new request's record."""
-        given = head.by_name.get("X-Request-Id")
-        fits = given is not None and _ID.fullmatch(given) is not None
-        record = RequestRecord(
-            given if given is not None and fits else self.records.new_id(), self._clock.now_ns()
-        )
+        """Return a new request's record; its reason is `BAD_ID` if its own id cannot be taken."""
+        given = head.told.request_id
+        if given is None:
+            record = RequestRecord(self.records.new_id(), self._clock.now_ns())
+        elif _ID.fullmatch(given) is not None:
+            record = RequestRecord(given, self._clock.now_ns())
+        else:
+            record = RequestRecord(self.records.new_id(), self._clock.now_ns())
+            record.reason = BAD_ID
         recorder = self._recorder
         if recorder is not None:
-            caller = parse(head.by_name.get("traceparent"))
+            caller = parse(head.told.traceparent)
             if caller is None:
                 trace_id = new_trace_id()
                 sampled = recorder.samples(trace_id)
@@ -64,17 +68,6 @@ class Requests:
             record.trace = TraceContext(trace_id, new_span_id(), sampled)
         return record
 
-    def check_id(self, head: RequestHead, record: RequestRecord) -> None:
-        """Refuse a request whose own id cannot be taken.
-
-        Raises:
-            Refused: It is too long, or of other characters.
-        """
-        given = head.by_name.get("X-Request-Id")
-        if given is not None and given != record.id:
-            text = "expected 1 to 128 of letters, digits and ._:=@+-, a letter or digit first"
-            raise Refused("bad request", f"X-Request-Id: {text}")
-
     def let_in(self, record: RequestRecord, function: FunctionName, head: RequestHead) -> None:
         """Take in that a request may call a function."""
         waiting = self._waiting.get(function)
@@ -83,7 +76,7 @@ class Requests:
                 self._waiting = {name: those for name, those in self._waiting.items() if those}
             waiting = self._waiting[function] = {}
         record.function = function
-        record.method = head.method.decode("latin-1")
+        record.method = head.told.method
         record.queued_ns = self._clock.now_ns()
         record.among = waiting
         record.ahead = len(waiting)
@@ -121,8 +114,8 @@ class Requests:
         # Kept for long, it must hold nobody who waits.
         record.among.pop(record, None)
         record.among = {}
-        self.records.end(record)
-        self._log.ended(record)
+        if not self.records.end(record) or self._log.everything:
+            self._log.ended(record)
         if self._recorder is not None:
             record_spans(self._recorder, record)
             record.pod_headers = ()
@@ -142,3 +135,9 @@ class Requests:
             record.queue_id = record.queue_id or new_span_id()
             return record.trace._replace(span_id=record.queue_id).header
         return ""
+
+
+def bad_id() -> Refused:
+    """Return the answer to a request whose own id is too long, or of other characters."""
+    text = "expected 1 to 128 of letters, digits and ._:=@+-, a letter or digit first"
+    return Refused(BAD_ID, f"X-Request-Id: {text}")

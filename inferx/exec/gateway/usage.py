@@ -5,8 +5,10 @@ from typing import Final, NamedTuple
 
 __all__ = ["NOTHING", "Usage", "told_usage"]
 
-_OUTPUT: Final = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,12})')
-_INPUT: Final = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,12})')
+_OUTPUT_NAME: Final = b'"completion_tokens"'
+_INPUT_NAME: Final = b'"prompt_tokens"'
+_OUTPUT: Final = re.compile(_OUTPUT_NAME + rb"\s*:\s*(\d{1,12})")
+_INPUT: Final = re.compile(_INPUT_NAME + rb"\s*:\s*(\d{1,12})")
 
 
 class Usage(NamedTuple):
@@ -34,11 +36,20 @@ def told_usage(tail: bytes, events: int | None) -> Usage:
         events: How many events it had; None for what is no stream. Engines tell of usage in a
             stream only if its caller wants it.
     """
-    told_input, told_output = _INPUT.findall(tail), _OUTPUT.findall(tail)
-    if told_input or told_output:
-        return Usage(_last(told_input), _last(told_output))
+    told_input = _last(tail, _INPUT_NAME, _INPUT)
+    told_output = _last(tail, _OUTPUT_NAME, _OUTPUT)
+    if told_input is not None or told_output is not None:
+        return Usage(told_input or 0, told_output or 0)
     return NOTHING if events is None else Usage(untold_events=events)
 
 
-def _last(found: list[bytes]) -> int:
-    return int(found[-1]) if found else 0
+def _last(tail: bytes, name: bytes, told: re.Pattern[bytes]) -> int | None:
+    at = tail.rfind(name)
+    if at < 0:
+        return None
+    # The last of that name is mostly the one; a name without a number is looked past.
+    found = told.match(tail, at)
+    if found is not None:
+        return int(found[1])
+    every = told.findall(tail)
+    return int(every[-1]) if every else None
