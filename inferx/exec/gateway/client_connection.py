@@ -36,6 +36,44 @@ Serve = Callable[[ClientAnswer, RequestHead, Body], Coroutine[Any, Any, None]]
 class ClientConnection(asyncio.Protocol):
     """See the module's laws. Registers with `everyone` while it lasts."""
 
+    __slots__ = (
+        "_ahead",
+        "_answer",
+        "_body",
+        "_chunked",
+        "_closing",
+        "_continue",
+        "_counts",
+        "_due_s",
+        "_everyone",
+        "_head",
+        "_header_bytes",
+        "_headers",
+        "_known",
+        "_left_s",
+        "_length",
+        "_limits",
+        "_loop",
+        "_lost",
+        "_on_left",
+        "_overhead",
+        "_parser",
+        "_peer",
+        "_serve",
+        "_size",
+        "_stalled_s",
+        "_sweep",
+        "_target",
+        "_task",
+        "_told",
+        "_transport",
+    )
+    _transport: asyncio.Transport
+    _peer: str
+    _target: bytes
+    _headers: list[tuple[bytes, bytes]]
+    _length: int
+
     def __init__(
         self,
         serve: Serve,
@@ -186,7 +224,7 @@ class ClientConnection(asyncio.Protocol):
             self._close_after()
             return
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers = []
         self._chunked = self._continue = self._told = False
         self._length = self._overhead = 0
         self._size = 0

@@ -7,9 +7,9 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
 from inferx.core.errors import LocalProtocolError
@@ -126,6 +126,7 @@ class RouterDispatch:
         self._address = address
         self._among = among
         self._next = first
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[RequestId, asyncio.Future[PodId]] = {}
         self._started: dict[PodId, RequestId] = {}
         """Pods that were started for those who waited: the first request that came later."""
@@ -171,14 +172,16 @@ class RouterDispatch:
         self._next += 1
         return _Held(self, request, target, call.timeout_s)
 
-    async def begin(self, request: RequestId, target: Target, timeout_s: float | None) -> Route:
+    async def begin(self, held: "_Held") -> Route:
         """Wait for a request's turn."""
+        request, target, timeout_s = held.request, held.target, held.timeout_s
         function, deadline_ns = target.function, 0
         if timeout_s is not None:
             # The caller may want to wait for less than the function lets it, never for more.
             wait_ns = min(int(timeout_s * NS_PER_S), target.queue_timeout_ns)
             deadline_ns = self._clock.now_ns() + wait_ns
-        turn: asyncio.Future[PodId] = asyncio.get_running_loop().create_future()
+        loop = self._loop or self._running_loop()
+        turn: asyncio.Future[PodId] = loop.create_future()
         if request in self._waiting:
             raise LocalProtocolError(f"request {request} waits already")
         try:
@@ -201,7 +204,13 @@ class RouterDispatch:
             raise Refused("pod failed", f"pod {pod} has no address")
         self.running += 1
         cold = request < self._started.get(pod, 0)
-        return Route(pod, where, self._among(request), cold=cold)
+        held.route = route = Route(pod, where, self._among(request), cold=cold)
+        return route
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop; asked for once, for it asks the kernel for the process each time."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def end(self, request: RequestId, route: Route) -> None:
         """Give a slot back."""
@@ -215,7 +224,8 @@ class RouterDispatch:
 class _Held:
     """A request's turn, as a context; a class, for a generator costs each request microseconds."""
 
-    __slots__ = ("_dispatch", "_request", "_route", "_target", "_timeout_s")
+    __slots__ = ("_dispatch", "request", "route", "target", "timeout_s")
+    route: Route
 
     def __init__(
         self,
@@ -225,13 +235,12 @@ class _Held:
         timeout_s: float | None,
     ) -> None:
         self._dispatch = dispatch
-        self._request = request
-        self._target = target
-        self._timeout_s = timeout_s
+        self.request = request
+        self.target = target
+        self.timeout_s = timeout_s
 
-    async def __aenter__(self) -> Route:
-        self._route = await self._dispatch.begin(self._request, self._target, self._timeout_s)
-        return self._route
+    def __aenter__(self) -> Coroutine[Any, Any, Route]:
+        return self._dispatch.begin(self)
 
     async def __aexit__(self, *raised: object) -> None:
-        self._dispatch.end(self._request, self._route)
+        self._dispatch.end(self.request, self.route)

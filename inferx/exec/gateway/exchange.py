@@ -71,7 +71,7 @@ class Exchange:
         self._record = record
         self._counts = counts
         """None once it was told."""
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done: asyncio.Future[None] = pod.loop.create_future()
         self._tail = b""
         self._streaming = client.begun
         """Whether the client has a head already: then it is told events alone."""

@@ -50,12 +50,43 @@ class Answered(Protocol):
 class PodConnection(asyncio.Protocol):
     """One connection; made by `Pods`."""
 
+    __slots__ = (
+        "_bodiless",
+        "_ended",
+        "_framed",
+        "_head",
+        "_head_only",
+        "_headers",
+        "_idle_s",
+        "_keep",
+        "_known",
+        "_length",
+        "_limits",
+        "_parser",
+        "_paused",
+        "_pieces",
+        "_pods",
+        "_size",
+        "_sweep",
+        "_to",
+        "_told",
+        "_total_s",
+        "_transport",
+        "_untouched",
+        "address",
+        "fresh_until_s",
+        "loop",
+        "open",
+        "sent",
+    )
+    _transport: asyncio.Transport
+
     def __init__(self, pods: "Pods", address: str, limits: HttpLimits, sweep: Sweep) -> None:
         self._pods = pods
         self.address = address
         self._limits = limits
         self._sweep = sweep
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._to: Answered | None = None
         self._pieces: list[bytes] = []
@@ -86,10 +117,12 @@ class PodConnection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
+        self._sweep.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End an answer that has no other end; fail any other."""
         self.open = False
+        self._sweep.remove(self)
         self._pods.forget(self)
         to = self._to
         if to is None:
@@ -118,7 +151,7 @@ class PodConnection(asyncio.Protocol):
         alone, self._untouched = self._untouched, False
         if alone and self._again(data, to):
             return
-        self._idle_s = self._loop.time() + self._limits.pod_idle_s
+        self._idle_s = self.loop.time() + self._limits.pod_idle_s
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -226,17 +259,16 @@ class PodConnection(asyncio.Protocol):
         self._untouched = True
         self._head_only = head_only
         self.sent = whole
-        now_s = self._loop.time()
+        now_s = self.loop.time()
         self._idle_s = now_s + self._limits.pod_idle_s
         self._total_s = now_s + self._limits.pod_total_s
-        self._sweep.add(self)
         if not self._transport.is_closing():
             self._transport.write(sent)
 
     def send(self, piece: bytes) -> None:
         """Send more of a request."""
         if self.open and not self._transport.is_closing():
-            self._idle_s = self._loop.time() + self._limits.pod_idle_s
+            self._idle_s = self.loop.time() + self._limits.pod_idle_s
             self._transport.write(piece)
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001
@@ -246,7 +278,7 @@ class PodConnection(asyncio.Protocol):
             if paused:
                 self._transport.pause_reading()
             else:
-                self._idle_s = self._loop.time() + self._limits.pod_idle_s
+                self._idle_s = self.loop.time() + self._limits.pod_idle_s
                 self._transport.resume_reading()
 
     def close(self) -> None:
@@ -260,6 +292,8 @@ class PodConnection(asyncio.Protocol):
 
     def look(self, now_s: float) -> None:
         """End an answer that takes too long."""
+        if self._to is None:
+            return
         if now_s >= self._idle_s:
             self._fail(
                 Refused("pod timeout", f"nothing from the pod in {self._limits.pod_idle_s:g} s")
@@ -269,7 +303,6 @@ class PodConnection(asyncio.Protocol):
 
     def _done(self, to: Answered) -> None:
         self._to = None
-        self._sweep.remove(self)
         if self.open and self._keep and self.sent:
             self.pause(False)
             self._pods.put_back(self)
@@ -313,7 +346,9 @@ class Pods:
 
     def put_back(self, one: PodConnection) -> None:
         """Keep a connection for the next request."""
-        idle = self._idle.setdefault(one.address, deque())
+        idle = self._idle.get(one.address)
+        if idle is None:
+            idle = self._idle[one.address] = deque()
         if len(idle) >= self._limits.pool_idle_count:
             one.close()
             return

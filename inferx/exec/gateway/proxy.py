@@ -19,7 +19,7 @@ import msgspec
 
 from inferx.exec.gateway.bodies import Body
 from inferx.exec.gateway.client_answer import ClientAnswer
-from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName, Route
+from inferx.exec.gateway.dispatch import Call, Dispatcher, FunctionName
 from inferx.exec.gateway.exchange import Exchange
 from inferx.exec.gateway.heads import RequestHead, forwarded
 from inferx.exec.gateway.limits import HttpLimits
@@ -206,16 +206,42 @@ class Proxy:
         )
 
     async def _at_some_pod(self, request: "_Request") -> None:
+        record, address = request.record, ""
         for left in reversed(range(self._limits.connect_tries)):
             request.due_s = self._sweep.now_s() + request.waiting_s
             self._sweep.add(request)
-            self._requests.waits(request.record)
+            self._requests.waits(record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
-                    self._requests.started(request.record, route)
-                    pod = self._pods.fresh(route.address) or await self._connection(route)
-                    self._sweep.remove(request)
-                    await self._exchange(request, route, pod)
+                    self._requests.started(record, route)
+                    address = route.address
+                    pod = self._pods.fresh(address) or await self._connection(address)
+                    request.due_s = math.inf
+                    waited_s = time.monotonic() - request.arrived_s
+                    traceparent = self._requests.sent(record)
+                    counts = request.starts[route.cold]
+                    counts.connected(waited_s)
+                    head = request.head
+                    exchange = Exchange(
+                        *(request.client, request.body, pod),
+                        waited_s=waited_s,
+                        record=record,
+                        counts=counts,
+                    )
+                    try:
+                        await exchange.run(
+                            forwarded(
+                                *(head, request.target, address),
+                                request_id=record.id,
+                                traceparent=traceparent,
+                            ),
+                            chunked=head.length is None,
+                            head_only=head.method == b"HEAD",
+                        )
+                    finally:
+                        # Who leaves in the middle has used what came until then.
+                        request.usage = exchange.usage
+                    counts.whole(time.monotonic() - request.arrived_s)
                     route.finished(request.usage.output_tokens)
                     return
             except _ConnectError as error:
@@ -226,35 +252,9 @@ class Proxy:
                 self._sweep.remove(request)
         raise AssertionError("the last try returned or raised")
 
-    async def _exchange(self, request: "_Request", route: Route, pod: PodConnection) -> None:
-        head, record = request.head, request.record
-        waited_s = time.monotonic() - request.arrived_s
-        traceparent = self._requests.sent(record)
-        counts = request.starts[route.cold]
-        counts.connected(waited_s)
-        exchange = Exchange(
-            *(request.client, request.body, pod), waited_s=waited_s, record=record, counts=counts
-        )
+    async def _connection(self, address: str) -> PodConnection:
         try:
-            await exchange.run(
-                forwarded(
-                    head,
-                    request.target,
-                    route.address,
-                    request_id=record.id,
-                    traceparent=traceparent,
-                ),
-                chunked=head.length is None,
-                head_only=head.method == b"HEAD",
-            )
-        finally:
-            # Who leaves in the middle has used what came until then.
-            request.usage = exchange.usage
-        counts.whole(time.monotonic() - request.arrived_s)
-
-    async def _connection(self, route: Route) -> PodConnection:
-        try:
-            return await self._pods.connect(route.address)
+            return await self._pods.connect(address)
         except OSError as error:
             raise _ConnectError from error
 

@@ -17,7 +17,7 @@ from inferx.exec.gateway.choices import Candidate
 from inferx.exec.gateway.dispatch import FunctionName
 from inferx.exec.tracing.context import TraceContext
 
-__all__ = ["KEPT", "KEPT_PLAIN", "LEFT", "Lease", "Records", "RequestRecord"]
+__all__ = ["KEPT", "KEPT_PLAIN", "LEFT", "NOBODY", "Lease", "Records", "RequestRecord"]
 
 KEPT: Final = 10_000
 """Requests that are remembered of those that somebody asks for: they waited, or went wrong."""
@@ -27,6 +27,10 @@ LEFT: Final = "client left"
 """The reason of a request whose client did not wait for it."""
 WAITED_NS: Final = 100_000_000
 """A wait that a person would notice."""
+
+
+NOBODY: "Final[dict[RequestRecord, None]]" = {}
+"""Among whom a request is that waits no more; nobody is ever put there."""
 
 
 class Lease(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Final
 from inferx.exec.clock import Clock
 from inferx.exec.gateway.dispatch import FunctionName, Route
 from inferx.exec.gateway.heads import RequestHead
-from inferx.exec.gateway.records import Records, RequestRecord
+from inferx.exec.gateway.records import NOBODY, Records, RequestRecord
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.request_log import RequestLog
 from inferx.exec.gateway.request_spans import record_spans
@@ -113,7 +113,7 @@ class Requests:
         record.ended_ns = self._clock.now_ns()
         # Kept for long, it must hold nobody who waits.
         record.among.pop(record, None)
-        record.among = {}
+        record.among = NOBODY
         if not self.records.end(record) or self._log.everything:
             self._log.ended(record)
         if self._recorder is not None:

@@ -121,7 +121,10 @@ class KeyCache:
             return _STALE
         shown = self._shown.get(token)
         if shown is not None and shown.record is not None and shown.principal is not None:
-            return ended(shown.record, self._clock.now_ns()) or shown.principal
+            record = shown.record
+            if record.expires_ns is None and record.revoked_ns is None:
+                return shown.principal
+            return ended(record, self._clock.now_ns()) or shown.principal
         key_id = id_at(token)
         if key_id is None:
             return _MALFORMED
