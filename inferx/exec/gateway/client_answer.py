@@ -31,6 +31,7 @@ class ClientAnswer:
         request_id: Told to the client; empty where the request has none.
         status: As the client was told; 0 before.
         body_bytes: Of the body, on their way.
+        on_over: Told when whoever serves it has ended, well or not.
         on_stall: Told when the client reads too slowly, and when it caught up.
     """
 
@@ -46,11 +47,13 @@ class ClientAnswer:
         "ended",
         "keeps",
         "lost",
+        "on_over",
         "on_stall",
         "request_id",
         "status",
     )
     counted: defaultdict[int, int]
+    on_over: Callable[["ClientAnswer", Body], None]
 
     def __init__(
         self, transport: asyncio.Transport, head: RequestHead, body: Body, *, closing: bool
@@ -67,6 +70,10 @@ class ClientAnswer:
         self.status = self.body_bytes = 0
         self.on_stall: Callable[[bool], None] | None = None
         self.request_id = ""
+
+    def over(self) -> None:
+        """Take note that nobody serves it any more."""
+        self.on_over(self, self._body)
 
     def start(
         self,
@@ -86,22 +93,25 @@ class ClientAnswer:
             framed: Whether the headers tell the body's length, or that there is none.
             last: Whether `first` is all of the body.
         """
-        head = self._head
+        asked = self._head
         assert not self.begun, "one answer to a request"
         self.begun = True
         self.status = status
-        old = head.version != "1.1"
-        self.keeps = head.keep_alive and not self.closing and (framed or not old)
+        old = asked.version != "1.1"
+        self.keeps = asked.keep_alive and not self.closing and (framed or not old)
         self._in_chunks = not framed and not old
         line = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        own = b"X-Request-Id: %b\r\n" % self.request_id.encode() if self.request_id else b""
-        if self._in_chunks:
-            own += b"Transfer-Encoding: chunked\r\n"
+        own = b"Transfer-Encoding: chunked\r\n" if self._in_chunks else b""
         if not self.keeps:
             own += b"Connection: close\r\n"
         elif old:
             own += b"Connection: keep-alive\r\n"
-        self._send(b"%b%b%b\r\n" % (line, headers, own), first, last=last)
+        request_id = self.request_id.encode()
+        if request_id:
+            head = b"%b%bX-Request-Id: %b\r\n%b\r\n" % (line, headers, request_id, own)
+        else:
+            head = b"%b%b%b\r\n" % (line, headers, own)
+        self._send(head, first, last=last)
 
     def write(self, piece: bytes, *, last: bool = False) -> None:
         """Send a piece of an answer's body."""

@@ -30,7 +30,7 @@ AHEAD_BYTES: Final = 64 * 1024
 """Of requests sent before the answer to the one before; a client that sends more is closed."""
 
 Serve = Callable[[ClientAnswer, RequestHead, Body], Coroutine[Any, Any, None]]
-"""Answers one request."""
+"""Answers one request, and tells its `ClientAnswer` when that is over."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -190,10 +190,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         self._header_bytes = len(data)
         head.length = len(piece)
-        body = self._begin(head)
-        if piece:
-            body.feed(piece)
-        body.end()
+        self._begin(head).be_whole(piece)
         return True
 
     def _remember(self, data: bytes) -> None:
@@ -284,7 +281,8 @@ class ClientConnection(asyncio.Protocol):
         self._head = head
         self._body = body = Body(limits.body_bytes, limits.body_ahead_bytes, self._pause_reading)
         answer = self._answer = ClientAnswer(self._transport, head, body, closing=self._closing)
-        self._task = self._loop.create_task(self._run(answer, head, body))
+        answer.on_over = self._finished
+        self._task = self._loop.create_task(self._serve(answer, head, body))
         return body
 
     def on_body(self, body: bytes) -> None:
@@ -313,12 +311,6 @@ class ClientConnection(asyncio.Protocol):
         return Refused("headers too large", text)
 
     # -- serving ---
-    async def _run(self, answer: ClientAnswer, head: RequestHead, body: Body) -> None:
-        try:
-            await self._serve(answer, head, body)
-        finally:
-            self._finished(answer, body)
-
     def _finished(self, answer: ClientAnswer, body: Body) -> None:
         self._task = self._body = self._head = self._answer = None
         self._header_bytes = 0

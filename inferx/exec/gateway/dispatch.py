@@ -7,9 +7,9 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
 from inferx.core.errors import LocalProtocolError
@@ -239,8 +239,8 @@ class _Held:
         self.target = target
         self.timeout_s = timeout_s
 
-    def __aenter__(self) -> Coroutine[Any, Any, Route]:
-        return self._dispatch.begin(self)
+    async def __aenter__(self) -> Route:
+        return await self._dispatch.begin(self)
 
     async def __aexit__(self, *raised: object) -> None:
         self._dispatch.end(self.request, self.route)

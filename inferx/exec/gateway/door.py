@@ -87,8 +87,7 @@ class Door:
             if isinstance(found, Refused):
                 return found
             way = found
-        ticket: Ticket | Limited | None = None
-        estimate = 0
+        leave: Pass = _FREE
         if way.parties:
             estimate = (head.length or 0) // BYTES_PER_TOKEN
             # One that is more than a burst by itself waits for a whole one, and owes the rest.
@@ -101,12 +100,13 @@ class Door:
                 text = f"too many {ticket.what} of {ticket.whose}"
                 after_s = None if after_ns is None else after_ns / NS_PER_S
                 return Refused("rate limited", text, after_s)
+            leave = _Leave(self._limiter, self._clock, ticket, estimate)
         told = way.told
         if told is not None and told.waits:
             told.times += 1
         else:
             way.told = self._tell(who, way.target, ALLOWED)
-        return _FREE if ticket is None else _Leave(self._limiter, self._clock, ticket, estimate)
+        return leave
 
     def _way(self, who: Principal, function: FunctionName, terms: Terms) -> "_Way | Refused":
         """Return the way of a caller to a function, and remember it; or why there is none."""

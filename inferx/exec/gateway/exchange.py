@@ -51,6 +51,7 @@ class Exchange:
         "_streaming",
         "_tail",
         "_waited_s",
+        "_whole",
         "status",
     )
 
@@ -78,6 +79,7 @@ class Exchange:
         self._error: bytearray | None = None
         self._events: int | None = None
         """Events so far; None where the answer is no event stream."""
+        self._whole = False
         self.status = 0
 
     async def run(self, head: bytes, *, chunked: bool, head_only: bool) -> None:
@@ -110,10 +112,6 @@ class Exchange:
     def usage(self) -> Usage:
         """What was used, as far as the answer went: all of it, or until it broke off."""
         return told_usage(self._tail, self._events)
-
-    @property
-    def _whole(self) -> bool:
-        return self._done.done() and not self._done.cancelled() and self._done.exception() is None
 
     # -- up ---
     def _send(self, piece: bytes, last: bool) -> None:  # noqa: FBT001  # a callback
@@ -200,6 +198,7 @@ class Exchange:
             self._client.write(event_of(self.status, bytes(self._error)))
         self._client.end()
         if not self._done.done():
+            self._whole = True
             self._done.set_result(None)
 
     def on_failure(self, why: Refused) -> None:

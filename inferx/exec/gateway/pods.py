@@ -304,7 +304,8 @@ class PodConnection(asyncio.Protocol):
     def _done(self, to: Answered) -> None:
         self._to = None
         if self.open and self._keep and self.sent:
-            self.pause(False)
+            if self._paused:
+                self.pause(False)
             self._pods.put_back(self)
         else:
             self.close()

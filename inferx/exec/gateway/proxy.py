@@ -134,6 +134,7 @@ class Proxy:
             client.counted[client.status or CLIENT_LEFT] += 1
             record.status = client.status
             self._requests.ended(record)
+            client.over()
 
     async def _answer(
         self, client: ClientAnswer, head: RequestHead, body: Body, record: RequestRecord
@@ -145,7 +146,9 @@ class Proxy:
         peeked: Peeked | None = None
         match asked:
             case FunctionCall():
-                who = _known(await self._authorize.who(head))
+                who = await self._authorize.who(head)
+                if isinstance(who, Refused):
+                    raise who
                 function = asked.function
                 record.route = "/funccall/{tenant}/{namespace}/{function}"
             case ModelCall():
@@ -181,8 +184,7 @@ class Proxy:
             call = Call(function, _timeout_s(head))
             request = _Request(
                 *(client, head, body, asked.target, call, peeked, arrived_s, record),
-                counted.starts,
-                self._limits.waiting_s,
+                *(counted.starts, self._limits.waiting_s, arrived_s + self._limits.waiting_s),
             )
             await self._at_some_pod(request)
         finally:
@@ -208,7 +210,6 @@ class Proxy:
     async def _at_some_pod(self, request: "_Request") -> None:
         record, address = request.record, ""
         for left in reversed(range(self._limits.connect_tries)):
-            request.due_s = self._sweep.now_s() + request.waiting_s
             self._sweep.add(request)
             self._requests.waits(record)
             try:
@@ -299,7 +300,7 @@ class _Request:
     """What it is counted in where it is warm, and where it is cold."""
     waiting_s: float
     """Until it is told that it waits, and told so again."""
-    due_s: float = 0.0
+    due_s: float
     usage: Usage = NOTHING
 
     def look(self, now_s: float) -> None:

@@ -29,7 +29,7 @@ WAITED_NS: Final = 100_000_000
 """A wait that a person would notice."""
 
 
-NOBODY: "Final[dict[RequestRecord, None]]" = {}
+NOBODY: "dict[RequestRecord, None]" = {}
 """Among whom a request is that waits no more; nobody is ever put there."""
 
 
