@@ -68,7 +68,9 @@ class Door:
 
     async def who(self, head: RequestHead) -> Principal | Refused:
         """Return who sent a request; refused is who is not known, or may call nothing."""
-        found = await self._authenticator.authenticate(head.by_name)
+        found = self._authenticator.recognized(head.told.authorization)
+        if found is None:
+            found = await self._authenticator.authenticate(head.by_name)
         if isinstance(found, Principal) and found.grants:
             return found
         known = found if isinstance(found, Principal) else ANONYMOUS

@@ -147,10 +147,10 @@ class Exchange:
                 self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
                 return
         else:
-            waited_ms, length = 1e3 * self._waited_s, head.length
-            lines = b"%bX-TcpConn-Latency: %d\r\n" % (head.lines, waited_ms)
-            if length is not None:
-                lines += b"Content-Length: %d\r\n" % length
+            length = head.length
+            framing = b"" if length is None else b"Content-Length: %d\r\n" % length
+            waited_ms = 1e3 * self._waited_s
+            lines = b"%b%bX-TcpConn-Latency: %d\r\n" % (head.lines, framing, waited_ms)
             if first:
                 # Known only where the first piece came with the head, which waits for nothing.
                 took_s = time.monotonic() - self._sent_s
@@ -196,7 +196,8 @@ class Exchange:
         """The answer is whole."""
         if self._error is not None:
             self._client.write(event_of(self.status, bytes(self._error)))
-        self._client.end()
+        if not self._client.ended:
+            self._client.end()
         if not self._done.done():
             self._whole = True
             self._done.set_result(None)

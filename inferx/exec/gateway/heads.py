@@ -127,6 +127,7 @@ class RequestHead:
                 get("X-Request-Id"),
                 get("traceparent"),
                 get("X-Inferx-Timeout"),
+                get("Authorization"),
             )
         return told
 
@@ -153,6 +154,7 @@ class Told(NamedTuple):
     request_id: str | None
     traceparent: str | None
     timeout: str | None
+    authorization: str | None
 
 
 class AnswerHead:
