@@ -9,6 +9,7 @@ from typing import Final
 from inferx.exec.gateway.bodies import Body
 from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.refusals import Refused, error_body, status_of
+from inferx.exec.gateway.writes import Writes
 
 __all__ = ["ClientAnswer", "bare_refusal"]
 
@@ -40,6 +41,7 @@ class ClientAnswer:
         "_head",
         "_in_chunks",
         "_transport",
+        "_writes",
         "begun",
         "body_bytes",
         "closing",
@@ -56,8 +58,15 @@ class ClientAnswer:
     on_over: Callable[["ClientAnswer", Body], None]
 
     def __init__(
-        self, transport: asyncio.Transport, head: RequestHead, body: Body, *, closing: bool
+        self,
+        transport: asyncio.Transport,
+        writes: Writes,
+        head: RequestHead,
+        body: Body,
+        *,
+        closing: bool,
     ) -> None:
+        self._writes = writes
         self._transport = transport
         self._head = head
         self._body = body
@@ -130,8 +139,11 @@ class ClientAnswer:
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)
             if last:
                 piece += b"0\r\n\r\n"
+        if head and last and self.keeps and self._body.ended:
+            # Whole, and its connection stays: nothing is done to that before the turn is over.
+            self._writes.keep(self._transport, head + piece)
         # A transport that broke tells so a turn of the loop later.
-        if (head or piece) and not self._transport.is_closing():
+        elif (head or piece) and not self._transport.is_closing():
             self._transport.write(head + piece if head else piece)
 
     def whole(self, status: int, body: bytes, *headers: bytes) -> None:

@@ -20,6 +20,7 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.repeats import Repeated, known_again
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.gateway.writes import Writes
 from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["ClientConnection", "Serve"]
@@ -67,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         "_task",
         "_told",
         "_transport",
+        "_writes",
     )
     _transport: asyncio.Transport
     _peer: str
@@ -82,7 +84,9 @@ class ClientConnection(asyncio.Protocol):
         everyone: set["ClientConnection"],
         on_left: Callable[[], None],
         counts: GatewayCounts,
+        writes: Writes,
     ) -> None:
+        self._writes = writes
         self._counts = counts
         self._on_left = on_left
         self._serve = serve
@@ -272,6 +276,7 @@ class ClientConnection(asyncio.Protocol):
         has_body = self._chunked or self._length > 0
         self._due_s = self._loop.time() + self._limits.body_idle_s if has_body else None
         if self._continue and head.version == "1.1":
+            self._writes.flush()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._begin(head)
 
@@ -280,7 +285,9 @@ class ClientConnection(asyncio.Protocol):
         limits = self._limits
         self._head = head
         self._body = body = Body(limits.body_bytes, limits.body_ahead_bytes, self._pause_reading)
-        answer = self._answer = ClientAnswer(self._transport, head, body, closing=self._closing)
+        answer = self._answer = ClientAnswer(
+            *(self._transport, self._writes, head, body), closing=self._closing
+        )
         answer.on_over = self._finished
         self._task = self._loop.create_task(self._serve(answer, head, body))
         return body
@@ -342,12 +349,14 @@ class ClientConnection(asyncio.Protocol):
             elif self._header_bytes:
                 self._refuse_now(late)
             else:
+                self._writes.flush()
                 self._transport.close()
 
     def drain(self) -> None:
         """Close once what is served has ended."""
         self._close_after()
         if self._task is None:
+            self._writes.flush()
             self._transport.close()
 
     def cut(self) -> None:
@@ -383,6 +392,8 @@ class ClientConnection(asyncio.Protocol):
             self._body.fail(why)
             return
         self._counts.refusals.add(why.reason)
+        # The answer before may be on its way in this very turn.
+        self._writes.flush()
         self._transport.write(bare_refusal(why))
         self._linger()
 

@@ -16,6 +16,7 @@ from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.gateway.repeats import Repeated, known_again
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.gateway.writes import Writes
 
 __all__ = ["Answered", "PodConnection", "Pods"]
 
@@ -262,7 +263,9 @@ class PodConnection(asyncio.Protocol):
         now_s = self.loop.time()
         self._idle_s = now_s + self._limits.pod_idle_s
         self._total_s = now_s + self._limits.pod_total_s
-        if not self._transport.is_closing():
+        if whole:
+            self._pods.writes.keep(self._transport, sent)
+        elif not self._transport.is_closing():
             self._transport.write(sent)
 
     def send(self, piece: bytes) -> None:
@@ -321,7 +324,8 @@ class PodConnection(asyncio.Protocol):
 class Pods:
     """The connections that wait for a request, by address."""
 
-    def __init__(self, limits: HttpLimits, sweep: Sweep) -> None:
+    def __init__(self, limits: HttpLimits, sweep: Sweep, writes: Writes) -> None:
+        self.writes = writes
         self._limits = limits
         self._sweep = sweep
         self._loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from inferx.exec.gateway.proxy import Authorize, Catalogue, Proxy
 from inferx.exec.gateway.records import RequestRecord
 from inferx.exec.gateway.requests import Requests
 from inferx.exec.gateway.sweeping import Sweep
+from inferx.exec.gateway.writes import Writes
 from inferx.exec.metrics.gateway import GatewayCounts
 
 __all__ = ["Gateway", "ListenError"]
@@ -46,7 +47,8 @@ class Gateway:
         self._limits = limits
         self.counts = counts = GatewayCounts()
         self._sweep = Sweep()
-        self._pods = Pods(limits, self._sweep)
+        self._writes = Writes()
+        self._pods = Pods(limits, self._sweep, self._writes)
         self._proxy = Proxy(
             *(dispatcher, authorize, catalogue, self._pods, limits, self._sweep, requests, counts),
             fault=fault,
@@ -104,5 +106,5 @@ class Gateway:
     def _connection(self) -> ClientConnection:
         return ClientConnection(
             *(self._proxy.serve, self._limits, self._sweep, self._clients, self._left.set),
-            self.counts,
+            *(self.counts, self._writes),
         )
