@@ -7,9 +7,8 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
 from inferx.core.errors import LocalProtocolError
@@ -28,7 +27,7 @@ from inferx.exec.driver import InboxFullError
 from inferx.exec.gateway.choices import Candidate
 from inferx.exec.gateway.refusals import Refused
 
-__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch", "Target"]
+__all__ = ["Call", "Dispatcher", "FunctionName", "Route", "RouterDispatch", "Target", "Turn"]
 
 
 class FunctionName(NamedTuple):
@@ -86,10 +85,18 @@ class Route:
         self.output_tokens = output_tokens
 
 
+class Turn(Protocol):
+    """A context: entered with a slot, left with its end."""
+
+    def __aenter__(self) -> Coroutine[Any, Any, Route]: ...
+
+    def __aexit__(self, *raised: object) -> Coroutine[Any, Any, None]: ...
+
+
 class Dispatcher(Protocol):
     """Gives requests their turn."""
 
-    def acquire(self, call: Call) -> AbstractAsyncContextManager[Route]:
+    def acquire(self, call: Call) -> Turn:
         """Wait for a slot, and hold it; whoever is cancelled while waiting wants it no more.
 
         Raises:
@@ -163,7 +170,7 @@ class RouterDispatch:
                 return False
         return True
 
-    def acquire(self, call: Call) -> AbstractAsyncContextManager[Route]:
+    def acquire(self, call: Call) -> Turn:
         """See `Dispatcher`."""
         target = self._function(call.function)
         if target is None:
@@ -239,8 +246,8 @@ class _Held:
         self.target = target
         self.timeout_s = timeout_s
 
-    async def __aenter__(self) -> Route:
-        return await self._dispatch.begin(self)
+    def __aenter__(self) -> Coroutine[Any, Any, Route]:
+        return self._dispatch.begin(self)
 
     async def __aexit__(self, *raised: object) -> None:
         self._dispatch.end(self.request, self.route)

@@ -211,7 +211,6 @@ class Proxy:
         record, address = request.record, ""
         for left in reversed(range(self._limits.connect_tries)):
             self._sweep.add(request)
-            self._requests.waits(record)
             try:
                 async with self._dispatcher.acquire(request.call) as route:
                     self._requests.started(record, route)
@@ -249,6 +248,7 @@ class Proxy:
                 if not left:
                     raise Refused("pod failed", "no connection to the pod") from error
                 self._counts.retries += 1
+                self._requests.waits_again(record)
             finally:
                 self._sweep.remove(request)
         raise AssertionError("the last try returned or raised")

@@ -69,7 +69,7 @@ class Requests:
         return record
 
     def let_in(self, record: RequestRecord, function: FunctionName, head: RequestHead) -> None:
-        """Take in that a request may call a function."""
+        """Take in that a request may call a function, and asks for a slot."""
         waiting = self._waiting.get(function)
         if waiting is None:
             if len(self._waiting) >= FUNCTIONS_LIMIT:
@@ -80,10 +80,12 @@ class Requests:
         record.queued_ns = self._clock.now_ns()
         record.among = waiting
         record.ahead = len(waiting)
+        record.tries = 1
+        waiting[record] = None
         self.records.begin(record)
 
-    def waits(self, record: RequestRecord) -> None:
-        """Take in that it asks for a slot."""
+    def waits_again(self, record: RequestRecord) -> None:
+        """Take in that it asks for another slot."""
         record.tries += 1
         record.among[record] = None
 

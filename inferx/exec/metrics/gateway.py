@@ -184,6 +184,8 @@ class GatewayCounts:
         self._functions: dict[FunctionKey, _Function] = {}
         self._rest = _Function()
         """What was called and is no function, and functions that are long gone."""
+        self.unnamed = self._rest.codes
+        """Codes of inference that found no function."""
         self._gone: deque[_Function] = deque()
         """Functions that are no more: the last of their calls may still be served."""
         self.api: defaultdict[int, int] = defaultdict(int)
@@ -196,11 +198,6 @@ class GatewayCounts:
     def function(self, name: FunctionKey) -> _Function:
         """Return what a call of a name is counted in."""
         return self._functions.get(name, self._rest)
-
-    @property
-    def unnamed(self) -> defaultdict[int, int]:
-        """Codes of inference that found no function."""
-        return self._rest.codes
 
     def add(self, name: FunctionKey) -> None:
         """Count the calls of a function apart, from now on."""
