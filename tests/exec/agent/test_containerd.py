@@ -175,7 +175,7 @@ def test_a_pod_of_an_image_is_dumped_and_restored_without_changing_it(bench: Ben
 @needs_parts
 @pytest.mark.parametrize("image", ["registry.test/none:1", "no name at all"])
 def test_an_image_that_is_not_there_is_one_clear_error(bench: Bench, image: str):
-    with pytest.raises(AgentError, match="pull it there first|cannot be pulled") as caught:
+    with pytest.raises(AgentError, match=r"pull it there first|cannot be pulled") as caught:
         bench.sandbox.start(bench.spec("one", 8000, image=image))
     assert image in str(caught.value)
     bench.check_nothing_left()
