@@ -52,33 +52,10 @@ class PodConnection(asyncio.Protocol):
     """One connection; made by `Pods`."""
 
     __slots__ = (
-        "_bodiless",
-        "_ended",
-        "_framed",
-        "_head",
-        "_head_only",
-        "_headers",
-        "_idle_s",
-        "_keep",
-        "_known",
-        "_length",
-        "_limits",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_pods",
-        "_size",
-        "_sweep",
-        "_to",
-        "_told",
-        "_total_s",
-        "_transport",
-        "_untouched",
-        "address",
-        "fresh_until_s",
-        "loop",
-        "open",
-        "sent",
+        *("_bodiless", "_ended", "_framed", "_head", "_head_only", "_headers", "_idle_s"),
+        *("_keep", "_known", "_length", "_limits", "_parser", "_paused", "_pieces", "_pods"),
+        *("_size", "_sweep", "_to", "_told", "_total_s", "_transport", "_untouched", "address"),
+        *("fresh_until_s", "loop", "open", "sent"),
     )
     _transport: asyncio.Transport
 
