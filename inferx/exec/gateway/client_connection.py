@@ -18,7 +18,7 @@ from inferx.exec.gateway.client_answer import ClientAnswer, bare_refusal
 from inferx.exec.gateway.heads import RequestHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.gateway.repeats import Repeated, known_again
+from inferx.exec.gateway.repeats import Latest
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.gateway.writes import Writes
 from inferx.exec.metrics.gateway import GatewayCounts
@@ -39,7 +39,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         *("_ahead", "_answer", "_body", "_chunked", "_closing", "_continue", "_counts"),
-        *("_due_s", "_everyone", "_head", "_header_bytes", "_headers", "_known", "_left_s"),
+        *("_due_s", "_everyone", "_head", "_header_bytes", "_headers", "_latest", "_left_s"),
         *("_length", "_limits", "_loop", "_lost", "_on_left", "_overhead", "_parser", "_peer"),
         *("_serve", "_size", "_stalled_s", "_sweep", "_target", "_task", "_told", "_transport"),
         "_writes",
@@ -72,8 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._head: RequestHead | None = None
-        self._known: tuple[Repeated, RequestHead] | None = None
-        """What the latest request said, where the next one may say it again."""
+        self._latest: Latest[RequestHead] = Latest()
         self._ahead = bytearray()
         self._header_bytes = 0
         self._due_s: float | None = None
@@ -160,26 +159,21 @@ class ClientConnection(asyncio.Protocol):
 
     def _again(self, data: bytes) -> bool:
         """Take a request that says what the latest did; return whether it is one."""
-        if self._known is None:
-            return False
-        known, head = self._known
-        piece = known.body_of(data)
+        piece = self._latest.body_of(data)
         if piece is None or len(piece) > self._limits.body_bytes:
             return False
         self._header_bytes = len(data)
+        head = self._latest.head
         head.length = len(piece)
         self._begin(head).be_whole(piece)
         return True
 
     def _remember(self, data: bytes) -> None:
         head, body = self._head, self._body
-        self._known = None
         if head is None or body is None or not body.ended or self._closing:
             return
         if head.keep_alive and head.length == body.size and not self._continue:
-            known = known_again(data, body.size)
-            if known is not None:
-                self._known = known, head
+            self._latest.keep(data, body.size, head)
 
     def _parse(self, data: bytes) -> None:
         try:

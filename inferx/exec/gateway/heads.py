@@ -43,27 +43,31 @@ _KEPT_BACK: Final = _HOP | {b"x-request-id"}
 
 
 class HeaderMap(Mapping[str, str]):
-    """Headers by name, in any case; of a repeated one, the first."""
+    """Headers by name, in any case; of a repeated one, the first.
 
-    __slots__ = ("_by_name",)
+    Attributes:
+        low: By their names in lower case.
+    """
+
+    __slots__ = ("low",)
 
     def __init__(self, headers: HeaderList) -> None:
-        self._by_name: dict[str, str] = {}
+        self.low: dict[str, str] = {}
         for name, value in headers:
-            self._by_name.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+            self.low.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def __getitem__(self, name: str) -> str:
-        return self._by_name[name.lower()]
+        return self.low[name.lower()]
 
     def get(self, name: str, default: Any = None, /) -> Any:
         """Return a header, or what stands in for it: without an exception, which costs more."""
-        return self._by_name.get(name.lower(), default)
+        return self.low.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name)
+        return iter(self.low)
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self.low)
 
 
 class RequestHead:
@@ -121,13 +125,13 @@ class RequestHead:
         """What the gateway itself is told."""
         told = self._told
         if told is None:
-            get = self.by_name.get
+            low = self.by_name.low
             told = self._told = Told(
                 self.method.decode("latin-1"),
-                get("X-Request-Id"),
-                get("traceparent"),
-                get("X-Inferx-Timeout"),
-                get("Authorization"),
+                low.get("x-request-id"),
+                low.get("traceparent"),
+                low.get("x-inferx-timeout"),
+                low.get("authorization"),
             )
         return told
 
@@ -175,11 +179,12 @@ class AnswerHead:
         self.headers = headers
         self.length = length
         self.is_events = False
-        kept = _beyond_the_hop(headers, _KEPT_BACK)
-        for name, value in kept:
-            if name.lower() == b"content-type" and value.lower().startswith(EVENTS):
+        lines: list[bytes] = []
+        for low, name, value in _beyond_the_hop(headers, _KEPT_BACK):
+            if low == b"content-type" and value.lower().startswith(EVENTS):
                 self.is_events = True
-        self.lines = b"".join([b"%b: %b\r\n" % header for header in kept])
+            lines.append(b"%b: %b\r\n" % (name, value))
+        self.lines = b"".join(lines)
         """What goes on to the client, but for the length."""
 
 
@@ -239,15 +244,15 @@ def _onward(head: RequestHead, *, with_key: bool) -> _Onward:
     addresses, host = head.peer.encode(), b""
     lines: list[bytes] = []
     traced: list[bytes] = []
-    for name, value in _beyond_the_hop(head.headers, _HOP):
-        match name.lower():
+    for low, name, value in _beyond_the_hop(head.headers, _HOP):
+        match low:
             case b"x-forwarded-for":
                 addresses = value + b", " + head.peer.encode()
             case b"host":
                 host = value
             case b"traceparent":
                 traced.append(b"%b: %b\r\n" % (name, value))
-            case low if low not in _OURS or (with_key and low == b"authorization"):
+            case _ if low not in _OURS or (with_key and low == b"authorization"):
                 lines.append(b"%b: %b\r\n" % (name, value))
             case _:
                 pass
@@ -257,17 +262,21 @@ def _onward(head: RequestHead, *, with_key: bool) -> _Onward:
     return _Onward(b"".join(lines), b"".join(traced))
 
 
-def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes]) -> HeaderList:
-    """Leave out what is of one hop, what `Connection` says is, and the length: it is told anew."""
-    kept: HeaderList = []
+def _beyond_the_hop(headers: HeaderList, hop: frozenset[bytes]) -> list[tuple[bytes, bytes, bytes]]:
+    """Leave out what is of one hop, what `Connection` says is, and the length: it is told anew.
+
+    Returns:
+        Names in lower case, names, and values.
+    """
+    kept: list[tuple[bytes, bytes, bytes]] = []
     named: frozenset[bytes] = frozenset()
-    for header in headers:
-        low = header[0].lower()
+    for name, value in headers:
+        low = name.lower()
         if low not in hop:
-            kept.append(header)
-        elif low == b"connection" and (value := header[1].lower()) not in _USUAL:
-            named |= frozenset(one.strip() for one in value.split(b",")) - _NEVER_NAMED
-    return [header for header in kept if header[0].lower() not in named] if named else kept
+            kept.append((low, name, value))
+        elif low == b"connection" and (said := value.lower()) not in _USUAL:
+            named |= frozenset(one.strip() for one in said.split(b",")) - _NEVER_NAMED
+    return [header for header in kept if header[0] not in named] if named else kept
 
 
 _USUAL: Final = frozenset((b"keep-alive", b"close", b""))

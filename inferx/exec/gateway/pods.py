@@ -14,7 +14,7 @@ import httptools
 from inferx.exec.gateway.heads import AnswerHead
 from inferx.exec.gateway.limits import HttpLimits
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.gateway.repeats import Repeated, known_again
+from inferx.exec.gateway.repeats import Latest
 from inferx.exec.gateway.sweeping import Sweep
 from inferx.exec.gateway.writes import Writes
 
@@ -53,7 +53,7 @@ class PodConnection(asyncio.Protocol):
 
     __slots__ = (
         *("_bodiless", "_ended", "_framed", "_head", "_head_only", "_headers", "_idle_s"),
-        *("_keep", "_known", "_length", "_limits", "_parser", "_paused", "_pieces", "_pods"),
+        *("_keep", "_latest", "_length", "_limits", "_parser", "_paused", "_pieces", "_pods"),
         *("_size", "_sweep", "_to", "_told", "_total_s", "_transport", "_untouched", "address"),
         *("fresh_until_s", "loop", "open", "sent"),
     )
@@ -79,8 +79,7 @@ class PodConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._length: int | None = None
         self._head: AnswerHead | None = None
-        self._known: tuple[Repeated, AnswerHead] | None = None
-        """What the latest answer said, where the next one may say it again."""
+        self._latest: Latest[AnswerHead] = Latest()
         self._untouched = True
         """Whether nothing of an answer has come yet."""
         self.sent = False
@@ -153,12 +152,12 @@ class PodConnection(asyncio.Protocol):
 
     def _again(self, data: bytes, to: Answered) -> bool:
         """Take a whole answer that says what the latest did; return whether it is one."""
-        if self._known is None or self._head_only:
+        if self._head_only:
             return False
-        known, head = self._known
-        piece = known.body_of(data)
+        piece = self._latest.body_of(data)
         if piece is None:
             return False
+        head = self._latest.head
         head.length = len(piece)
         self._told = self._ended = self._framed = self._keep = True
         self._head = head
@@ -168,12 +167,9 @@ class PodConnection(asyncio.Protocol):
         return True
 
     def _remember(self, data: bytes, head: AnswerHead) -> None:
-        self._known = None
         length = head.length
         if length is not None and self._ended and self._keep and not self._bodiless:
-            known = known_again(data, length)
-            if known is not None:
-                self._known = known, head
+            self._latest.keep(data, length, head)
 
     # -- the parser ---
     def on_message_begin(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferx.exec.gateway.refusals import Refused
-from inferx.exec.gateway.repeats import REMEMBERED_BYTES, known_again
+from inferx.exec.gateway.repeats import REMEMBERED_BYTES, SELDOM, Latest, known_again
 
 NAME = st.sampled_from(["Content-Type", "content-length", "X-A", "Accept", "Content-Lengthy"])
 VALUE = st.text(st.sampled_from("ab 01:\t,"), max_size=6)
@@ -103,6 +103,27 @@ def test_long_heads_and_odd_lengths_are_parsed_each_time():
     assert known_again(post([], b"abc").replace(b": 3", b": 3 "), 3) is None
     known = known_again(post([], b"abc"), 3)
     assert known.body_of(post([], b"abc").replace(b": 3", b": " + b"0" * 20 + b"3")) is None
+
+
+def test_who_never_says_the_same_is_listened_to_seldom_and_known_when_they_do():
+    latest = Latest()
+    for number in range(5 * SELDOM):
+        message = post([f"X-Request-Id: {number}"], b"abc")
+        assert latest.body_of(message) is None
+        latest.keep(message, 3, number)
+    again = [latest_body(latest, post(["X-Request-Id: same"], b"abc")) for _ in range(2 * SELDOM)]
+    assert again[-1] == b"abc"
+    assert latest.head == "same"
+    # And from then on nothing is missed.
+    other = post([], b"abc")
+    assert [latest_body(latest, other) for _ in range(3)] == [None, b"abc", b"abc"]
+
+
+def latest_body(latest, message):
+    body = latest.body_of(message)
+    if body is None:
+        latest.keep(message, 3, "same")
+    return body
 
 
 def test_requests_that_repeat_each_other_arrive_each_with_its_own_body():
