@@ -3,8 +3,9 @@
     python -m benchmarks.live.scheduler [--seconds 10] [--rounds 3]
 
 State service (SQLite, durable) and scheduler are processes of their own, as `inferx up` runs them.
-The gateways' and the nodes' side is one more process: real machines and lines, no HTTP, and actions
-that take no time (`idle_nodes.py`). Two loads:
+The gateways' and the nodes' side is one more process: real machines and lines, no HTTP, actions
+that take no time (`idle_nodes.py`), and disks of the nodes that are memory: in a cluster eight
+disks would sync at once what here one did in turn, and one event loop would wait. Two loads:
 
 - *leases*: as many functions as fit, all ready; each request is one lease, given back at once;
 - *starts*: four times as many, asked for in turn: each request needs a pod started where others
@@ -17,12 +18,15 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from benchmarks.about import DATA, about
 from benchmarks.gateway.servers import cpu_s, rss_mib
@@ -43,6 +47,8 @@ FIT = NODES * GPUS * PER_GPU
 LOADS = {"leases": FIT // 2, "starts": CROWD * FIT}
 """Functions of each load."""
 RESULT = DATA / "scheduler-rate.json"
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there.
+"""Where the nodes' disks are."""
 
 
 def system(kind: str, tenant: str, name: str, body: dict[str, Any]) -> DataObject:
@@ -132,7 +138,11 @@ async def load(
 
 def measure(kind: str, seconds: float) -> dict[str, Any]:
     """Run one load over services of its own."""
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(dir=MEMORY) as disks,
+        ExitStack() as stack,
+    ):
         folder = Path(scratch)
 
         def run(name: str, *options: str) -> tuple[str, int]:
@@ -143,8 +153,8 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         state, state_pid = run("state", "--store", f"sqlite:{folder / 'state.db'}")
         address = f"grpc://{state}"
         scheduler, scheduler_pid = run("scheduler", "--state", address)
-        pids = {"scheduler": scheduler_pid, "state": state_pid}
-        return asyncio.run(load(kind, address, scheduler, pids, folder / "nodes", seconds))
+        pids = {"scheduler": scheduler_pid, "state": state_pid, "callers and nodes": os.getpid()}
+        return uvloop.run(load(kind, address, scheduler, pids, Path(disks), seconds))
 
 
 def main() -> None:
