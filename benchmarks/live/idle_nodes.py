@@ -10,7 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from inferx.core.commands import AgentCommand, AgentEvent, Create, NodeCommand, Perform, Report
+from inferx.core.commands import (
+    AgentCommand,
+    AgentEvent,
+    Create,
+    NodeCommand,
+    Perform,
+    Report,
+    Restore,
+    Resume,
+)
 from inferx.core.events import Fact, LeaderChanged, NodeJoined, Performed
 from inferx.core.machine.agent import Agent
 from inferx.core.machine.step import Record
@@ -37,7 +46,7 @@ class IdleNode:
         self.executor = SimpleNamespace(pods=None)
         """Its line reads pods' logs there: these have none."""
         self.started = 0
-        """Pods that it was told to create."""
+        """Pods that it was told to start."""
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
             name, Agent(self.node, epoch=0), clock, self
         )
@@ -73,7 +82,7 @@ class IdleNode:
     def command(self, command: NodeCommand, traceparent: str = "") -> None:
         """Take a command; it is traced by nobody."""
         del traceparent
-        self.started += isinstance(command, Create)
+        self.started += isinstance(command, Create | Restore | Resume)
         self._driver.post(command)
 
     def follow(self, epoch: int) -> AsyncIterator[Fact]:
