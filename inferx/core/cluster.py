@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferx.core.estimate import ArrivalEstimate, StartEstimate
-from inferx.core.lifecycle import PodState, check_transition
+from inferx.core.lifecycle import TRANSITIONS, PodState, check_transition
 from inferx.core.pod import Pod, PodColumns
 from inferx.core.types import (
     I32,
@@ -53,6 +53,8 @@ class Cluster:
         self.gpu_hbm_open: I64 = np.zeros(0, np.int64)
         self.gpu_pods: I32 = np.zeros(0, np.int32)
         self.gpu_schedulable: Bool = np.zeros(0, np.bool_)
+        self.gpu_starting: I32 = np.zeros(0, np.int32)
+        self.node_starting: I32 = np.zeros(0, np.int32)
 
         self.node_host_total: I64 = np.zeros(0, np.int64)
         self.node_host_charged: I64 = np.zeros(0, np.int64)
@@ -81,6 +83,9 @@ class Cluster:
         self.fn_ready: I32 = np.zeros(0, np.int32)
         self.fn_starting: I32 = np.zeros(0, np.int32)
         self.fn_standby: I32 = np.zeros(0, np.int32)
+        self.fn_copies: I32 = np.zeros(0, np.int32)
+        self.fn_spec = {name: np.zeros(0, kind) for name, kind in _SPEC_COLUMNS.items()}
+        """What functions are described as, those fields that are scanned."""
         self.arrivals = ArrivalEstimate()
         self.starts = StartEstimate()
         self.add_nodes(nodes)
@@ -100,8 +105,8 @@ class Cluster:
         self.gpu_hbm_total = _longer(self.gpu_hbm_total, hbm)
         self.gpu_hbm_open = _longer(self.gpu_hbm_open, hbm)
         self.gpu_milli_open = _longer(self.gpu_milli_open, np.full(more, MILLI_PER_GPU, np.int32))
-        for name in ("gpu_milli_charged", "gpu_hbm_charged", "gpu_pods", "gpu_schedulable"):
-            setattr(self, name, _longer(getattr(self, name), more))
+        for name in ("milli_charged", "hbm_charged", "pods", "schedulable", "starting"):
+            setattr(self, f"gpu_{name}", _longer(getattr(self, f"gpu_{name}"), more))
         self.gpu_count += more
 
         host = np.array([node.host_bytes for node in nodes], np.int64)
@@ -110,7 +115,13 @@ class Cluster:
         disk = np.array([node.nvme_bytes for node in nodes], np.int64)
         self.node_nvme_total = _longer(self.node_nvme_total, disk)
         self.node_nvme_free = _longer(self.node_nvme_free, disk)
-        for name in ("node_host_charged", "node_schedulable", "node_alive", "nvme"):
+        for name in (
+            "node_host_charged",
+            "node_schedulable",
+            "node_alive",
+            "node_starting",
+            "nvme",
+        ):
             setattr(self, name, _longer(getattr(self, name), len(nodes)))
 
         platforms = sorted({node.platform for node in nodes} - set(self.platforms))
@@ -142,8 +153,11 @@ class Cluster:
         self.nvme = np.pad(self.nvme, ((0, 0), (0, more)))
         self.remote = np.pad(self.remote, ((0, 0), (0, more)))
         self.by_function += [{} for _ in functions]
-        for name in ("fn_queued", "fn_inflight", "fn_ready", "fn_starting", "fn_standby"):
-            setattr(self, name, _longer(getattr(self, name), more))
+        for name in ("queued", "inflight", "ready", "starting", "standby", "copies"):
+            setattr(self, f"fn_{name}", _longer(getattr(self, f"fn_{name}"), more))
+        for name, column in self.fn_spec.items():
+            described = [getattr(spec, name) for spec in functions]
+            self.fn_spec[name] = _longer(column, np.array(described, column.dtype))
         self.arrivals.grow(more)
 
     def redefine(self, function: FunctionId, spec: FunctionSpec) -> None:
@@ -151,6 +165,8 @@ class Cluster:
         old = self.functions[function]
         assert _held(spec) == _held(old), f"function {function}: what a pod holds cannot change"
         self.functions = (*self.functions[:function], spec, *self.functions[function + 1 :])
+        for name, column in self.fn_spec.items():
+            column[function] = getattr(spec, name)
 
     # -- queries ---
     def type_mask(self, gpu_type: str) -> Bool:
@@ -223,10 +239,17 @@ class Cluster:
         check_transition(old, state)
         pod.state = state
         self.columns.state[pod.row] = int(state)
-        for which, members in _COUNTED:
-            was, is_now = old in members, state in members
-            if was != is_now:
-                getattr(self, which)[pod.function] += 1 if is_now else -1
+        for which, by in _CHANGES[old, state]:
+            getattr(self, which)[pod.function] += by
+        began = _UNDER_WAY[state] - _UNDER_WAY[old]
+        if began and pod.gpus:
+            self.node_starting[pod.node] += began
+            for gpu in pod.gpus:
+                self.gpu_starting[gpu] += began
+        copied = _is_copy(pod)
+        if copied is not pod.copied:
+            pod.copied = copied
+            self.fn_copies[pod.function] += 1 if copied else -1
         self.touch(pod)
 
     def touch(self, pod: Pod) -> None:
@@ -389,6 +412,17 @@ class Cluster:
             for pod in self.pods.values():
                 counts[pod.function] += pod.state in members
             assert np.array_equal(counts, getattr(self, name)), name
+        copies = np.zeros(len(self.functions), np.int64)
+        gpu_starts = np.zeros(self.gpu_count, np.int64)
+        node_starts = np.zeros(len(self.nodes), np.int64)
+        for pod in self.pods.values():
+            copies[pod.function] += _is_copy(pod)
+            if pod.gpus and _UNDER_WAY[pod.state]:
+                gpu_starts[list(pod.gpus)] += 1
+                node_starts[pod.node] += 1
+        assert np.array_equal(copies, self.fn_copies), "copies in host memory"
+        assert np.array_equal(gpu_starts, self.gpu_starting), "starts on GPUs"
+        assert np.array_equal(node_starts, self.node_starting), "starts on nodes"
 
 
 def _longer(array: NDArray[_T], more: NDArray[_T] | int) -> NDArray[_T]:
@@ -413,3 +447,32 @@ _COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (
     ("fn_standby", frozenset({PodState.STANDBY, PodState.SUSPENDING})),
 )
 """Column of counts -> the states that it counts."""
+_SPEC_COLUMNS: dict[str, type[np.int32 | np.int64]] = {
+    "slots": np.int32,
+    "gpus": np.int32,
+    "milli_gpu": np.int32,
+    "hbm_bytes": np.int64,
+    "device_bytes": np.int64,
+    "host_bytes": np.int64,
+    "min_replica": np.int32,
+    "standby_per_node": np.int32,
+}
+_CHANGES: dict[tuple[PodState, PodState], tuple[tuple[str, int], ...]] = {
+    (old, new): tuple(
+        (name, 1 if new in members else -1)
+        for name, members in _COUNTED
+        if (old in members) != (new in members)
+    )
+    for old, following in TRANSITIONS.items()
+    for new in following
+}
+"""Transition -> the columns of counts that it changes, and by how much."""
+_UNDER_WAY: list[int] = [
+    int(state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)) for state in PodState
+]
+"""Whether a pod in a state is being started, by the state's number."""
+
+
+def _is_copy(pod: Pod) -> bool:
+    """Whether a pod is in host memory alone, or on its way there without a GPU."""
+    return pod.state is PodState.STANDBY or (pod.state is PodState.RESTORING and not pod.gpus)
