@@ -38,6 +38,15 @@ __all__ = ["IdleNode"]
 GPUS = 8
 
 
+class Names(Deployments):
+    """Functions of a node that starts none: their names."""
+
+    def deploy(self, name: str, text: bytes) -> None:
+        """Take in a name."""
+        del text
+        self.names.add(name)
+
+
 class IdleNode:
     """A node that answers each command at once; an `AgentService` to its line."""
 
@@ -70,7 +79,7 @@ class IdleNode:
         )
         self._member = Membership(
             cast("AgentService", self),
-            Deployments(folder / name),
+            Names(folder / name),
             spec,
             store,
             Objects(store),

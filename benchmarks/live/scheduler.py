@@ -3,9 +3,8 @@
     python -m benchmarks.live.scheduler [--seconds 10] [--rounds 3]
 
 State service (SQLite, durable) and scheduler are processes of their own, as `inferx up` runs them.
-The gateways' and the nodes' side is one more process: real machines and lines, no HTTP, actions
-that take no time (`idle_nodes.py`), and disks of the nodes that are memory: in a cluster eight
-disks would sync at once what here one did in turn, and one event loop would wait. Two loads:
+The gateways' and the nodes' side is one more process: real machines and lines, no HTTP, and actions
+that take no time, to write down what a function is among them (`idle_nodes.py`). Two loads:
 
 - *leases*: no more functions than fit, all ready; each request is one lease, given back at once;
 - *starts*: four times as many, asked for in turn: each request needs a pod started where others
@@ -48,8 +47,6 @@ LOADS = {"leases": 5 * FIT // 6, "starts": CROWD * FIT}
 """Functions of each load. Of fewer than twice as many as requests under way some would be asked for
 again before their lease went back: that is no lease more."""
 RESULT = DATA / "scheduler-rate.json"
-MEMORY = Path("/dev/shm")
-"""Where the nodes' disks are."""
 
 
 def system(kind: str, tenant: str, name: str, body: dict[str, Any]) -> DataObject:
@@ -142,11 +139,7 @@ async def load(
 
 def measure(kind: str, seconds: float) -> dict[str, Any]:
     """Run one load over services of its own."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        tempfile.TemporaryDirectory(dir=MEMORY) as disks,
-        ExitStack() as stack,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
 
         def run(name: str, *options: str) -> tuple[str, int]:
@@ -158,7 +151,7 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         address = f"grpc://{state}"
         scheduler, scheduler_pid = run("scheduler", "--state", address)
         pids = {"scheduler": scheduler_pid, "state": state_pid, "callers and nodes": os.getpid()}
-        return uvloop.run(load(kind, address, scheduler, pids, Path(disks), seconds))
+        return uvloop.run(load(kind, address, scheduler, pids, folder / "nodes", seconds))
 
 
 def main() -> None:
