@@ -9,7 +9,7 @@ Laws:
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,9 @@ class Cluster:
         self.fn_starting: I32 = np.zeros(0, np.int32)
         self.fn_standby: I32 = np.zeros(0, np.int32)
         self.fn_copies: I32 = np.zeros(0, np.int32)
-        self.fn_spec = {name: np.zeros(0, kind) for name, kind in _SPEC_COLUMNS.items()}
+        self.fn_spec: dict[str, NDArray[Any]] = {
+            name: np.zeros(0, kind) for name, kind in _SPEC_COLUMNS.items()
+        }
         """What functions are described as, those fields that are scanned."""
         self.arrivals = ArrivalEstimate()
         self.starts = StartEstimate()

@@ -56,8 +56,6 @@ from inferx.policy.parts.waiting import (
     comes_back,
     far_s,
     ready_s,
-    saved_s,
-    starts_s,
     waiting_s,
 )
 
@@ -112,18 +110,19 @@ class Worth:
         as long as the way back. Shape of `rows`, which are rows of `view.pods`, each.
         """
         pods, functions = view.pods, view.functions
-        function = np.maximum(pods.function[rows], 0)
-        rate = np.maximum(functions.arrivals_per_s[function], RARELY_PER_S)
-        near, far = starts_s(view, Tier.DRAM)[function], far_s(view, function)
-        killed = self.outlook_s * (rate * waiting_s(rate, near))
+        function = pods.function.take(rows)
+        rate = np.maximum(functions.arrivals_per_s.take(function), RARELY_PER_S)
+        near = view.best_starts_ns(Tier.DRAM).take(function) / NS_PER_S
+        far, nearby = far_s(view, function), waiting_s(rate, near)
+        killed = self.outlook_s * (rate * nearby)
         suspended = killed + near
         # A killed pod without a copy comes from disk until one was made; that takes about twice
         # as long as it takes to read it.
-        copied = functions.copies[function] > 0
+        copied = functions.copies.take(function) > 0
         exposed_s = np.where(copied, 0.0, np.minimum(2.0 * far, self.outlook_s))
-        killed += exposed_s * saved_s(rate, near, far)
+        killed += exposed_s * (rate * np.maximum(waiting_s(rate, far) - nearby, 0.0))
         # Without a snapshot on its node's disk one is taken first, and that takes longer still.
-        killed += np.where(view.nodes.snapshots[pods.node[rows], function], 0.0, far)
+        killed += np.where(view.nodes.snapshots[pods.node.take(rows), function], 0.0, far)
         return killed, suspended
 
     def cost(self, view: ClusterView) -> F64:
@@ -138,10 +137,10 @@ class Worth:
         """Return the same of some pods, whose losses are known. Shape of `rows`."""
         pods, functions = view.pods, view.functions
         # Of equal pods, the one idle longest goes.
-        idle_s = np.maximum(view.now_ns - pods.idle_since_ns[rows], 0) / NS_PER_S
+        idle_s = np.maximum(view.now_ns - pods.idle_since_ns.take(rows), 0) / NS_PER_S
         cost: F64 = np.minimum(killed, suspended) * (1.0 - 1e-6 * idle_s / (1.0 + idle_s))
-        function = np.maximum(pods.function[rows], 0)
-        cost[functions.ready[function] <= functions.min_replica[function]] = np.inf
+        promised = functions.ready <= functions.min_replica
+        cost[promised.take(pods.function.take(rows))] = np.inf
         return cost
 
 
@@ -178,44 +177,48 @@ class CheapestRoom:
         """
         pods, gpus = view.pods, view.gpus
         idle = pods.idle.nonzero()[0]
-        held = pods.gpu[idle]
+        held = pods.gpu.take(idle, axis=0)
         slices, column = (held >= 0).nonzero()
-        rows, at = idle[slices], held[slices, column]
-        ok = view.eligible(want)[at]
-        rows, at = rows[ok], at[ok]
-        losses = self.worth.losses_s(view, rows)
-        cost = self.worth.least_s(view, rows, *losses)
-        free = np.isfinite(cost).nonzero()[0]
-        if not len(free):
+        rows, at = idle.take(slices), held[slices, column]
+        ok = view.eligible(want).take(at)
+        if np.count_nonzero(ok) < len(ok):
+            rows, at = rows[ok], at[ok]
+        killed, suspended = self.worth.losses_s(view, rows)
+        cost = self.worth.least_s(view, rows, killed, suspended)
+        free = np.isfinite(cost)
+        if np.count_nonzero(free) < len(free):
+            rows, at, cost = rows[free], at[free], cost[free]
+            killed, suspended = killed[free], suspended[free]
+        if not len(rows):
             return None
-        rows, at, cost = rows[free], at[free], cost[free]
-        hbm, milli = pods.hbm_bytes[rows], pods.milli_gpu[rows]
-        share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
+        # Those who are killed leave their host memory, too.
+        frees = (cost, pods.hbm_bytes.take(rows), pods.milli_gpu.take(rows))
+        amounts: F64 = np.array((*frees, pods.host_bytes.take(rows)))
+        share = np.maximum(amounts[1] / gpus.hbm_bytes_total.take(at), amounts[2] / 1_000)
         order = np.lexsort((cost / np.maximum(share, 1e-3), at))
-        rows, at, cost = rows[order], at[order], cost[order]
-        hbm, milli, host = hbm[order], milli[order], pods.host_bytes[rows]
-        need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
-        need_milli = want.milli_gpu - gpus.milli_free[at]
-        need_host = (-host_spare(want, view))[gpus.node[at]]
+        at, amounts = at.take(order), amounts.take(order, axis=1)
+        cost = amounts[0]
+        hbm, milli = want.hbm_bytes - gpus.hbm_bytes_free, want.milli_gpu - gpus.milli_free
+        host = -host_spare(want, view).take(gpus.node)
+        lacks: I64 = np.array((hbm, milli, host))
+        lacks = lacks.take(at, axis=1)
         begin = np.arange(len(at))
         begin[1:][at[1:] == at[:-1]] = 0
         begin = np.maximum.accumulate(begin)
-        # Those who are killed leave their host memory, too.
-        amounts = np.array((cost, hbm, milli, host))
         total = amounts.cumsum(axis=1)
-        together, more_hbm, more_milli, more_host = total - (total - amounts)[:, begin]
-        enough = (more_hbm >= need_hbm) & (more_milli >= need_milli) & (more_host >= need_host)
-        alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= need_host)
-        price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
+        since = total - (total - amounts).take(begin, axis=1)
+        enough = np.logical_and.reduce(since[1:] >= lacks)
+        alone = np.logical_and.reduce(amounts[1:] >= lacks)
+        price = np.minimum(np.where(enough, since[0], np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
-        price += waiting * (ready_s(want.function, view)[at] + KILL_S)
+        price += waiting * (ready_s(want.function, view).take(at) + KILL_S)
         best = int(price.argmin())
         if price[best] == np.inf:
             return None
-        lone = bool(alone[best]) and cost[best] <= together[best]
-        those = slice(best if lone else int(begin[best]), best + 1)
-        killed, suspended = (loss[free[order[those]]] for loss in losses)
-        return Room(float(price[best]), int(at[best]), rows[those], killed, suspended)
+        lone = bool(alone[best]) and cost[best] <= since[0, best]
+        those = order[best if lone else begin[best] : best + 1]
+        victims = (rows.take(those), killed.take(those), suspended.take(those))
+        return Room(float(price[best]), int(at[best]), *victims)
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
         """Return the cheapest plan with how each victim leaves, or defer if none suffices."""
