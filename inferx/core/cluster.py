@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from inferx.core.counts import CHANGES, UNDER_WAY, is_copy
 from inferx.core.estimate import ArrivalEstimate, StartEstimate
-from inferx.core.lifecycle import TRANSITIONS, PodState, check_transition
+from inferx.core.lifecycle import PodState, check_transition
 from inferx.core.pod import Pod, PodColumns
+from inferx.core.recount import recount
 from inferx.core.types import (
     I32,
     I64,
@@ -196,7 +198,7 @@ class Cluster:
     def can_charge(self, pod: Pod) -> bool:
         """Tell whether what a pod is promised is free by now."""
         spec = self.functions[pod.function]
-        return self.has_room(pod.node, pod.gpus, spec, self._claimed_host(pod))
+        return self.has_room(pod.node, pod.gpus, spec, self.claimed_host(pod))
 
     # -- pods ---
     def add_pod(
@@ -241,14 +243,14 @@ class Cluster:
         check_transition(old, state)
         pod.state = state
         self.columns.state[pod.row] = int(state)
-        for which, by in _CHANGES[old, state]:
+        for which, by in CHANGES[old, state]:
             getattr(self, which)[pod.function] += by
-        began = _UNDER_WAY[state] - _UNDER_WAY[old]
+        began = UNDER_WAY[state] - UNDER_WAY[old]
         if began and pod.gpus:
             self.node_starting[pod.node] += began
             for gpu in pod.gpus:
                 self.gpu_starting[gpu] += began
-        copied = _is_copy(pod)
+        copied = is_copy(pod)
         if copied is not pod.copied:
             pod.copied = copied
             self.fn_copies[pod.function] += 1 if copied else -1
@@ -300,17 +302,18 @@ class Cluster:
         assert not pod.claims
         assert not pod.holds_gpu
         self._shift(pod, 1, charged=False)
-        self.node_host_open[pod.node] -= self._claimed_host(pod)
+        self.node_host_open[pod.node] -= self.claimed_host(pod)
         pod.claims = True
 
     def unclaim(self, pod: Pod) -> None:
         """Withdraw the promise."""
         assert pod.claims
         self._shift(pod, -1, charged=False)
-        self.node_host_open[pod.node] += self._claimed_host(pod)
+        self.node_host_open[pod.node] += self.claimed_host(pod)
         pod.claims = False
 
-    def _claimed_host(self, pod: Pod) -> int:
+    def claimed_host(self, pod: Pod) -> int:
+        """Host memory that a start needs beyond what the pod is charged."""
         return max(0, self.functions[pod.function].host_bytes - pod.host_charged)
 
     def _shift(self, pod: Pod, sign: int, *, charged: bool) -> None:
@@ -375,56 +378,7 @@ class Cluster:
         Args:
             nvme_pending: Snapshots whose bytes are charged but which are not there yet.
         """
-        milli = np.zeros(self.gpu_count, np.int64)
-        hbm = np.zeros(self.gpu_count, np.int64)
-        milli_claimed = np.zeros(self.gpu_count, np.int64)
-        hbm_claimed = np.zeros(self.gpu_count, np.int64)
-        host = np.zeros(len(self.nodes), np.int64)
-        host_claimed = np.zeros(len(self.nodes), np.int64)
-        for pod in self.pods.values():
-            spec = self.functions[pod.function]
-            host[pod.node] += pod.host_charged
-            if pod.claims:
-                host_claimed[pod.node] += self._claimed_host(pod)
-            for gpu in pod.gpus:
-                if pod.holds_gpu:
-                    milli[gpu] += spec.milli_gpu
-                    hbm[gpu] += spec.hbm_bytes
-                if pod.claims:
-                    milli_claimed[gpu] += spec.milli_gpu
-                    hbm_claimed[gpu] += spec.hbm_bytes
-        assert np.array_equal(milli, self.gpu_milli_charged), "INV-1: charged milli"
-        assert np.array_equal(hbm, self.gpu_hbm_charged), "INV-1: charged HBM"
-        milli_open = MILLI_PER_GPU - milli - milli_claimed
-        hbm_open = self.gpu_hbm_total - hbm - hbm_claimed
-        host_open = self.node_host_total - host - host_claimed
-        assert np.array_equal(milli_open, self.gpu_milli_open), "INV-1: open milli"
-        assert np.array_equal(hbm_open, self.gpu_hbm_open), "INV-1: open HBM"
-        assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
-        assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"
-        assert np.array_equal(host, self.node_host_charged), "INV-1: charged host memory"
-        assert np.array_equal(host_open, self.node_host_open), "INV-1: open host memory"
-        assert (host <= self.node_host_total).all(), "INV-1: more host memory than a node has"
-        used = self.nvme @ self.snapshot_bytes
-        for node, function in nvme_pending:
-            used[node] += self.snapshot_bytes[function]
-        assert np.array_equal(self.node_nvme_total - used, self.node_nvme_free), "INV-1: disk"
-        for name, members in _COUNTED:
-            counts = np.zeros(len(self.functions), np.int64)
-            for pod in self.pods.values():
-                counts[pod.function] += pod.state in members
-            assert np.array_equal(counts, getattr(self, name)), name
-        copies = np.zeros(len(self.functions), np.int64)
-        gpu_starts = np.zeros(self.gpu_count, np.int64)
-        node_starts = np.zeros(len(self.nodes), np.int64)
-        for pod in self.pods.values():
-            copies[pod.function] += _is_copy(pod)
-            if pod.gpus and _UNDER_WAY[pod.state]:
-                gpu_starts[list(pod.gpus)] += 1
-                node_starts[pod.node] += 1
-        assert np.array_equal(copies, self.fn_copies), "copies in host memory"
-        assert np.array_equal(gpu_starts, self.gpu_starting), "starts on GPUs"
-        assert np.array_equal(node_starts, self.node_starting), "starts on nodes"
+        recount(self, nvme_pending)
 
 
 def _longer(array: NDArray[_T], more: NDArray[_T] | int) -> NDArray[_T]:
@@ -439,16 +393,6 @@ def _held(spec: FunctionSpec) -> tuple[int, ...]:
     return (*shape, spec.device_bytes, spec.host_bytes, spec.weight_bytes)
 
 
-_COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (
-    # A pod that is snapshotted leaves: whoever needs one must not count on it.
-    ("fn_ready", frozenset({PodState.READY})),
-    (
-        "fn_starting",
-        frozenset({PodState.INIT, PodState.CREATING, PodState.RESTORING, PodState.RESUMING}),
-    ),
-    ("fn_standby", frozenset({PodState.STANDBY, PodState.SUSPENDING})),
-)
-"""Column of counts -> the states that it counts."""
 _SPEC_COLUMNS: dict[str, type[np.int32 | np.int64]] = {
     "slots": np.int32,
     "gpus": np.int32,
@@ -459,22 +403,3 @@ _SPEC_COLUMNS: dict[str, type[np.int32 | np.int64]] = {
     "min_replica": np.int32,
     "standby_per_node": np.int32,
 }
-_CHANGES: dict[tuple[PodState, PodState], tuple[tuple[str, int], ...]] = {
-    (old, new): tuple(
-        (name, 1 if new in members else -1)
-        for name, members in _COUNTED
-        if (old in members) != (new in members)
-    )
-    for old, following in TRANSITIONS.items()
-    for new in following
-}
-"""Transition -> the columns of counts that it changes, and by how much."""
-_UNDER_WAY: list[int] = [
-    int(state in (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)) for state in PodState
-]
-"""Whether a pod in a state is being started, by the state's number."""
-
-
-def _is_copy(pod: Pod) -> bool:
-    """Whether a pod is in host memory alone, or on its way there without a GPU."""
-    return pod.state is PodState.STANDBY or (pod.state is PodState.RESTORING and not pod.gpus)

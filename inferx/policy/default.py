@@ -192,16 +192,15 @@ class CheapestRoom:
         if not len(rows):
             return None
         # Those who are killed leave their host memory, too.
-        frees = (cost, pods.hbm_bytes.take(rows), pods.milli_gpu.take(rows))
-        amounts: F64 = np.array((*frees, pods.host_bytes.take(rows)))
+        frees = (pods.hbm_bytes.take(rows), pods.milli_gpu.take(rows), pods.host_bytes.take(rows))
+        amounts = np.array((cost, *frees), np.float64)
         share = np.maximum(amounts[1] / gpus.hbm_bytes_total.take(at), amounts[2] / 1_000)
         order = np.lexsort((cost / np.maximum(share, 1e-3), at))
         at, amounts = at.take(order), amounts.take(order, axis=1)
         cost = amounts[0]
         hbm, milli = want.hbm_bytes - gpus.hbm_bytes_free, want.milli_gpu - gpus.milli_free
         host = -host_spare(want, view).take(gpus.node)
-        lacks: I64 = np.array((hbm, milli, host))
-        lacks = lacks.take(at, axis=1)
+        lacks = np.array((hbm, milli, host), np.int64).take(at, axis=1)
         begin = np.arange(len(at))
         begin[1:][at[1:] == at[:-1]] = 0
         begin = np.maximum.accumulate(begin)
