@@ -179,6 +179,7 @@ class Scheduler:
             self._demand,
             nodes=awaited_nodes,
             routers=awaited_routers,
+            epoch=epoch,
             out=self._out,
             on_found=self._resting.settle,
             on_missing=lambda pod: self._failing.failed(cluster.pods.get(pod), "not reported"),
