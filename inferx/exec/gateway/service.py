@@ -49,6 +49,7 @@ from inferx.exec.identity.oidc import Issuers, IssuerSettings
 from inferx.exec.identity.tls import ServerTls
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.logs import ids
+from inferx.exec.metrics.audit import AuditSource
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
 from inferx.exec.metrics.process import ProcessSource
@@ -192,6 +193,7 @@ class GatewayService:
         self.metrics: tuple[MetricSource, ...] = (
             ProcessSource("gateway", config.policy),
             GatewaySource(self.http.counts, self._now),
+            AuditSource(audit),
         )
         """What Prometheus is told."""
         kinds = (*KINDS, LEADER.type)
