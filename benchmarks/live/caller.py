@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from inferx.core.commands import Dispatch, Refuse, RouterCommand
-from inferx.core.events import RequestArrived, RequestFinished, RouterEvent
+from inferx.core.events import LeaseGranted, RequestArrived, RequestFinished, RouterEvent
 from inferx.core.machine.router import Router
 from inferx.core.rng import stream
 from inferx.core.types import RequestId, RouterId
@@ -35,12 +35,14 @@ class Caller:
             self._leader,
             codec=Codec(self.book.names),
             clock=clock,
-            post=self._driver.post,
+            post=self._heard,
             locate=lambda _pod, _address: None,
         )
         self._known = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Dispatch | Refuse]] = {}
         self._next = 0
+        self.leased = 0
+        """Leases that it was granted."""
 
     async def _leader(self) -> str:
         return self._scheduler
@@ -54,6 +56,10 @@ class Caller:
             self._waiting.pop(command.request).set_result(command)
         else:
             self._line.send(command)
+
+    def _heard(self, event: RouterEvent) -> None:
+        self.leased += isinstance(event, LeaseGranted)
+        self._driver.post(event)
 
     async def knows(self, functions: int) -> None:
         """Wait until so many functions are known."""

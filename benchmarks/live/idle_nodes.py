@@ -10,7 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from inferx.core.commands import AgentCommand, AgentEvent, Create, NodeCommand, Perform, Report
+from inferx.core.commands import (
+    AgentCommand,
+    AgentEvent,
+    Create,
+    NodeCommand,
+    Perform,
+    Report,
+    Restore,
+    Resume,
+)
 from inferx.core.events import Fact, LeaderChanged, NodeJoined, Performed
 from inferx.core.machine.agent import Agent
 from inferx.core.machine.step import Record
@@ -29,6 +38,15 @@ __all__ = ["IdleNode"]
 GPUS = 8
 
 
+class Names(Deployments):
+    """Functions of a node that starts none: their names."""
+
+    def deploy(self, name: str, text: bytes) -> None:
+        """Take in a name."""
+        del text
+        self.names.add(name)
+
+
 class IdleNode:
     """A node that answers each command at once; an `AgentService` to its line."""
 
@@ -37,7 +55,7 @@ class IdleNode:
         self.executor = SimpleNamespace(pods=None)
         """Its line reads pods' logs there: these have none."""
         self.started = 0
-        """Pods that it was told to create."""
+        """Pods that it was told to start."""
         self._driver: Driver[AgentEvent, AgentCommand] = Driver(
             name, Agent(self.node, epoch=0), clock, self
         )
@@ -61,7 +79,7 @@ class IdleNode:
         )
         self._member = Membership(
             cast("AgentService", self),
-            Deployments(folder / name),
+            Names(folder / name),
             spec,
             store,
             Objects(store),
@@ -73,7 +91,7 @@ class IdleNode:
     def command(self, command: NodeCommand, traceparent: str = "") -> None:
         """Take a command; it is traced by nobody."""
         del traceparent
-        self.started += isinstance(command, Create)
+        self.started += isinstance(command, Create | Restore | Resume)
         self._driver.post(command)
 
     def follow(self, epoch: int) -> AsyncIterator[Fact]:

@@ -4,9 +4,9 @@
 
 State service (SQLite, durable) and scheduler are processes of their own, as `inferx up` runs them.
 The gateways' and the nodes' side is one more process: real machines and lines, no HTTP, and actions
-that take no time (`idle_nodes.py`). Two loads:
+that take no time, to write down what a function is among them (`idle_nodes.py`). Two loads:
 
-- *leases*: as many functions as fit, all ready; each request is one lease, given back at once;
+- *leases*: no more functions than fit, all ready; each request is one lease, given back at once;
 - *starts*: four times as many, asked for in turn: each request needs a pod started where others
   are evicted, which is made durable before its node is told.
 
@@ -17,12 +17,15 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from benchmarks.about import DATA, about
 from benchmarks.gateway.servers import cpu_s, rss_mib
@@ -40,8 +43,9 @@ NODES, PER_GPU, CROWD = 8, 3, 4
 AT_ONCE = 64
 """Requests under way."""
 FIT = NODES * GPUS * PER_GPU
-LOADS = {"leases": FIT // 2, "starts": CROWD * FIT}
-"""Functions of each load."""
+LOADS = {"leases": 5 * FIT // 6, "starts": CROWD * FIT}
+"""Functions of each load. Of fewer than twice as many as requests under way some would be asked for
+again before their lease went back: that is no lease more."""
 RESULT = DATA / "scheduler-rate.json"
 
 
@@ -106,11 +110,13 @@ async def load(
         latencies.clear()
         before = {name: cpu_s(pid) for name, pid in pids.items()}
         started, begun = sum(node.started for node in nodes), time.monotonic()
+        leased = caller.leased
         ends = begun + seconds
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
         took = time.monotonic() - begun
         spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
         started = sum(node.started for node in nodes) - started
+        leased = caller.leased - leased
         memory = {name: rss_mib(pid) for name, pid in pids.items()}
         for task in running:
             task.cancel()
@@ -121,6 +127,7 @@ async def load(
         "functions": LOADS[kind],
         "requests": len(ordered),
         "refused": refused,
+        "leases": leased,
         "starts": started,
         "seconds": took,
         "cpu_s": spent,
@@ -143,8 +150,8 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         state, state_pid = run("state", "--store", f"sqlite:{folder / 'state.db'}")
         address = f"grpc://{state}"
         scheduler, scheduler_pid = run("scheduler", "--state", address)
-        pids = {"scheduler": scheduler_pid, "state": state_pid}
-        return asyncio.run(load(kind, address, scheduler, pids, folder / "nodes", seconds))
+        pids = {"scheduler": scheduler_pid, "state": state_pid, "callers and nodes": os.getpid()}
+        return uvloop.run(load(kind, address, scheduler, pids, folder / "nodes", seconds))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import uvloop
 
 from inferx.cli.identity_options import AUDIT
 from inferx.cli.services import (
@@ -82,7 +83,7 @@ def scheduler(
     with recording(traces, "scheduler") as recorder:
         traced = replace(config, recorder=recorder)
         work = _run(state, traced, listen, tls, metrics, Ready("scheduler", ready_file))
-        run_service(work, log_json=log_json, service="scheduler")
+        run_service(work, log_json=log_json, service="scheduler", loop=uvloop.new_event_loop)
 
 
 async def _run(

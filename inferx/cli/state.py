@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import click
+import uvloop
 
 from inferx.cli.services import Ready, run_service, server_credentials, service_options, tls_files
 from inferx.exec.clock import WallClock
@@ -39,7 +40,7 @@ def state(
     tls = tls_files(tls_certificate, tls_key, tls_authority)
     metrics = metrics_address(metrics_listen, listen, tls)
     work = _run(store, listen, tls, metrics, Ready("state", ready_file))
-    run_service(work, log_json=log_json, service="state")
+    run_service(work, log_json=log_json, service="state", loop=uvloop.new_event_loop)
 
 
 async def _run(

@@ -9,14 +9,16 @@ Laws:
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferx.core.counts import CHANGES, UNDER_WAY, is_copy
 from inferx.core.estimate import ArrivalEstimate, StartEstimate
 from inferx.core.lifecycle import PodState, check_transition
 from inferx.core.pod import Pod, PodColumns
+from inferx.core.recount import recount
 from inferx.core.types import (
     I32,
     I64,
@@ -53,6 +55,8 @@ class Cluster:
         self.gpu_hbm_open: I64 = np.zeros(0, np.int64)
         self.gpu_pods: I32 = np.zeros(0, np.int32)
         self.gpu_schedulable: Bool = np.zeros(0, np.bool_)
+        self.gpu_starting: I32 = np.zeros(0, np.int32)
+        self.node_starting: I32 = np.zeros(0, np.int32)
 
         self.node_host_total: I64 = np.zeros(0, np.int64)
         self.node_host_charged: I64 = np.zeros(0, np.int64)
@@ -81,6 +85,11 @@ class Cluster:
         self.fn_ready: I32 = np.zeros(0, np.int32)
         self.fn_starting: I32 = np.zeros(0, np.int32)
         self.fn_standby: I32 = np.zeros(0, np.int32)
+        self.fn_copies: I32 = np.zeros(0, np.int32)
+        self.fn_spec: dict[str, NDArray[Any]] = {
+            name: np.zeros(0, kind) for name, kind in _SPEC_COLUMNS.items()
+        }
+        """What functions are described as, those fields that are scanned."""
         self.arrivals = ArrivalEstimate()
         self.starts = StartEstimate()
         self.add_nodes(nodes)
@@ -100,8 +109,8 @@ class Cluster:
         self.gpu_hbm_total = _longer(self.gpu_hbm_total, hbm)
         self.gpu_hbm_open = _longer(self.gpu_hbm_open, hbm)
         self.gpu_milli_open = _longer(self.gpu_milli_open, np.full(more, MILLI_PER_GPU, np.int32))
-        for name in ("gpu_milli_charged", "gpu_hbm_charged", "gpu_pods", "gpu_schedulable"):
-            setattr(self, name, _longer(getattr(self, name), more))
+        for name in ("milli_charged", "hbm_charged", "pods", "schedulable", "starting"):
+            setattr(self, f"gpu_{name}", _longer(getattr(self, f"gpu_{name}"), more))
         self.gpu_count += more
 
         host = np.array([node.host_bytes for node in nodes], np.int64)
@@ -110,7 +119,13 @@ class Cluster:
         disk = np.array([node.nvme_bytes for node in nodes], np.int64)
         self.node_nvme_total = _longer(self.node_nvme_total, disk)
         self.node_nvme_free = _longer(self.node_nvme_free, disk)
-        for name in ("node_host_charged", "node_schedulable", "node_alive", "nvme"):
+        for name in (
+            "node_host_charged",
+            "node_schedulable",
+            "node_alive",
+            "node_starting",
+            "nvme",
+        ):
             setattr(self, name, _longer(getattr(self, name), len(nodes)))
 
         platforms = sorted({node.platform for node in nodes} - set(self.platforms))
@@ -142,8 +157,11 @@ class Cluster:
         self.nvme = np.pad(self.nvme, ((0, 0), (0, more)))
         self.remote = np.pad(self.remote, ((0, 0), (0, more)))
         self.by_function += [{} for _ in functions]
-        for name in ("fn_queued", "fn_inflight", "fn_ready", "fn_starting", "fn_standby"):
-            setattr(self, name, _longer(getattr(self, name), more))
+        for name in ("queued", "inflight", "ready", "starting", "standby", "copies"):
+            setattr(self, f"fn_{name}", _longer(getattr(self, f"fn_{name}"), more))
+        for name, column in self.fn_spec.items():
+            described = [getattr(spec, name) for spec in functions]
+            self.fn_spec[name] = _longer(column, np.array(described, column.dtype))
         self.arrivals.grow(more)
 
     def redefine(self, function: FunctionId, spec: FunctionSpec) -> None:
@@ -151,6 +169,8 @@ class Cluster:
         old = self.functions[function]
         assert _held(spec) == _held(old), f"function {function}: what a pod holds cannot change"
         self.functions = (*self.functions[:function], spec, *self.functions[function + 1 :])
+        for name, column in self.fn_spec.items():
+            column[function] = getattr(spec, name)
 
     # -- queries ---
     def type_mask(self, gpu_type: str) -> Bool:
@@ -178,7 +198,7 @@ class Cluster:
     def can_charge(self, pod: Pod) -> bool:
         """Tell whether what a pod is promised is free by now."""
         spec = self.functions[pod.function]
-        return self.has_room(pod.node, pod.gpus, spec, self._claimed_host(pod))
+        return self.has_room(pod.node, pod.gpus, spec, self.claimed_host(pod))
 
     # -- pods ---
     def add_pod(
@@ -223,10 +243,17 @@ class Cluster:
         check_transition(old, state)
         pod.state = state
         self.columns.state[pod.row] = int(state)
-        for which, members in _COUNTED:
-            was, is_now = old in members, state in members
-            if was != is_now:
-                getattr(self, which)[pod.function] += 1 if is_now else -1
+        for which, by in CHANGES[old, state]:
+            getattr(self, which)[pod.function] += by
+        began = UNDER_WAY[state] - UNDER_WAY[old]
+        if began and pod.gpus:
+            self.node_starting[pod.node] += began
+            for gpu in pod.gpus:
+                self.gpu_starting[gpu] += began
+        copied = is_copy(pod)
+        if copied is not pod.copied:
+            pod.copied = copied
+            self.fn_copies[pod.function] += 1 if copied else -1
         self.touch(pod)
 
     def touch(self, pod: Pod) -> None:
@@ -275,17 +302,18 @@ class Cluster:
         assert not pod.claims
         assert not pod.holds_gpu
         self._shift(pod, 1, charged=False)
-        self.node_host_open[pod.node] -= self._claimed_host(pod)
+        self.node_host_open[pod.node] -= self.claimed_host(pod)
         pod.claims = True
 
     def unclaim(self, pod: Pod) -> None:
         """Withdraw the promise."""
         assert pod.claims
         self._shift(pod, -1, charged=False)
-        self.node_host_open[pod.node] += self._claimed_host(pod)
+        self.node_host_open[pod.node] += self.claimed_host(pod)
         pod.claims = False
 
-    def _claimed_host(self, pod: Pod) -> int:
+    def claimed_host(self, pod: Pod) -> int:
+        """Host memory that a start needs beyond what the pod is charged."""
         return max(0, self.functions[pod.function].host_bytes - pod.host_charged)
 
     def _shift(self, pod: Pod, sign: int, *, charged: bool) -> None:
@@ -350,45 +378,7 @@ class Cluster:
         Args:
             nvme_pending: Snapshots whose bytes are charged but which are not there yet.
         """
-        milli = np.zeros(self.gpu_count, np.int64)
-        hbm = np.zeros(self.gpu_count, np.int64)
-        milli_claimed = np.zeros(self.gpu_count, np.int64)
-        hbm_claimed = np.zeros(self.gpu_count, np.int64)
-        host = np.zeros(len(self.nodes), np.int64)
-        host_claimed = np.zeros(len(self.nodes), np.int64)
-        for pod in self.pods.values():
-            spec = self.functions[pod.function]
-            host[pod.node] += pod.host_charged
-            if pod.claims:
-                host_claimed[pod.node] += self._claimed_host(pod)
-            for gpu in pod.gpus:
-                if pod.holds_gpu:
-                    milli[gpu] += spec.milli_gpu
-                    hbm[gpu] += spec.hbm_bytes
-                if pod.claims:
-                    milli_claimed[gpu] += spec.milli_gpu
-                    hbm_claimed[gpu] += spec.hbm_bytes
-        assert np.array_equal(milli, self.gpu_milli_charged), "INV-1: charged milli"
-        assert np.array_equal(hbm, self.gpu_hbm_charged), "INV-1: charged HBM"
-        milli_open = MILLI_PER_GPU - milli - milli_claimed
-        hbm_open = self.gpu_hbm_total - hbm - hbm_claimed
-        host_open = self.node_host_total - host - host_claimed
-        assert np.array_equal(milli_open, self.gpu_milli_open), "INV-1: open milli"
-        assert np.array_equal(hbm_open, self.gpu_hbm_open), "INV-1: open HBM"
-        assert (milli <= MILLI_PER_GPU).all(), "INV-1: more milli than a GPU has"
-        assert (hbm <= self.gpu_hbm_total).all(), "INV-1: more memory than a GPU has"
-        assert np.array_equal(host, self.node_host_charged), "INV-1: charged host memory"
-        assert np.array_equal(host_open, self.node_host_open), "INV-1: open host memory"
-        assert (host <= self.node_host_total).all(), "INV-1: more host memory than a node has"
-        used = self.nvme @ self.snapshot_bytes
-        for node, function in nvme_pending:
-            used[node] += self.snapshot_bytes[function]
-        assert np.array_equal(self.node_nvme_total - used, self.node_nvme_free), "INV-1: disk"
-        for name, members in _COUNTED:
-            counts = np.zeros(len(self.functions), np.int64)
-            for pod in self.pods.values():
-                counts[pod.function] += pod.state in members
-            assert np.array_equal(counts, getattr(self, name)), name
+        recount(self, nvme_pending)
 
 
 def _longer(array: NDArray[_T], more: NDArray[_T] | int) -> NDArray[_T]:
@@ -403,13 +393,13 @@ def _held(spec: FunctionSpec) -> tuple[int, ...]:
     return (*shape, spec.device_bytes, spec.host_bytes, spec.weight_bytes)
 
 
-_COUNTED: tuple[tuple[str, frozenset[PodState]], ...] = (
-    # A pod that is snapshotted leaves: whoever needs one must not count on it.
-    ("fn_ready", frozenset({PodState.READY})),
-    (
-        "fn_starting",
-        frozenset({PodState.INIT, PodState.CREATING, PodState.RESTORING, PodState.RESUMING}),
-    ),
-    ("fn_standby", frozenset({PodState.STANDBY, PodState.SUSPENDING})),
-)
-"""Column of counts -> the states that it counts."""
+_SPEC_COLUMNS: dict[str, type[np.int32 | np.int64]] = {
+    "slots": np.int32,
+    "gpus": np.int32,
+    "milli_gpu": np.int32,
+    "hbm_bytes": np.int64,
+    "device_bytes": np.int64,
+    "host_bytes": np.int64,
+    "min_replica": np.int32,
+    "standby_per_node": np.int32,
+}

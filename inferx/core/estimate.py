@@ -24,21 +24,26 @@ class ArrivalEstimate:
     A function that falls silent fades: its gap is never shorter than the present silence.
     """
 
-    __slots__ = ("_gap_ns", "_last_ns", "_seen")
+    __slots__ = ("_gap_ns", "_last_ns", "_rates", "_rates_ns", "_seen")
 
     def __init__(self, functions: int = 0) -> None:
         self._gap_ns: F64 = np.full(functions, np.inf)
         self._last_ns: I64 = np.zeros(functions, np.int64)
         self._seen: I64 = np.zeros(functions, np.int64)
+        self._rates: F64 = np.zeros(0)
+        self._rates_ns = -1
+        """When the rates were asked for; below 0 if something was learned since."""
 
     def grow(self, more: int) -> None:
         """Take in functions that were never asked for."""
+        self._rates_ns = -1
         self._gap_ns = np.append(self._gap_ns, np.full(more, np.inf))
         self._last_ns = np.append(self._last_ns, np.zeros(more, np.int64))
         self._seen = np.append(self._seen, np.zeros(more, np.int64))
 
     def learn(self, function: int, arrivals: int, now_ns: int) -> None:
         """Learn that `arrivals` requests came since the last time, the latest about now."""
+        self._rates_ns = -1
         gap = float(max(1, now_ns - int(self._last_ns[function]))) / arrivals
         seen = int(self._seen[function])
         if seen == 0:
@@ -53,10 +58,13 @@ class ArrivalEstimate:
         self._last_ns[function] = now_ns
 
     def per_s(self, now_ns: int) -> F64:
-        """Arrivals per second now. Shape (functions,)."""
-        silence = (now_ns - self._last_ns).astype(np.float64)
-        rate: F64 = NS_PER_S / np.maximum(self._gap_ns, np.maximum(silence, 1.0))
-        return rate
+        """Arrivals per second now, not to be written to. Shape (functions,)."""
+        if self._rates_ns != now_ns:
+            silence = (now_ns - self._last_ns).astype(np.float64)
+            self._rates = NS_PER_S / np.maximum(self._gap_ns, np.maximum(silence, 1.0))
+            self._rates.flags.writeable = False
+            self._rates_ns = now_ns
+        return self._rates
 
     def one_per_s(self, function: int, now_ns: int) -> float:
         """Arrivals per second of one function now."""

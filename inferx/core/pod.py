@@ -1,8 +1,10 @@
 """Pods and leases as the scheduler knows them: one by one, and as columns for scans."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferx.core.lifecycle import PodState
 from inferx.core.types import (
@@ -68,6 +70,8 @@ class Pod:
     """An older leader began something with it that its node has not told the end of."""
     ends: bool = False
     """It is to end as soon as nothing is being done to it."""
+    copied: bool = False
+    """It is counted as a copy of its function in host memory."""
     keeps_local: bool = False
     """Its restore from the shared store leaves a copy on the node's disk, charged already."""
 
@@ -76,6 +80,9 @@ class PodColumns:
     """The pods as columns, in pod order. Rows of pods that are gone stay, unset, until compaction.
 
     Columns grow by doubling; a row is written when its pod changes state, never per request.
+
+    Attributes:
+        seen: The same columns by name, not to be written to.
     """
 
     __slots__ = (
@@ -92,6 +99,7 @@ class PodColumns:
         "milli_gpu",
         "node",
         "ready_ns",
+        "seen",
         "state",
     )
 
@@ -110,9 +118,16 @@ class PodColumns:
         self.idle_since_ns: I64 = np.zeros(capacity, np.int64)
         self.ready_ns: I64 = np.zeros(capacity, np.int64)
         self.leased_slots: I32 = np.zeros(capacity, np.int32)
+        self.seen: dict[str, NDArray[Any]] = {}
+        self._show()
 
     def _columns(self) -> tuple[str, ...]:
-        return tuple(name for name in self.__slots__ if name not in {"count", "dead"})
+        return tuple(name for name in self.__slots__ if name not in {"count", "dead", "seen"})
+
+    def _show(self) -> None:
+        for name in self._columns():
+            self.seen[name] = column = getattr(self, name).view()
+            column.flags.writeable = False
 
     def add(self) -> int:
         """Return the number of a new row."""
@@ -123,6 +138,7 @@ class PodColumns:
                 grown = np.zeros((2 * len(old), *old.shape[1:]), old.dtype)
                 grown[: len(old)] = old
                 setattr(self, name, grown)
+            self._show()
         self.count += 1
         return row
 

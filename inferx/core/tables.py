@@ -23,7 +23,15 @@ def _locked(array: NDArray[_T]) -> NDArray[_T]:
 class GpuTable:
     """Row g is GPU g; every array has shape (gpus,)."""
 
-    __slots__ = ("hbm_bytes_free", "hbm_bytes_total", "milli_free", "node", "pods", "schedulable")
+    __slots__ = (
+        "hbm_bytes_free",
+        "hbm_bytes_total",
+        "milli_free",
+        "node",
+        "pods",
+        "schedulable",
+        "starting",
+    )
 
     def __init__(self, cluster: Cluster) -> None:
         self.node: I32 = _locked(cluster.gpu_node)
@@ -38,6 +46,8 @@ class GpuTable:
         """Pods that hold a slice of each GPU."""
         self.schedulable: Bool = _locked(cluster.gpu_schedulable)
         """Whether new pods may be placed there."""
+        self.starting: I32 = _locked(cluster.gpu_starting)
+        """Pods that are on their way to ready there; those that wait for victims are not yet."""
 
 
 class NodeTable:
@@ -53,6 +63,7 @@ class NodeTable:
         "schedulable",
         "snapshots",
         "specs",
+        "starting",
     )
 
     def __init__(self, cluster: Cluster) -> None:
@@ -68,6 +79,8 @@ class NodeTable:
         """Local disk not held by snapshots."""
         self.schedulable: Bool = _locked(cluster.node_schedulable)
         """Whether new pods may be placed there."""
+        self.starting: I32 = _locked(cluster.node_starting)
+        """Pods with GPUs that are on their way to ready there."""
         self.snapshots: Bool = _locked(cluster.nvme)
         """Which functions' snapshots are on the node's disk. Shape (nodes, functions)."""
         self.platform: I32 = _locked(cluster.node_platform)
@@ -82,83 +95,83 @@ class PodTable:
     Rows of pods that are gone stay for a while: their `id` is -1, `idle` is False, `state` GONE.
     """
 
-    __slots__ = ("_c", "_n")
+    __slots__ = ("_n", "_seen")
 
     def __init__(self, cluster: Cluster) -> None:
-        self._c = cluster.columns
+        self._seen = cluster.columns.seen
         self._n = cluster.columns.count
 
     @property
     def id(self) -> I64:
         """Pod id."""
-        return _locked(self._c.id[: self._n])
+        return self._seen["id"][: self._n]
 
     @property
     def function(self) -> I32:
         """Function of the pod."""
-        return _locked(self._c.function[: self._n])
+        return self._seen["function"][: self._n]
 
     @property
     def node(self) -> I32:
         """Node of the pod."""
-        return _locked(self._c.node[: self._n])
+        return self._seen["node"][: self._n]
 
     @property
     def gpu(self) -> I32:
         """GPUs of the pod, padded with -1. Shape (rows, 8)."""
-        return _locked(self._c.gpu[: self._n])
+        return self._seen["gpu"][: self._n]
 
     @property
     def milli_gpu(self) -> I32:
         """Compute of each slice."""
-        return _locked(self._c.milli_gpu[: self._n])
+        return self._seen["milli_gpu"][: self._n]
 
     @property
     def hbm_bytes(self) -> I64:
         """Memory of each slice."""
-        return _locked(self._c.hbm_bytes[: self._n])
+        return self._seen["hbm_bytes"][: self._n]
 
     @property
     def host_bytes(self) -> I64:
         """Host memory that the pod is charged."""
-        return _locked(self._c.host_bytes[: self._n])
+        return self._seen["host_bytes"][: self._n]
 
     @property
     def state(self) -> I32:
         """`PodState` of the pod."""
-        return _locked(self._c.state[: self._n])
+        return self._seen["state"][: self._n]
 
     @property
     def idle(self) -> Bool:
         """Ready, and leased by nobody: may be evicted at once."""
-        return _locked(self._c.idle[: self._n])
+        return self._seen["idle"][: self._n]
 
     @property
     def ready(self) -> Bool:
         """Ready, leased or not: may be evicted, a leased one after it was drained."""
-        ready: Bool = self._c.state[: self._n] == int(PodState.READY)
+        ready: Bool = self._seen["state"][: self._n] == int(PodState.READY)
         return ready
 
     @property
     def standby(self) -> Bool:
         """Suspended: holds host memory and no GPU; may be evicted to free host memory."""
-        standby: Bool = self._c.state[: self._n] == int(PodState.STANDBY)
+        standby: Bool = self._seen["state"][: self._n] == int(PodState.STANDBY)
         return standby
 
     @property
     def leased_slots(self) -> I32:
         """Slots that routers hold."""
-        return _locked(self._c.leased_slots[: self._n])
+        return self._seen["leased_slots"][: self._n]
 
     @property
     def idle_since_ns(self) -> I64:
         """When the pod was last given back, or became ready."""
-        return _locked(self._c.idle_since_ns[: self._n])
+        return self._seen["idle_since_ns"][: self._n]
 
     @property
     def ready_ns(self) -> I64:
         """When the pod became ready."""
-        return _locked(self._c.ready_ns[: self._n])
+        return self._seen["ready_ns"][: self._n]
 
 
 class FunctionTable:
@@ -166,6 +179,7 @@ class FunctionTable:
 
     __slots__ = (
         "_c",
+        "copies",
         "device_bytes",
         "gpus",
         "hbm_bytes",
@@ -186,24 +200,22 @@ class FunctionTable:
         self._c = cluster
         self.specs: tuple[FunctionSpec, ...] = cluster.functions
         """The functions as described."""
-        specs = cluster.functions
-        self.slots: I32 = _locked(np.array([spec.slots for spec in specs], np.int32))
+        spec = {name: _locked(column) for name, column in cluster.fn_spec.items()}
+        self.slots: I32 = spec["slots"]
         """Requests that one pod serves at once."""
-        self.gpus: I32 = _locked(np.array([spec.gpus for spec in specs], np.int32))
+        self.gpus: I32 = spec["gpus"]
         """Slices of one pod."""
-        self.milli_gpu: I32 = _locked(np.array([spec.milli_gpu for spec in specs], np.int32))
+        self.milli_gpu: I32 = spec["milli_gpu"]
         """Compute of each slice."""
-        self.hbm_bytes: I64 = _locked(np.array([spec.hbm_bytes for spec in specs], np.int64))
+        self.hbm_bytes: I64 = spec["hbm_bytes"]
         """Memory of each slice."""
-        self.device_bytes: I64 = _locked(np.array([s.device_bytes for s in specs], np.int64))
+        self.device_bytes: I64 = spec["device_bytes"]
         """GPU state of a suspended pod."""
-        self.host_bytes: I64 = _locked(np.array([s.host_bytes for s in specs], np.int64))
+        self.host_bytes: I64 = spec["host_bytes"]
         """Host memory of a live pod."""
-        self.min_replica: I32 = _locked(np.array([s.min_replica for s in specs], np.int32))
+        self.min_replica: I32 = spec["min_replica"]
         """Ready pods that the function is promised."""
-        self.standby_per_node: I32 = _locked(
-            np.array([spec.standby_per_node for spec in specs], np.int32)
-        )
+        self.standby_per_node: I32 = spec["standby_per_node"]
         """Suspended pods that the function asks for on each node."""
         self.queued: I32 = _locked(cluster.fn_queued)
         """Requests that wait in routers, as last reported."""
@@ -214,7 +226,9 @@ class FunctionTable:
         self.starting: I32 = _locked(cluster.fn_starting)
         """Pods on their way to ready."""
         self.standby: I32 = _locked(cluster.fn_standby)
-        """Pods suspended in host memory, or on their way there."""
+        """Pods suspended in host memory, or leaving their GPUs for it."""
+        self.copies: I32 = _locked(cluster.fn_copies)
+        """Pods suspended in host memory, or on their way there without a GPU."""
 
     @property
     def arrivals_per_s(self) -> F64:

@@ -5,7 +5,7 @@ A view is valid for one call. Its arrays are not writeable; a policy that change
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -30,11 +30,14 @@ from inferx.core.units import GIB
 
 __all__ = ["ClusterView", "Trial"]
 
+_BELOW_HBM: Final = (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM)
+
 
 class ClusterView:
     """The cluster at one instant, for one call."""
 
     __slots__ = (
+        "_best",
         "_c",
         "_moved_gib",
         "_snapshots",
@@ -50,19 +53,21 @@ class ClusterView:
         """Look at `cluster`; `snapshots` says whether starts may use them."""
         self._c = cluster
         self._snapshots = snapshots
+        self._moved_gib: F64 = np.zeros((len(_BELOW_HBM), 0))
         self.grown()
 
     def grown(self) -> None:
         """Look anew at a cluster that has other nodes or functions."""
         cluster = self._c
-        tiers, specs = (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM), cluster.functions
-        self._moved_gib: F64 = np.array(
-            [[moved_bytes(spec, tier) / GIB for spec in specs] for tier in tiers]
-        )
-        shape = (len(tiers), len(cluster.groups), len(specs))
+        # What a pod moves never changes: only functions that are new are looked at.
+        more = cluster.functions[self._moved_gib.shape[1] :]
+        moved = [[moved_bytes(spec, tier) / GIB for spec in more] for tier in _BELOW_HBM]
+        self._moved_gib = np.concatenate((self._moved_gib, np.array(moved)), axis=1)
+        shape = (len(_BELOW_HBM), len(cluster.groups), len(cluster.functions))
         self._start_table: I64 = np.zeros(shape, np.int64)
         self._start_version = -1
         self._start_versions: dict[tuple[Tier, int], int] = {}
+        self._best: dict[Tier, I64] = {}
         self.gpus = GpuTable(cluster)
         self.nodes = NodeTable(cluster)
         self.functions = FunctionTable(cluster)
@@ -84,6 +89,10 @@ class ClusterView:
     def pod_ids(self, function: FunctionId) -> tuple[PodId, ...]:
         """Pods of a function, in pod order."""
         return tuple(self._c.by_function[function])
+
+    def nodes_in(self, function: FunctionId, state: PodState) -> list[NodeId]:
+        """Nodes of a function's pods that are in a state, in pod order."""
+        return [pod.node for pod in self._c.by_function[function].values() if pod.state is state]
 
     def eligible(self, want: Want) -> Bool:
         """GPUs that could ever hold one slice of `want`, full or not. Shape (gpus,)."""
@@ -149,11 +158,25 @@ class ClusterView:
         table.flags.writeable = False
         return table
 
+    def best_starts_ns(self, source: Tier) -> I64:
+        """Estimated start-up time of every function from a tier, the best group's.
+
+        Returns:
+            Shape (functions,). Kept until a start is learned from.
+        """
+        table = self._starts()
+        best = self._best.get(source)
+        if best is None:
+            self._best[source] = best = np.minimum.reduce(table[int(source)], axis=0)
+            best.flags.writeable = False
+        return best
+
     def _starts(self) -> I64:
         """Shape (tiers below HBM, groups, functions); only what was learned anew is computed."""
         starts = self._c.starts
         if self._start_version != starts.version:
             self._start_version = starts.version
+            self._best.clear()
             for (tier, group), version in starts.versions.items():
                 if self._start_versions.get((tier, group)) != version:
                     self._start_versions[tier, group] = version

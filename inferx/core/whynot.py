@@ -12,7 +12,8 @@ __all__ = ["filter_counts", "why_not"]
 def filter_counts(want: Want, view: ClusterView) -> tuple[int, dict[str, int]]:
     """Count feasible GPUs, and the others by the first reason that turned them away."""
     gpus = view.gpus
-    left = np.ones(len(gpus.node), np.bool_)
+    rest = len(gpus.node)
+    left = np.ones(rest, np.bool_)
     counts: dict[str, int] = {}
     steps = (
         ("not schedulable", gpus.schedulable),
@@ -23,11 +24,11 @@ def filter_counts(want: Want, view: ClusterView) -> tuple[int, dict[str, int]]:
     )
     for name, mask in steps:
         passed = left & mask
-        turned = int(left.sum() - passed.sum())
-        if turned:
-            counts[name] = turned
-        left = passed
-    return int(left.sum()), counts
+        passing = int(np.count_nonzero(passed))
+        if passing < rest:
+            counts[name] = rest - passing
+        left, rest = passed, passing
+    return rest, counts
 
 
 def why_not(want: Want, view: ClusterView) -> Explanation:
@@ -45,8 +46,9 @@ def _helper(want: Want, view: ClusterView) -> str:
     if want.gpus > 1:
         return f"would fit on a node with {want.gpus} GPUs that have room"
     pods, gpus = view.pods, view.gpus
-    rows = np.flatnonzero(pods.ready & (pods.gpu[:, 0] >= 0))
+    rows = pods.ready.nonzero()[0]
     at = pods.gpu[rows, 0]
+    rows, at = rows[at >= 0], at[at >= 0]
     helps = view.eligible(want)[at]
     helps &= gpus.hbm_bytes_free[at] + pods.hbm_bytes[rows] >= want.hbm_bytes
     helps &= gpus.milli_free[at] + pods.milli_gpu[rows] >= want.milli_gpu
@@ -54,7 +56,8 @@ def _helper(want: Want, view: ClusterView) -> str:
         return "no single pod's leaving would make room"
     useful = rows[helps]
     # An idle pod first, then the one that was used longest ago.
-    order = np.lexsort((pods.idle_since_ns[useful], ~pods.idle[useful]))
-    row = int(useful[order[0]])
+    idle = useful[pods.idle[useful]]
+    useful = idle if len(idle) else useful
+    row = int(useful[pods.idle_since_ns[useful].argmin()])
     kind = "idle" if bool(pods.idle[row]) else "busy"
     return f"would fit on GPU {int(pods.gpu[row, 0])} if the {kind} pod {int(pods.id[row])} left"

@@ -20,6 +20,7 @@ A pod that has been wanted for longer than `patience_s` gets room by draining th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -27,7 +28,6 @@ from numpy.random import Generator
 from inferx.policy import (
     F64,
     FOREVER_NS,
-    I32,
     I64,
     NS_PER_S,
     ClusterView,
@@ -54,11 +54,8 @@ from inferx.policy.parts.waiting import (
     KILL_S,
     RARELY_PER_S,
     comes_back,
-    copies_of,
     far_s,
     ready_s,
-    saved_s,
-    starts_s,
     waiting_s,
 )
 
@@ -106,40 +103,63 @@ class Worth:
 
     outlook_s: float
 
-    def losses_s(self, view: ClusterView) -> tuple[F64, F64]:
-        """Return what each pod's leaving its GPU costs if it is killed, and if it is suspended.
+    def losses_s(self, view: ClusterView, rows: I64) -> tuple[F64, F64]:
+        """Return what pods' leaving their GPUs costs if they are killed, and if suspended.
 
         A suspended one costs whoever waits for its room the way of its bytes as well; that way is
-        as long as the way back. Shape (rows of view.pods,) each.
+        as long as the way back. Shape of `rows`, which are rows of `view.pods`, each.
         """
-        rate = np.maximum(view.functions.arrivals_per_s, RARELY_PER_S)
-        near, far = starts_s(view, Tier.DRAM), far_s(view)
-        returns = rate * waiting_s(rate, near)
-        suspended = self.outlook_s * returns + near
+        pods, functions = view.pods, view.functions
+        function = pods.function.take(rows)
+        rate = np.maximum(functions.arrivals_per_s.take(function), RARELY_PER_S)
+        near = view.best_starts_ns(Tier.DRAM).take(function) / NS_PER_S
+        far, nearby = far_s(view, function), waiting_s(rate, near)
+        killed = self.outlook_s * (rate * nearby)
+        suspended = killed + near
         # A killed pod without a copy comes from disk until one was made; that takes about twice
         # as long as it takes to read it.
-        exposed_s = np.where(copies_of(view) > 0, 0.0, np.minimum(2.0 * far, self.outlook_s))
-        killed = self.outlook_s * returns
-        killed += exposed_s * saved_s(rate, near, far)
-        pods = view.pods
-        function = np.maximum(pods.function, 0)
+        copied = functions.copies.take(function) > 0
+        exposed_s = np.where(copied, 0.0, np.minimum(2.0 * far, self.outlook_s))
+        killed += exposed_s * (rate * np.maximum(waiting_s(rate, far) - nearby, 0.0))
         # Without a snapshot on its node's disk one is taken first, and that takes longer still.
-        taken_s = np.where(view.nodes.snapshots[pods.node, function], 0.0, far[function])
-        return killed[function] + taken_s, suspended[function]
+        killed += np.where(view.nodes.snapshots[pods.node.take(rows), function], 0.0, far)
+        return killed, suspended
 
     def cost(self, view: ClusterView) -> F64:
         """Return what each pod's leaving costs, the cheaper way; above 0.
 
         Infinite for those that their function is promised. Shape (rows of view.pods,).
         """
-        killed, suspended = self.losses_s(view)
+        rows = np.arange(len(view.pods.id))
+        return self.least_s(view, rows, *self.losses_s(view, rows))
+
+    def least_s(self, view: ClusterView, rows: I64, killed: F64, suspended: F64) -> F64:
+        """Return the same of some pods, whose losses are known. Shape of `rows`."""
         pods, functions = view.pods, view.functions
         # Of equal pods, the one idle longest goes.
-        idle_s = np.maximum(view.now_ns - pods.idle_since_ns, 0) / NS_PER_S
+        idle_s = np.maximum(view.now_ns - pods.idle_since_ns.take(rows), 0) / NS_PER_S
         cost: F64 = np.minimum(killed, suspended) * (1.0 - 1e-6 * idle_s / (1.0 + idle_s))
         promised = functions.ready <= functions.min_replica
-        cost[promised[np.maximum(pods.function, 0)]] = np.inf
+        cost[promised.take(pods.function.take(rows))] = np.inf
         return cost
+
+
+class Room(NamedTuple):
+    """A GPU and who leaves it for a pod of one GPU.
+
+    Attributes:
+        cost_s: What that costs, the start included.
+        gpu: The GPU.
+        victims: Rows of `view.pods`.
+        killed_s: What each victim costs if it is killed.
+        suspended_s: And if it is suspended.
+    """
+
+    cost_s: float
+    gpu: int
+    victims: I64
+    killed_s: F64
+    suspended_s: F64
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,55 +168,56 @@ class CheapestRoom:
 
     worth: Worth
 
-    def cheapest(self, want: Want, view: ClusterView) -> tuple[float, int, I64] | None:
-        """Return the least cost, its GPU and its victims' rows; None where no idle pods suffice.
+    def cheapest(self, want: Want, view: ClusterView) -> Room | None:
+        """Return what costs least; None where no idle pods suffice.
 
         For a pod of one GPU. On each GPU victims go by their worth a share of the GPU, until there
         is room; or the one that suffices alone, if that is cheaper. One that takes several GPUs is
         a victim on each of them, at its whole worth.
         """
         pods, gpus = view.pods, view.gpus
-        idle = np.flatnonzero(pods.idle)
-        slices, column = np.nonzero(pods.gpu[idle] >= 0)
-        rows = idle[slices]
-        at = pods.gpu[rows, column]
-        ok = view.eligible(want)[at]
-        rows, at = rows[ok], at[ok]
-        cost: F64 = self.worth.cost(view)[rows]
+        idle = pods.idle.nonzero()[0]
+        held = pods.gpu.take(idle, axis=0)
+        slices, column = (held >= 0).nonzero()
+        rows, at = idle.take(slices), held[slices, column]
+        ok = view.eligible(want).take(at)
+        if np.count_nonzero(ok) < len(ok):
+            rows, at = rows[ok], at[ok]
+        killed, suspended = self.worth.losses_s(view, rows)
+        cost = self.worth.least_s(view, rows, killed, suspended)
         free = np.isfinite(cost)
-        rows, at, cost = rows[free], at[free], cost[free]
+        if np.count_nonzero(free) < len(free):
+            rows, at, cost = rows[free], at[free], cost[free]
+            killed, suspended = killed[free], suspended[free]
         if not len(rows):
             return None
-        hbm, milli = pods.hbm_bytes[rows], pods.milli_gpu[rows]
-        share = np.maximum(hbm / gpus.hbm_bytes_total[at], milli / 1_000)
-        order = np.lexsort((cost / np.maximum(share, 1e-3), at))
-        rows, at, cost = rows[order], at[order], cost[order]
-        hbm, milli, host = hbm[order], milli[order], pods.host_bytes[rows]
-        need_hbm = want.hbm_bytes - gpus.hbm_bytes_free[at]
-        need_milli = want.milli_gpu - gpus.milli_free[at]
-        need_host = (-host_spare(want, view))[gpus.node[at]]
-        first = np.concatenate(([True], at[1:] != at[:-1]))
-        begin = np.maximum.accumulate(np.where(first, np.arange(len(at)), 0))
-
-        def running(amount: F64 | I64 | I32) -> F64:
-            total = np.cumsum(amount, dtype=np.float64)
-            since: F64 = total - (total[begin] - amount[begin])
-            return since
-
-        together = running(cost)
         # Those who are killed leave their host memory, too.
-        enough = (running(hbm) >= need_hbm) & (running(milli) >= need_milli)
-        enough &= running(host) >= need_host
-        alone = (hbm >= need_hbm) & (milli >= need_milli) & (host >= need_host)
-        price = np.minimum(np.where(enough, together, np.inf), np.where(alone, cost, np.inf))
+        frees = (pods.hbm_bytes.take(rows), pods.milli_gpu.take(rows), pods.host_bytes.take(rows))
+        amounts = np.array((cost, *frees), np.float64)
+        share = np.maximum(amounts[1] / gpus.hbm_bytes_total.take(at), amounts[2] / 1_000)
+        order = np.lexsort((cost / np.maximum(share, 1e-3), at))
+        at, amounts = at.take(order), amounts.take(order, axis=1)
+        cost = amounts[0]
+        hbm, milli = want.hbm_bytes - gpus.hbm_bytes_free, want.milli_gpu - gpus.milli_free
+        host = -host_spare(want, view).take(gpus.node)
+        lacks = np.array((hbm, milli, host), np.int64).take(at, axis=1)
+        begin = np.arange(len(at))
+        begin[1:][at[1:] == at[:-1]] = 0
+        begin = np.maximum.accumulate(begin)
+        total = amounts.cumsum(axis=1)
+        since = total - (total - amounts).take(begin, axis=1)
+        enough = np.logical_and.reduce(since[1:] >= lacks)
+        alone = np.logical_and.reduce(amounts[1:] >= lacks)
+        price = np.minimum(np.where(enough, since[0], np.inf), np.where(alone, cost, np.inf))
         waiting = max(1, int(view.functions.queued[want.function]))
-        price += waiting * (ready_s(want.function, view)[at] + KILL_S)
+        price += waiting * (ready_s(want.function, view).take(at) + KILL_S)
         best = int(price.argmin())
         if price[best] == np.inf:
             return None
-        lone = bool(alone[best]) and cost[best] <= together[best]
-        victims = rows[best : best + 1] if lone else rows[begin[best] : best + 1]
-        return float(price[best]), int(at[best]), victims
+        lone = bool(alone[best]) and cost[best] <= since[0, best]
+        those = order[best if lone else begin[best] : best + 1]
+        victims = (rows.take(those), killed.take(those), suspended.take(those))
+        return Room(float(price[best]), int(at[best]), *victims)
 
     def evict(self, want: Want, view: ClusterView, rng: Generator) -> Evict | Defer:
         """Return the cheapest plan with how each victim leaves, or defer if none suffices."""
@@ -208,17 +229,16 @@ class CheapestRoom:
             if isinstance(plan, Defer):
                 return plan
             victims = np.flatnonzero(np.isin(view.pods.id, [pod for pod, _ in plan.victims]))
-            gpus = plan.gpus
+            gpus, losses = plan.gpus, self.worth.losses_s(view, victims)
         else:
-            _, gpu, victims = found
-            gpus = (GpuId(gpu),)
-        killed, suspended = self.worth.losses_s(view)
+            victims, losses = found.victims, (found.killed_s, found.suspended_s)
+            gpus = (GpuId(found.gpu),)
         pods = view.pods
         spare = int(host_spare(want, view)[view.gpus.node[gpus[0]]])
         leave: list[tuple[PodId, Tier]] = []
-        for row in victims.tolist():
+        for row, killed, suspended in zip(victims.tolist(), *losses, strict=True):
             state = int(view.functions.device_bytes[pods.function[row]])
-            kept = killed[row] > suspended[row] and spare >= state
+            kept = killed > suspended and spare >= state
             spare += -state if kept else int(pods.host_bytes[row])
             leave.append((PodId(int(pods.id[row])), Tier.DRAM if kept else Tier.NVME))
         return Evict(gpus, tuple(leave)) if spare >= 0 else _NO_HOST_MEMORY
@@ -244,7 +264,7 @@ class PlaceOrEvict:
         if here <= waiting * float(view.node_restore_ns(want.function).min()) / NS_PER_S:
             return free
         found = self.room.cheapest(want, view)
-        if found is not None and found[0] < here:
+        if found is not None and found.cost_s < here:
             return Defer("cheaper behind a victim")
         return free
 

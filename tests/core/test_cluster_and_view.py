@@ -15,6 +15,7 @@ from kernel_world import FUNCTIONS, NODES, World, function, node, want_of
 
 from inferx.core.cluster import Cluster
 from inferx.core.lifecycle import PodState
+from inferx.core.pod import Pod
 from inferx.core.types import ANY_NODE, FunctionId, GpuId, NodeId, PodId, Tier, Want
 from inferx.core.units import FOREVER_NS, GIB, NS_PER_S
 from inferx.core.view import ClusterView
@@ -58,6 +59,13 @@ def slow_tier(f: int, n: int, c: Cluster) -> int:
     return Tier.REMOTE if c.remote[c.node_platform[n], f] else Tier.ABSENT
 
 
+UNDER_WAY = (PodState.CREATING, PodState.RESTORING, PodState.RESUMING)
+
+
+def copies_over(pod: Pod) -> bool:
+    return pod.state is PodState.RESTORING and not pod.gpus
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_every_index_is_what_a_rescan_finds(block: int) -> None:
     for seed in range(block * 10, block * 10 + 10):
@@ -72,6 +80,11 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
             assert view.functions.starting[f] == sum(p.state in starting for p in pods)
             leaving = (PodState.STANDBY, PodState.SUSPENDING)
             assert view.functions.standby[f] == sum(p.state in leaving for p in pods)
+            copied = [p.state is PodState.STANDBY or copies_over(p) for p in pods]
+            assert view.functions.copies[f] == sum(copied)
+            for state in PodState:
+                there = [p.node for p in pods if p.state is state]
+                assert view.nodes_in(FunctionId(f), state) == there
             lacks = world.scheduler._demand.lacks[f].values()
             assert view.functions.queued[f] == sum(lacks)
             for at in (ANY_NODE, 0):
@@ -112,6 +125,14 @@ def test_every_index_is_what_a_rescan_finds(block: int) -> None:
         for gpu in range(c.gpu_count):
             holders = [p for p in c.pods.values() if p.holds_gpu and gpu in p.gpus]
             assert view.gpus.pods[gpu] == len(holders)
+            begun = [p for p in c.pods.values() if p.state in UNDER_WAY and gpu in p.gpus]
+            assert view.gpus.starting[gpu] == len(begun)
+        for row in range(len(c.nodes)):
+            begun = [p for p in c.pods.values() if p.state in UNDER_WAY and p.node == row]
+            assert view.nodes.starting[row] == sum(bool(p.gpus) for p in begun)
+        for source in (Tier.ABSENT, Tier.REMOTE, Tier.NVME, Tier.DRAM):
+            best = view.starts_ns(source).min(axis=0).tolist()
+            assert view.best_starts_ns(source).tolist() == best
 
 
 def test_inv_9_no_array_of_a_view_can_be_written() -> None:
@@ -243,6 +264,9 @@ def test_inv_1_overcommitted_capacity_is_an_error_of_ours() -> None:
         ("node_host_charged", "host"),
         ("node_nvme_free", "disk"),
         ("fn_ready", "fn_ready"),
+        ("fn_copies", "copies"),
+        ("gpu_starting", "starts on GPUs"),
+        ("node_starting", "starts on nodes"),
     ],
 )
 def test_inv_1_the_check_finds_a_wrong_book(column: str, told: str) -> None:

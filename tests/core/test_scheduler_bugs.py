@@ -48,7 +48,8 @@ from inferx.core.machine import router as router_module
 from inferx.core.machine.answers import answers
 from inferx.core.machine.fleet import IDS_PER_EPOCH
 from inferx.core.machine.outbox import RETRY_LIMIT
-from inferx.core.machine.scheduler import RETRY_WANTS, Scheduler
+from inferx.core.machine.scheduler import Scheduler
+from inferx.core.machine.serving import RETRY_WANTS
 from inferx.core.protocols import Defer, Demote, Evict, Place, PolicyBundle, Promote, Retain
 from inferx.core.rng import stream
 from inferx.core.types import FunctionId, GpuId, NodeId, PodId, RequestId, RouterId, Tier
@@ -529,7 +530,7 @@ def test_after_many_wants_in_a_row_did_not_fit_the_rest_wait() -> None:
         w.arrive(f)
     w.run(10 * NS_PER_MS)
     assert policy.asked == 20
-    w.scheduler._capacity_came = True
+    w.scheduler._serving.room_came()
     w.tell_scheduler()
     assert policy.asked == 20 + RETRY_WANTS
 
@@ -709,7 +710,7 @@ def test_room_first_evicts_and_asks_again() -> None:
     w.run(10 * S)
     (pod,) = w.cluster.pods.values()
     script.answers.append(Evict((), ((pod.id, Tier.ABSENT),)))
-    w.scheduler._serve(FunctionId(0))
+    w.scheduler._serving.serve(FunctionId(0))
     w.scheduler.placing.want(FunctionId(0), prewarmed=True)
     assert pod.state is PodState.TERMINATING
 

@@ -167,7 +167,9 @@ def test_an_orphan_for_which_there_is_no_room_is_stopped_again_too() -> None:
     w.bodies[other.pod] = other
     w.report(0)
     raw = replace(body, pod=body.pod + 200)
-    w.scheduler.fleet.end_orphan(NodeId(0), FoundPod(raw.pod, FunctionId(0), raw.gpus, "ready"))
+    w.scheduler._joining.adopting.end_orphan(
+        NodeId(0), FoundPod(raw.pod, FunctionId(0), raw.gpus, "ready")
+    )
     w.tell_scheduler()
     assert raw.pod not in w.cluster.pods
     w.run(400 * MS)
@@ -226,7 +228,9 @@ def test_a_new_leader_stops_what_its_predecessor_could_not_end(ends_while: str) 
 def test_a_pod_of_no_known_function_that_could_not_be_ended_is_stopped_again() -> None:
     w = world(holding(1))
     w.run(S)
-    w.scheduler.fleet.end_orphan(NodeId(0), FoundPod(PodId(9), NO_FUNCTION, (), "ready"))
+    w.scheduler._joining.adopting.end_orphan(
+        NodeId(0), FoundPod(PodId(9), NO_FUNCTION, (), "ready")
+    )
     w.tell_scheduler()
     w.bodies[PodId(9)] = Body(PodId(9), FunctionId(0), 0, (), "serving", 0)
     for _ in range(2):
@@ -244,7 +248,7 @@ def test_a_start_that_waits_for_others_too_is_given_up_with_its_node() -> None:
     (waiting,) = [p for p in w.cluster.pods.values() if p.state is PodState.INIT]
     # An orphan that has no room cannot be ended, and the node is closed for it.
     raw = FoundPod(PodId(9), FunctionId(1), (0,), "ready")
-    w.scheduler.fleet.end_orphan(NodeId(0), raw)
+    w.scheduler._joining.adopting.end_orphan(NodeId(0), raw)
     w.scheduler.fleet._stops[raw.pod] = STOP_LIMIT
     w.tell_scheduler()
     w.bodies[raw.pod] = Body(raw.pod, FunctionId(1), 0, (), "serving", 0)

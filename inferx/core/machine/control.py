@@ -122,7 +122,7 @@ class Control:
             ):
                 done = self._placing.want(function, prewarmed=True, node=node, bakes=True)
         else:
-            source, _ = fleet.source(function, node)
+            source, _ = fleet.sources.soonest(function, node)
             room = c.node_host_open[node] >= spec.host_bytes + spec.device_bytes
             if source in (Tier.NVME, Tier.REMOTE) and room:
                 self._tell.started("promote", fleet.standby(function, node, source), "standby")

@@ -1,20 +1,18 @@
 """Pods on their way: starts, sinks, and the commands and facts they are made of.
 
 The half of the scheduler machine that talks to nodes. It owns every change of the cluster's
-charges, the disks' apart (`disks.py`); the other half decides (`placing.py`, `control.py`) and
-leases (`demand.py`).
+charges, but for the disks' (`disks.py`) and what is found on nodes (`adopting.py`); the other half
+decides (`placing.py`, `control.py`) and leases (`demand.py`).
 
 Laws:
 1. A command has a sequence number and is answered by exactly one fact; it is repeated until then,
    and a node that never answers is lost. A fact whose command is not pending is a repetition.
 2. Capacity is charged when a command is decided, released when the fact that frees it arrives.
-3. A restore starts only where the manifest matches: from the node's own disk, or from the shared
-   store's copy for the node's platform (INV-11).
-4. A pod with leases is drained before it sinks (INV-4).
-5. A pod that could not be ended keeps its charges; its stop is tried again, so many times.
+3. A pod with leases is drained before it sinks (INV-4).
+4. A pod that could not be ended keeps its charges; its stop is tried again, so many times.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -33,20 +31,19 @@ from inferx.core.commands import (
     Stop,
     Suspend,
 )
-from inferx.core.events import FoundPod, PhaseTiming
+from inferx.core.events import PhaseTiming
 from inferx.core.lifecycle import PodState
 from inferx.core.machine.disks import Disks
 from inferx.core.machine.outbox import Outbox
+from inferx.core.machine.sources import Sources
 from inferx.core.machine.step import Record
 from inferx.core.pod import Pod
-from inferx.core.types import NO_FUNCTION, NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
+from inferx.core.types import NO_POD, FunctionId, GpuId, NodeId, PodId, Tier
 from inferx.core.units import NS_PER_S
 
 __all__ = ["START_NAME", "Fleet", "first_id"]
 
 IDS_PER_EPOCH = 1 << 32
-COLDER_MUST_WIN_BY = 2
-"""A start from a colder tier is chosen only where it is expected to be this many times faster."""
 STOP_AGAIN_NS = NS_PER_S
 """A pod that could not be ended is stopped again after this long; the wait doubles each time."""
 STOP_LIMIT = 5
@@ -80,6 +77,7 @@ class Fleet:
         """Pods that could not be ended, and how often their stop was tried again."""
         self.outbox = Outbox(cluster, out, self.count)
         self.disks = Disks(cluster, self.outbox, epoch=epoch)
+        self.sources = Sources(cluster, self.disks, snapshots=snapshots)
         self._cleared: dict[PodId, None] = {}
         """Pods that wait for nobody any more and are not launched yet."""
         self.records: list[Record] = []
@@ -96,39 +94,6 @@ class Fleet:
         )
 
     # -- starts ---
-    def source(
-        self, function: FunctionId, node: NodeId, leaving: Collection[PodId] = ()
-    ) -> tuple[Tier, Pod | None]:
-        """Return where a start on `node` comes from soonest, and the suspended pod if from DRAM.
-
-        Ties go to the warmer tier. Pods of `leaving` are about to go.
-        """
-        c = self._c
-        if not self._snapshots:
-            return Tier.ABSENT, None
-        spec, group = c.functions[function], int(c.node_group[node])
-        best, standby = Tier.ABSENT, None
-        soonest = c.starts.start_ns(Tier.ABSENT, group, spec)
-        there: list[tuple[Tier, Pod | None]] = []
-        if self.disks.is_remote(node, function):
-            there.append((Tier.REMOTE, None))
-        if c.nvme[node, function]:
-            there.append((Tier.NVME, None))
-        for pod in c.by_function[function].values():
-            if pod.node == node and pod.state is PodState.STANDBY and pod.id not in leaving:
-                if c.node_host_open[node] < spec.host_bytes:
-                    # No room for a second process: the suspended one it must be.
-                    return Tier.DRAM, pod
-                there.append((Tier.DRAM, pod))
-                break
-        for tier, pod_there in there:
-            estimate = c.starts.start_ns(tier, group, spec)
-            # The warmer tier moves fewer bytes: an estimate must be far off to say otherwise, and
-            # a tier that is never chosen would never be learned about again.
-            if estimate <= COLDER_MUST_WIN_BY * soonest:
-                best, standby, soonest = tier, pod_there, estimate
-        return best, standby
-
     def start(
         self,
         function: FunctionId,
@@ -143,7 +108,7 @@ class Fleet:
         node = NodeId(int(c.gpu_node[gpus[0]]))
         tier, standby = Tier.ABSENT, None
         if not bakes:
-            tier, standby = self.source(function, node, {victim for victim, _ in victims})
+            tier, standby = self.sources.soonest(function, node, {victim for victim, _ in victims})
         if standby is None:
             pod = self._new(function, gpus, node)
         else:
@@ -253,7 +218,7 @@ class Fleet:
                 self._take(pod, leave=True)
                 return
             self.count("no_room_on_disk")
-        self._stop(pod)
+        self.stop(pod)
 
     def _take(self, pod: Pod, *, leave: bool) -> None:
         self.disks.expect(pod.node, pod.function)
@@ -262,7 +227,8 @@ class Fleet:
         self.outbox.send(Snapshot(*where, leave))
         self.count("snapshots")
 
-    def _stop(self, pod: Pod) -> None:
+    def stop(self, pod: Pod) -> None:
+        """End a pod, whatever it holds."""
         self._c.enter(pod, PodState.TERMINATING)
         self._command(Stop, pod)
         self.count("stops")
@@ -286,7 +252,7 @@ class Fleet:
         if self.disks.fits(pod.node, pod.function):
             self._take(pod, leave=True)
         else:
-            self._stop(pod)
+            self.stop(pod)
 
     def suspended(self, pod: Pod) -> None:
         """A pod left its GPUs and lies in host memory."""
@@ -457,63 +423,6 @@ class Fleet:
         pods = [pod for pod in self._c.pods.values() if pod.node == node]
         waiting = [pod.id for pod in pods if pod.claims and pod.start is Tier.DRAM]
         return waiting + [pod.id for pod in pods if not pod.claims]
-
-    # -- pods that this leader did not start ---
-    def adopt(self, node: NodeId, found: FoundPod) -> Pod | None:
-        """Take over a pod that an older leader started; None if it had to be stopped."""
-        pod = self._enter_found(node, found)
-        if pod is not None:
-            self._c.enter(pod, PodState.RESTORING)
-            pod.found = True
-            self.count("pods_adopted")
-        return pod
-
-    def settle(self, pod: Pod, *, suspended: bool) -> None:
-        """A pod that was taken over has come to rest."""
-        pod.found = False
-        if suspended:
-            self.suspended(pod)
-            return
-        c = self._c
-        pod.ready_ns = pod.idle_since_ns = c.now_ns
-        c.enter(pod, PodState.READY)
-        c.charge_host(pod, c.functions[pod.function].host_bytes)
-
-    def end_found(self, pod: Pod) -> None:
-        """Stop a pod that was taken over and could not be ended by whoever led before."""
-        pod.found = False
-        self._stop(pod)
-
-    def end_orphan(self, node: NodeId, found: FoundPod) -> None:
-        """Stop a pod that a node runs and that this scheduler has given up.
-
-        What it holds is charged until it is gone: nothing else must start there before.
-        """
-        self.forget_stops(found.pod)
-        self.count("orphans")
-        orphan = self._enter_found(node, found)
-        if orphan is not None:
-            self._c.enter(orphan, PodState.CREATING)
-            self._stop(orphan)
-
-    def _enter_found(self, node: NodeId, found: FoundPod) -> Pod | None:
-        """Enter a pod with what it holds; tell its node to stop one that cannot be charged."""
-        c, function = self._c, found.function
-        if function != NO_FUNCTION:
-            spec = c.functions[function]
-            held = () if found.state == "suspended" else found.gpus
-            in_host = found.state in {"suspended", "moving"} or not found.gpus
-            host = spec.host_bytes + (spec.device_bytes if in_host else 0)
-            if c.has_room(node, held, spec, host):
-                pod = c.add_pod(found.pod, function, held, node)
-                c.charge_gpus(pod)
-                c.charge_host(pod, host)
-                return pod
-        # More than the node has, by its own word, or of no function: it is told to stop it, and
-        # not believed.
-        number = self.outbox.number()
-        self.outbox.send(Stop(node, self._epoch, number, found.pod, function, found.gpus))
-        return None
 
 
 START_NAME: dict[Tier, str] = {

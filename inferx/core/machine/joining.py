@@ -17,6 +17,7 @@ from inferx.core.cluster import Cluster
 from inferx.core.commands import RevokeLease, SchedulerCommand
 from inferx.core.events import FoundPod, HeldLease, NodeJoined, RouterJoined
 from inferx.core.lifecycle import PodState
+from inferx.core.machine.adopting import Adopting
 from inferx.core.machine.demand import Demand
 from inferx.core.machine.fleet import Fleet
 from inferx.core.pod import Pod
@@ -36,6 +37,7 @@ class Joining:
         *,
         nodes: Collection[NodeId],
         routers: Collection[RouterId],
+        epoch: int,
         out: list[SchedulerCommand],
         on_found: Callable[[Pod], None],
         on_missing: Callable[[PodId], None],
@@ -48,12 +50,14 @@ class Joining:
             demand: Its leases.
             nodes: Nodes that are awaited.
             routers: Routers that are awaited.
+            epoch: The leader's.
             out: Takes commands.
             on_found: Told of a pod that has come to rest, ready or suspended.
             on_missing: Told of a pod that its node does not report.
         """
         self._c = cluster
         self._fleet = fleet
+        self.adopting = Adopting(cluster, fleet, epoch=epoch)
         self._demand = demand
         self._nodes = dict.fromkeys(nodes)
         self._routers = dict.fromkeys(routers)
@@ -108,9 +112,9 @@ class Joining:
 
     def _take_in(self, node: NodeId, found: FoundPod) -> None:
         if not self.waits:
-            self._fleet.end_orphan(node, found)
+            self.adopting.end_orphan(node, found)
             return
-        pod = self._fleet.adopt(node, found)
+        pod = self.adopting.adopt(node, found)
         if pod is None:
             return
         self._adopted[found.pod] = None
@@ -122,10 +126,10 @@ class Joining:
         """What was being done to a pod when its node joined is over."""
         if pod.found and state == "stuck":
             self._adopted.pop(pod.id, None)
-            self._fleet.end_found(pod)
+            self.adopting.end_found(pod)
         if not pod.found or state not in {"ready", "suspended"}:
             return
-        self._fleet.settle(pod, suspended=state == "suspended")
+        self.adopting.settle(pod, suspended=state == "suspended")
         if not self.waits:
             self._on_found(pod)
 

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from inferx.core.commands import Create, NodeCommand, Restore, Resume
@@ -38,6 +39,7 @@ class Called(NamedTuple):
     version: str
 
 
+@lru_cache(maxsize=1 << 14)
 def called(identity: str) -> Called:
     """Return the parts of `tenant/namespace/name@version`."""
     name, _, version = identity.rpartition("@")

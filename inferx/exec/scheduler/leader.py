@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
-import msgspec
 
 from inferx.core.commands import (
     GrantLease,
@@ -23,7 +22,6 @@ from inferx.core.commands import (
     SchedulerCommand,
 )
 from inferx.core.events import (
-    NodeDescribed,
     NodeJoined,
     NodeLost,
     PhaseTiming,
@@ -37,7 +35,7 @@ from inferx.core.events import (
 from inferx.core.explain import Decision
 from inferx.core.machine.scheduler import Scheduler
 from inferx.core.machine.step import Record
-from inferx.core.types import FunctionId, NodeId, NodeSpec, PodId, RouterId
+from inferx.core.types import FunctionId, NodeId, PodId, RouterId
 from inferx.exec.clock import Clock
 from inferx.exec.driver import Driver
 from inferx.exec.functions import KINDS, FunctionBook
@@ -48,17 +46,15 @@ from inferx.exec.metrics.scheduler import SchedulerCounts, Timed
 from inferx.exec.scheduler.decision_audit import DecisionAudit
 from inferx.exec.scheduler.decision_log import tell
 from inferx.exec.scheduler.election import Leadership
+from inferx.exec.scheduler.node_book import NodeBook, resources_of
 from inferx.exec.scheduler.nodes import NodeLines
 from inferx.exec.scheduler.routers import RouterLines
 from inferx.exec.scheduler.traces import DecisionTraces
-from inferx.exec.state.objects.bodies import NodeInfo
-from inferx.exec.state.objects.envelope import DataObject, encode
+from inferx.exec.state.objects.envelope import encode
 from inferx.exec.state.objects.informer import Informer
 from inferx.exec.state.objects.mirror import Changed
 from inferx.exec.tracing.recorder import Recorder
 from inferx.exec.wire.codec import Codec
-from inferx.exec.wire.names import Peer
-from inferx.exec.wire.sense import WireError, check
 
 __all__ = ["GATHER_S", "Started", "Term", "TermConfig"]
 
@@ -139,10 +135,8 @@ class Term:
             names = self.book.names
             self._traces = DecisionTraces(config.recorder, clock, names, epoch=epoch)
         self._addresses: dict[PodId, str] = {}
-        self._nodes: dict[str, tuple[NodeId, NodeSpec]] = {}
-        self._next_node = self._next_gpu = 0
         gateways = sorted(one.name for one in informer.all("gateway"))
-        readable = (one for one in informer.all("node_info") if _resources(one) is not None)
+        readable = (one for one in informer.all("node_info") if resources_of(one) is not None)
         self._known = sorted(readable, key=lambda one: one.name)
         made_of = {
             "policy": config.policy,
@@ -181,6 +175,7 @@ class Term:
             deploy=self._function_object,
             credentials=config.credentials,
         )
+        self._node_book = NodeBook(self.nodes, self._driver.post)
         self.routers = RouterLines(
             epoch=epoch,
             codec=self._codec,
@@ -201,7 +196,7 @@ class Term:
                     for one in self._informer.all(kind):
                         self._object_changed(Changed(None, one))
                 for node in self._known:
-                    self._node_changed(node)
+                    self._node_book.changed(node)
                 tasks.create_task(self._follow_objects(), name="objects")
                 tasks.create_task(self._driver.run(), name="scheduler")
                 tasks.create_task(self._gather(), name="gathering")
@@ -298,31 +293,10 @@ class Term:
         kind = changed.key.type
         if kind == "node_info":
             if changed.new is not None:
-                self._node_changed(changed.new)
+                self._node_book.changed(changed.new)
         elif kind != "gateway":
             for event in self.book.take(changed):
                 self._driver.post(event)
-
-    def _node_changed(self, node: DataObject) -> None:
-        """Describe a node that is new, or that is another one under an old name; and call it."""
-        info, spec = msgspec.convert(node.object, NodeInfo), _resources(node)
-        if spec is None:
-            return
-        address = f"{info.naIp or info.nodeIp}:{info.podMgrPort}"
-        known = self._nodes.get(node.name)
-        if known is not None and known[1] == spec:
-            self.nodes.move(known[0], address)
-            return
-        if known is not None:
-            self._driver.post(NodeLost(known[0]))
-            self.nodes.remove(known[0])
-        number = NodeId(self._next_node)
-        self._next_node += 1
-        peer = Peer(number, self._next_gpu, spec.gpus)
-        self._next_gpu += spec.gpus
-        self._nodes[node.name] = number, spec
-        self._driver.post(NodeDescribed(number, spec))
-        self.nodes.add(number, node.name, address, peer)
 
     def _locate(self, pod: PodId, address: str) -> None:
         self._addresses[pod] = address
@@ -333,8 +307,7 @@ class Term:
     # -- questions ---
     def node(self, name: str) -> NodeId | None:
         """Return a node's id in this term; None if none is called so."""
-        found = self._nodes.get(name)
-        return None if found is None else found[0]
+        return self._node_book.id_of(name)
 
     def node_name(self, node: NodeId) -> str:
         """Return what a node is called."""
@@ -343,14 +316,3 @@ class Term:
     def address_of(self, pod: PodId) -> str:
         """Return where a pod serves; "" where it is not known."""
         return self._addresses.get(pod, "")
-
-
-def _resources(node: DataObject) -> NodeSpec | None:
-    """Return what a node says that it has; None where that makes no sense."""
-    try:
-        spec = msgspec.convert(msgspec.convert(node.object, NodeInfo).resources, NodeSpec)
-        check(spec)
-    except (msgspec.ValidationError, WireError) as error:
-        _log.warning("node %s: its resources: %s; it is left out", node.name, error)
-        return None
-    return spec

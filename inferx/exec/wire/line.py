@@ -9,6 +9,8 @@ Laws:
 2. A line on which nothing comes for `SILENT_S` is dead, whatever the transport thinks of it.
 3. A line that cannot send as fast as it is told is closed, and its ends begin anew with the truth:
    nothing is dropped in silence.
+4. What waits to be sent goes as one message: to send one costs far more than what is in it. Only
+   to an end that has said that it reads such; one of an older version is sent each by itself.
 """
 
 import asyncio
@@ -24,7 +26,16 @@ from inferx.exec.clock import Clock
 from inferx.exec.received import Unreadable
 from inferx.exec.wire import wire_pb2 as pb
 
-__all__ = ["BEAT_S", "LOST_S", "QUEUE_LIMIT", "SILENT_S", "Line", "LineError", "Stream"]
+__all__ = [
+    "BEAT_S",
+    "LOST_S",
+    "MANY_BYTES",
+    "QUEUE_LIMIT",
+    "SILENT_S",
+    "Line",
+    "LineError",
+    "Stream",
+]
 
 BEAT_S = 1.0
 """Between signs of life."""
@@ -34,6 +45,8 @@ LOST_S = 10.0
 """After which a scheduler gives up whoever has no line to it."""
 QUEUE_LIMIT = 65_536
 """Messages that may wait to be sent."""
+MANY_BYTES = 1 << 20
+"""Of what goes as one message: a quarter of what gRPC takes."""
 
 
 class LineError(InferXError):
@@ -89,6 +102,8 @@ class Line:
         self._sent_ns: dict[int, int] = {}
         """When each beat was sent that the peer has not told to have heard."""
         self._number = 0
+        self._many = False
+        """Whether the peer reads `also`."""
         self._heard = 0
         self._heard_ns = clock.now_ns()
         self.reached_ns = 0
@@ -138,11 +153,17 @@ class Line:
             if not hasattr(message, "WhichOneof"):
                 raise LineError("the other side ended the stream")
             self._heard_ns = self._clock.now_ns()
-            if message.WhichOneof("message") == "beat":
-                self._heard = message.beat.number
-                self._reached(message.beat.heard)
-            else:
-                hear(message)
+            self._take(message, hear)
+            for one in message.also:
+                self._take(one, hear)
+
+    def _take(self, message: Any, hear: Callable[[Any], None]) -> None:
+        if message.WhichOneof("message") == "beat":
+            self._heard = message.beat.number
+            self._many = message.beat.many
+            self._reached(message.beat.heard)
+        else:
+            hear(message)
 
     def _reached(self, number: int) -> None:
         sent = self._sent_ns.get(number)
@@ -155,7 +176,17 @@ class Line:
             await self._said.wait()
             self._said.clear()
             while self._queue:
-                await self._stream.write(self._queue.popleft())
+                await self._stream.write(self._next())
+
+    def _next(self) -> Any:
+        """Take what goes next: all that waits, as far as it may be one message."""
+        queue = self._queue
+        message = queue.popleft()
+        if self._many and queue:
+            room = MANY_BYTES - message.ByteSize()
+            while queue and (room := room - queue[0].ByteSize()) >= 0:
+                message.also.append(queue.popleft())
+        return message
 
     async def _give_up(self) -> None:
         # Apart from talking, which waits for the other side.
@@ -169,5 +200,6 @@ class Line:
                 raise LineError(f"nothing was heard for {silent_ns / NS_PER_S:.1f} s")
             self._number += 1
             self._sent_ns[self._number] = self._clock.now_ns()
-            self.say(self._envelope(beat=pb.Beat(number=self._number, heard=self._heard)))
+            beat = pb.Beat(number=self._number, heard=self._heard, many=True)
+            self.say(self._envelope(beat=beat))
             await asyncio.sleep(self._beat_s)

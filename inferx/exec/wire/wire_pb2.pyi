@@ -315,12 +315,14 @@ class Deploy(_message.Message):
     def __init__(self, function: _Optional[str] = ..., object: _Optional[bytes] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("number", "heard")
+    __slots__ = ("number", "heard", "many")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
+    MANY_FIELD_NUMBER: _ClassVar[int]
     number: int
     heard: int
-    def __init__(self, number: _Optional[int] = ..., heard: _Optional[int] = ...) -> None: ...
+    many: bool
+    def __init__(self, number: _Optional[int] = ..., heard: _Optional[int] = ..., many: _Optional[bool] = ...) -> None: ...
 
 class Located(_message.Message):
     __slots__ = ("pod", "address")
@@ -331,7 +333,7 @@ class Located(_message.Message):
     def __init__(self, pod: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class ToNode(_message.Message):
-    __slots__ = ("lead", "beat", "deploy", "create", "restore", "resume", "suspend", "snapshot", "stop", "copy", "drop", "traceparent")
+    __slots__ = ("lead", "beat", "deploy", "create", "restore", "resume", "suspend", "snapshot", "stop", "copy", "drop", "traceparent", "also")
     LEAD_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DEPLOY_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +346,7 @@ class ToNode(_message.Message):
     COPY_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     lead: Lead
     beat: Beat
     deploy: Deploy
@@ -356,10 +359,11 @@ class ToNode(_message.Message):
     copy: Copy
     drop: Drop
     traceparent: str
-    def __init__(self, lead: _Optional[_Union[Lead, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., deploy: _Optional[_Union[Deploy, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., suspend: _Optional[_Union[Suspend, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., copy: _Optional[_Union[Copy, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    also: _containers.RepeatedCompositeFieldContainer[ToNode]
+    def __init__(self, lead: _Optional[_Union[Lead, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., deploy: _Optional[_Union[Deploy, _Mapping]] = ..., create: _Optional[_Union[Create, _Mapping]] = ..., restore: _Optional[_Union[Restore, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., suspend: _Optional[_Union[Suspend, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., copy: _Optional[_Union[Copy, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., traceparent: _Optional[str] = ..., also: _Optional[_Iterable[_Union[ToNode, _Mapping]]] = ...) -> None: ...
 
 class FromNode(_message.Message):
-    __slots__ = ("beat", "located", "pod_ready", "pod_suspended", "pod_gone", "pod_failed", "snapshot_taken", "snapshot_copied", "snapshot_dropped", "command_accepted", "command_refused", "node_joined", "node_draining", "pod_found", "pod_stuck")
+    __slots__ = ("beat", "located", "pod_ready", "pod_suspended", "pod_gone", "pod_failed", "snapshot_taken", "snapshot_copied", "snapshot_dropped", "command_accepted", "command_refused", "node_joined", "node_draining", "pod_found", "pod_stuck", "also")
     BEAT_FIELD_NUMBER: _ClassVar[int]
     LOCATED_FIELD_NUMBER: _ClassVar[int]
     POD_READY_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +379,7 @@ class FromNode(_message.Message):
     NODE_DRAINING_FIELD_NUMBER: _ClassVar[int]
     POD_FOUND_FIELD_NUMBER: _ClassVar[int]
     POD_STUCK_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     beat: Beat
     located: Located
     pod_ready: PodReady
@@ -390,7 +395,8 @@ class FromNode(_message.Message):
     node_draining: NodeDraining
     pod_found: PodFound
     pod_stuck: PodStuck
-    def __init__(self, beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., pod_ready: _Optional[_Union[PodReady, _Mapping]] = ..., pod_suspended: _Optional[_Union[PodSuspended, _Mapping]] = ..., pod_gone: _Optional[_Union[PodGone, _Mapping]] = ..., pod_failed: _Optional[_Union[PodFailed, _Mapping]] = ..., snapshot_taken: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., snapshot_copied: _Optional[_Union[SnapshotCopied, _Mapping]] = ..., snapshot_dropped: _Optional[_Union[SnapshotDropped, _Mapping]] = ..., command_accepted: _Optional[_Union[CommandAccepted, _Mapping]] = ..., command_refused: _Optional[_Union[CommandRefused, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_draining: _Optional[_Union[NodeDraining, _Mapping]] = ..., pod_found: _Optional[_Union[PodFound, _Mapping]] = ..., pod_stuck: _Optional[_Union[PodStuck, _Mapping]] = ...) -> None: ...
+    also: _containers.RepeatedCompositeFieldContainer[FromNode]
+    def __init__(self, beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., pod_ready: _Optional[_Union[PodReady, _Mapping]] = ..., pod_suspended: _Optional[_Union[PodSuspended, _Mapping]] = ..., pod_gone: _Optional[_Union[PodGone, _Mapping]] = ..., pod_failed: _Optional[_Union[PodFailed, _Mapping]] = ..., snapshot_taken: _Optional[_Union[SnapshotTaken, _Mapping]] = ..., snapshot_copied: _Optional[_Union[SnapshotCopied, _Mapping]] = ..., snapshot_dropped: _Optional[_Union[SnapshotDropped, _Mapping]] = ..., command_accepted: _Optional[_Union[CommandAccepted, _Mapping]] = ..., command_refused: _Optional[_Union[CommandRefused, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_draining: _Optional[_Union[NodeDraining, _Mapping]] = ..., pod_found: _Optional[_Union[PodFound, _Mapping]] = ..., pod_stuck: _Optional[_Union[PodStuck, _Mapping]] = ..., also: _Optional[_Iterable[_Union[FromNode, _Mapping]]] = ...) -> None: ...
 
 class AskLease(_message.Message):
     __slots__ = ("function", "slots", "inflight", "oldest_ns", "sequence")
@@ -499,7 +505,7 @@ class Welcome(_message.Message):
     def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class ToRouter(_message.Message):
-    __slots__ = ("welcome", "beat", "located", "grant_lease", "revoke_lease", "recall_lease", "refuse_lease")
+    __slots__ = ("welcome", "beat", "located", "grant_lease", "revoke_lease", "recall_lease", "refuse_lease", "also")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     LOCATED_FIELD_NUMBER: _ClassVar[int]
@@ -507,6 +513,7 @@ class ToRouter(_message.Message):
     REVOKE_LEASE_FIELD_NUMBER: _ClassVar[int]
     RECALL_LEASE_FIELD_NUMBER: _ClassVar[int]
     REFUSE_LEASE_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     beat: Beat
     located: Located
@@ -514,10 +521,11 @@ class ToRouter(_message.Message):
     revoke_lease: RevokeLease
     recall_lease: RecallLease
     refuse_lease: RefuseLease
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., grant_lease: _Optional[_Union[GrantLease, _Mapping]] = ..., revoke_lease: _Optional[_Union[RevokeLease, _Mapping]] = ..., recall_lease: _Optional[_Union[RecallLease, _Mapping]] = ..., refuse_lease: _Optional[_Union[RefuseLease, _Mapping]] = ...) -> None: ...
+    also: _containers.RepeatedCompositeFieldContainer[ToRouter]
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., located: _Optional[_Union[Located, _Mapping]] = ..., grant_lease: _Optional[_Union[GrantLease, _Mapping]] = ..., revoke_lease: _Optional[_Union[RevokeLease, _Mapping]] = ..., recall_lease: _Optional[_Union[RecallLease, _Mapping]] = ..., refuse_lease: _Optional[_Union[RefuseLease, _Mapping]] = ..., also: _Optional[_Iterable[_Union[ToRouter, _Mapping]]] = ...) -> None: ...
 
 class FromRouter(_message.Message):
-    __slots__ = ("hello", "beat", "report_leases", "ask_lease", "return_lease", "report_load", "traceparent")
+    __slots__ = ("hello", "beat", "report_leases", "ask_lease", "return_lease", "report_load", "traceparent", "also")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_LEASES_FIELD_NUMBER: _ClassVar[int]
@@ -525,6 +533,7 @@ class FromRouter(_message.Message):
     RETURN_LEASE_FIELD_NUMBER: _ClassVar[int]
     REPORT_LOAD_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     beat: Beat
     report_leases: ReportLeases
@@ -532,7 +541,8 @@ class FromRouter(_message.Message):
     return_lease: ReturnLease
     report_load: ReportLoad
     traceparent: str
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report_leases: _Optional[_Union[ReportLeases, _Mapping]] = ..., ask_lease: _Optional[_Union[AskLease, _Mapping]] = ..., return_lease: _Optional[_Union[ReturnLease, _Mapping]] = ..., report_load: _Optional[_Union[ReportLoad, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    also: _containers.RepeatedCompositeFieldContainer[FromRouter]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report_leases: _Optional[_Union[ReportLeases, _Mapping]] = ..., ask_lease: _Optional[_Union[AskLease, _Mapping]] = ..., return_lease: _Optional[_Union[ReturnLease, _Mapping]] = ..., report_load: _Optional[_Union[ReportLoad, _Mapping]] = ..., traceparent: _Optional[str] = ..., also: _Optional[_Iterable[_Union[FromRouter, _Mapping]]] = ...) -> None: ...
 
 class ViewRequest(_message.Message):
     __slots__ = ()

@@ -21,7 +21,6 @@ from inferx.policy import (
 )
 from inferx.policy.parts.waiting import (
     RARELY_PER_S,
-    copies_of,
     copying,
     far_s,
     saved_s,
@@ -83,7 +82,7 @@ class HostMemoryMarket:
         saved = saved_s(rate, near, far)
         need = functions.host_bytes + functions.device_bytes
         density = saved / np.maximum(need, 1)
-        copies = copies_of(view)
+        copies = view.functions.copies.astype(np.int64)
         # A pod on a GPU is its function's copy, too: it can be suspended.
         held = copies + (functions.ready + functions.starting > 0)
         # Of several copies of a function, the last one is what a byte is sold for.

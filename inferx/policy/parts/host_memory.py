@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inferx.policy import I64, Bool, ClusterView, FunctionId, PodId, Tier, Want
+from inferx.policy import I64, Bool, ClusterView, FunctionId, PodId, PodState, Tier, Want
 
 __all__ = ["host_spare", "roomy_nodes", "suspended_on", "tiers_of"]
 
@@ -52,16 +52,17 @@ def suspended_on(want: Want, view: ClusterView) -> Bool:
 
     It brings its host memory along: a start there needs no more.
     """
-    pods = view.pods
     there = np.zeros(len(view.nodes.specs), np.bool_)
-    there[pods.node[pods.standby & (pods.function == want.function)]] = True
+    there[view.nodes_in(want.function, PodState.STANDBY)] = True
     return there
 
 
 def host_spare(want: Want, view: ClusterView) -> I64:
     """Return what each node's host memory has beyond the want's need. Shape (nodes,)."""
-    need = np.where(suspended_on(want, view), 0, want.host_bytes)
-    spare: I64 = view.nodes.host_bytes_free - need
+    free = view.nodes.host_bytes_free
+    spare: I64 = free - want.host_bytes
+    for node in view.nodes_in(want.function, PodState.STANDBY):
+        spare[node] = free[node]
     return spare
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inferx.policy import F64, I32, I64, ClusterView, Demote, FunctionId, NodeId, PodState, Tier
-from inferx.policy.parts.waiting import RARELY_PER_S, copies_of, starts_s, waiting_s
+from inferx.policy.parts.waiting import RARELY_PER_S, starts_s, waiting_s
 
 __all__ = ["RoomAhead", "place_saves"]
 
@@ -103,7 +103,7 @@ class RoomAhead:
         """
         pods = view.pods
         there = pods.function[pods.standby]
-        share = weight[there] / np.maximum(copies_of(view), 1)[there]
+        share = weight[there] / np.maximum(view.functions.copies, 1)[there]
         nodes = len(view.nodes.specs)
         starts = np.bincount(pods.node[pods.standby], weights=share, minlength=nodes)
         return starts.astype(np.float64)

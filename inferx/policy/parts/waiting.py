@@ -4,6 +4,7 @@ import numpy as np
 
 from inferx.policy import (
     F64,
+    I32,
     I64,
     NS_PER_S,
     Bool,
@@ -18,7 +19,6 @@ __all__ = [
     "KILL_S",
     "RARELY_PER_S",
     "comes_back",
-    "copies_of",
     "copying",
     "far_s",
     "ready_s",
@@ -37,9 +37,6 @@ KILL_S = 0.5
 COMES_BACK = 1.5
 """Resumes that a pod takes which must first arrive in host memory: half of that way is left."""
 
-_STARTING = np.zeros(len(PodState), np.bool_)
-_STARTING[[PodState.CREATING, PodState.RESTORING, PodState.RESUMING]] = True
-
 
 def waiting_s(rate: F64, start_s: F64) -> F64:
     """Return how long those who come during one start wait in all, the first one included."""
@@ -49,22 +46,24 @@ def waiting_s(rate: F64, start_s: F64) -> F64:
 
 def starts_s(view: ClusterView, source: Tier) -> F64:
     """Start-up time of every function from a tier, the best group's. Shape (functions,)."""
-    best: F64 = view.starts_ns(source).min(axis=0) / NS_PER_S
+    best: F64 = view.best_starts_ns(source) / NS_PER_S
     return best
 
 
-def far_s(view: ClusterView) -> F64:
-    """Start-up time of every function without a copy in host memory. Shape (functions,).
+def far_s(view: ClusterView, of: I64 | I32 | None = None) -> F64:
+    """Start-up time of functions without a copy in host memory. Shape of `of`; None: (functions,).
 
     From where its state does lie: what no start ever came from is an estimate that nobody corrects.
     """
+    which = slice(None) if of is None else of
     nodes = view.nodes
-    below = np.where(
-        nodes.remote_snapshots.any(axis=0),
-        starts_s(view, Tier.REMOTE),
-        starts_s(view, Tier.ABSENT),
+    remote = np.logical_or.reduce(nodes.remote_snapshots[:, which], axis=0)
+    local = np.logical_or.reduce(nodes.snapshots[:, which], axis=0)
+    fresh, fetched, read = (
+        view.best_starts_ns(source)[which] for source in (Tier.ABSENT, Tier.REMOTE, Tier.NVME)
     )
-    return np.where(nodes.snapshots.any(axis=0), starts_s(view, Tier.NVME), below)
+    far: F64 = np.where(local, read, np.where(remote, fetched, fresh)) / NS_PER_S
+    return far
 
 
 def saved_s(rate: F64, near_s: F64, far_s: F64) -> F64:
@@ -80,36 +79,27 @@ def copying(view: ClusterView) -> Bool:
     return coming
 
 
-def copies_of(view: ClusterView) -> I64:
-    """Suspended pods of each function, those on their way there included. Shape (functions,)."""
-    pods = view.pods
-    there = pods.standby | copying(view)
-    return np.bincount(pods.function[there], minlength=len(view.functions.specs))
-
-
 def ready_s(function: FunctionId, view: ClusterView) -> F64:
     """Expected seconds to ready on each GPU. Shape (gpus,).
 
     Starts on one GPU go one after another; those on other GPUs of its node share its links.
     """
-    pods, node = view.pods, view.gpus.node
+    node, starting = view.gpus.node, view.gpus.starting
     alone = view.node_restore_ns(function) / NS_PER_S
-    starting = np.flatnonzero(_STARTING[pods.state] & (pods.gpu[:, 0] >= 0))
-    if not len(starting):
-        return alone[node]
-    beside = np.bincount(pods.node[starting], minlength=len(alone))
-    ready: F64 = (alone * (1.0 + BESIDE * beside))[node]
-    # Few GPUs have a start under way: the queues are added there alone.
-    gpu = pods.gpu[starting].ravel()
-    gpu = gpu[gpu >= 0]
-    np.add.at(ready, gpu, alone[node[gpu]])
+    ready: F64 = (alone * (1.0 + BESIDE * view.nodes.starting))[node]
+    # Few GPUs have a start under way: the queues are added there alone, one start after another.
+    gpu = starting.nonzero()[0]
+    before = 0
+    while len(gpu):
+        ready[gpu] += alone[node[gpu]]
+        before += 1
+        gpu = gpu[starting[gpu] > before]
     return ready
 
 
 def comes_back(want: Want, view: ClusterView) -> bool:
     """Tell whether a pod on its way to host memory is back before a new one would be ready."""
-    pods = view.pods
-    if not ((pods.function == want.function) & (pods.state == PodState.SUSPENDING)).any():
+    if not view.nodes_in(want.function, PodState.SUSPENDING):
         return False
-    back_ns = COMES_BACK * int(view.starts_ns(Tier.DRAM)[:, want.function].min())
+    back_ns = COMES_BACK * int(view.best_starts_ns(Tier.DRAM)[want.function])
     return bool(back_ns <= view.node_restore_ns(want.function).min())

@@ -76,6 +76,86 @@ def test_what_is_said_is_heard_in_order_and_each_end_knows_that_it_was() -> None
     run(work())
 
 
+def test_what_waits_goes_as_one_message_once_the_other_end_reads_such() -> None:
+    async def work() -> None:
+        scheduler, agent, pipe, _ = ends()
+        written: list[Any] = []
+        pass_on = pipe.write
+
+        async def write(message: Any, /) -> None:
+            written.append(message)
+            await pass_on(message)
+
+        pipe.write = write  # type: ignore[method-assign]  # the same pipe, looked into
+        heard: list[int] = []
+        tasks = [
+            asyncio.create_task(scheduler.run(lambda _: None)),
+            asyncio.create_task(agent.run(lambda m: heard.append(m.stop.sequence))),
+        ]
+        for sequence in range(10):
+            scheduler.say(stop(sequence))
+        await asyncio.sleep(0.05)
+        # It had not said so yet.
+        assert not any(message.also for message in written)
+        written.clear()
+        for sequence in range(10, 30):
+            scheduler.say(stop(sequence))
+        scheduler.say(stop(30))
+        await asyncio.sleep(0.05)
+        many = [1 + len(message.also) for message in written if message.stop.sequence]
+        assert max(many) >= 20
+        assert heard == list(range(31))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(work())
+
+
+def test_to_an_end_that_does_not_say_that_it_reads_such_each_message_goes_by_itself() -> None:
+    async def work() -> None:
+        scheduler, _, pipe, _ = ends()
+        await pipe._reads.put(pb.FromNode(beat=pb.Beat(number=1)))
+        task = asyncio.create_task(scheduler.run(lambda _: None))
+        await asyncio.sleep(0.05)
+        for sequence in range(10):
+            scheduler.say(stop(sequence))
+        await asyncio.sleep(0.05)
+        written = [pipe._writes.get_nowait() for _ in range(pipe._writes.qsize())]
+        assert not any(message.also for message in written)
+        told = [one.stop.sequence for one in written if one.WhichOneof("message") == "stop"]
+        assert told == list(range(10))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(work())
+
+
+def test_what_is_too_large_for_one_message_goes_as_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = stop(1_000).ByteSize()
+    monkeypatch.setattr(line_module, "MANY_BYTES", 4 * size)
+
+    async def work() -> None:
+        scheduler, _, pipe, _ = ends()
+        await pipe._reads.put(pb.FromNode(beat=pb.Beat(number=1, many=True)))
+        task = asyncio.create_task(scheduler.run(lambda _: None))
+        await asyncio.sleep(0.05)
+        while not pipe._writes.empty():
+            pipe._writes.get_nowait()
+        for sequence in range(1_000, 1_010):
+            scheduler.say(stop(sequence))
+        await asyncio.sleep(0.01)
+        written = [pipe._writes.get_nowait() for _ in range(pipe._writes.qsize())]
+        stops = [one for one in written if one.WhichOneof("message") == "stop"]
+        assert [1 + len(one.also) for one in stops][:2] == [4, 4]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(work())
+
+
 def test_silence_ends_a_line_at_both_ends_though_only_one_cannot_speak() -> None:
     async def work() -> None:
         scheduler, agent, _, mute = ends()
