@@ -27,7 +27,7 @@ from inferx.core.events import (
 )
 from inferx.core.types import FunctionSpec, Tier
 from inferx.core.units import NS_PER_S
-from inferx.exec.agent.bench import fit_line
+from inferx.exec.agent.bench import Line, fit_line
 from inferx.sim.manifest import git_fact
 from inferx.sim.observed import Heard
 from inferx.sim.profile import EVERY, BytesOf, Operation, Profile, Stage
@@ -38,6 +38,10 @@ __all__ = ["About", "about_run", "calibrated"]
 
 LEAST_WARM: Final = 5
 """Warm requests from which on a function has a speed of its own."""
+LEAST_S: Final = 1e-6
+"""What is faster took no time that two clocks could tell."""
+USUAL: Final = 4.0
+"""Ways longer than so many medians waited behind another operation: the agent has them in a row."""
 _BYTES: Final[dict[Operation, BytesOf]] = {
     "cold": "weights",
     "restore": "snapshot",
@@ -147,17 +151,24 @@ class _Times:
             point = _Point(self.functions[function], own_s, (now_ns - began_ns) / NS_PER_S)
             self.points.setdefault(key, []).append(point)
 
-    def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
-        """Return what each operation took, without the wait for others on the same GPU.
-
-        That is what its phases took, and what is usually between command, phases and news.
-        """
+    def ways(self) -> list[float]:
+        """Return what each operation took beyond its phases: its command's way, and its news'."""
         every = [one for points in self.points.values() for one in points]
-        between = [one.whole_s - one.own_s for one in every if one.own_s is not None]
-        way_s = max(0.0, float(np.median(between))) if between else 0.0
+        return [max(LEAST_S, one.whole_s - one.own_s) for one in every if one.own_s is not None]
+
+    def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
+        """Return what each operation took on its node, without the wait for others on its GPU.
+
+        That is what its phases took; of one without phases, all but the way.
+        """
+        ways = self.ways()
+        way_s = float(np.median(ways)) if ways else 0.0
         return {
             key: [
-                (one.spec, one.whole_s if one.own_s is None else one.own_s + way_s)
+                (
+                    one.spec,
+                    max(LEAST_S, one.whole_s - way_s if one.own_s is None else one.own_s),
+                )
                 for one in points
             ]
             for key, points in self.points.items()
@@ -167,8 +178,9 @@ class _Times:
 def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: About) -> str:
     """Return a profile as TOML: what the run did at least once by its times, the rest the base's.
 
-    An operation took what its node tells, beside whatever else the node did meanwhile, and the way
-    of command and news. A function's speed is the median of its requests that did not wait.
+    An operation took what its node tells, beside whatever else the node did meanwhile; the way of
+    command and news, and what is made durable on it, is the profile's `order`. A function's speed
+    is the median of its requests that did not wait.
     """
     times = _Times()
     for step in heard:
@@ -180,6 +192,8 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
         measured = list(_stages(operation, took, about))
         for stage in measured or kept:
             lines += stage_lines(operation, stage)
+    for stage in _order(times.ways(), about) or base.order:
+        lines += stage_lines("order", stage)
     why = f"As in {base.name}"
     lines += interference_lines(base.per_neighbour, source=why, date=about.date)
     speeds = {row[0]: row for row in _speeds(record)}
@@ -191,6 +205,16 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
         told = {"source": source, "date": about.date, "machine": about.machine}
         lines += serving_lines(function, speed, **told, basis="measured")
     return "\n".join(lines) + "\n"
+
+
+def _order(ways: Sequence[float], about: About) -> list[Stage]:
+    """Return the usual way of command and news; a few that wait behind others do not count."""
+    if not ways:
+        return []
+    usual_s = float(np.median(ways))
+    near = [one for one in ways if one <= USUAL * usual_s]
+    line = fit_line([(0, one) for one in near])
+    return [_as_stage("order", line, about)]
 
 
 def _stages(
@@ -220,9 +244,15 @@ def _stage(
         return {"weights": spec.weight_bytes, "snapshot": spec.snapshot_bytes}.get(of, 0)
 
     line = fit_line([(size(spec), seconds) for spec, seconds in points])
+    return _as_stage(operation, line, about, of=of, tier=tier, like=like)
+
+
+def _as_stage(
+    name: str, line: Line, about: About, *, of: BytesOf = "none", tier: str = "", like: str = ""
+) -> Stage:
     grows = line.bytes_per_s > 0
     return Stage(
-        name=operation,
+        name=name,
         fixed_s=round(line.fixed_s, 6),
         bytes_of=of if grows else "none",
         cap_bytes_per_s=round(line.bytes_per_s) if grows else 0,

@@ -170,6 +170,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     copy_in: tuple[Stage, ...] | None = None
     copy_out: tuple[Stage, ...] | None = None
     stop: tuple[Stage, ...] | None = None
+    order: tuple[Stage, ...] | None = None
     interference: dict[str, _Interference] = {}
     serving: dict[str, _Serving] = {}
 
@@ -184,6 +185,8 @@ class Profile:
     per_neighbour: dict[str, float]
     speeds: dict[str, ServingSpec] = field(default_factory=dict[str, ServingSpec])
     """How fast functions serve, by name; `*` is every other one."""
+    order: tuple[Stage, ...] = ()
+    """What every operation takes besides its own stages, first: its command's way, and its news'."""
 
     def offers(self, operation: Operation) -> bool:
         """Say whether this way of starting pods knows the operation."""
@@ -276,7 +279,7 @@ class Profile:
                 f"profile {self.name}: no {operation}, expected one of {', '.join(self.operations)}"
             )
         steps: list[Step] = []
-        for stage in stages:
+        for stage in (*self.order, *stages):
             stretch = _stretch(stage.jitter_cv, rng)
             on_gpus = "pcie" in stage.paths
             if (on_gpus or stage.needs_gpus) and not gpus:
@@ -335,6 +338,7 @@ def load_profile(name_or_path: str) -> Profile:
     for needed in ("cold", "stop"):
         if needed not in operations:
             raise DescriptionError(f"{name_or_path}: no {needed}, every profile needs one")
+    order = next((d.order for d in chain if d.order is not None), ())
     per_neighbour = {
         enforcement: row.per_neighbour
         for document in reversed(chain)
@@ -345,7 +349,7 @@ def load_profile(name_or_path: str) -> Profile:
         for document in reversed(chain)
         for function, row in document.serving.items()
     }
-    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour, speeds)
+    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour, speeds, order)
 
 
 def _read(name_or_path: str) -> _Document:

@@ -402,6 +402,30 @@ def test_an_unknown_profile_is_an_error(name):
         load_profile(name)
 
 
+def test_what_every_operation_takes_besides_comes_first_and_is_inherited(tmp_path):
+    stage = (
+        '[[{of}]]\nname = "{of}"\nfixed_s = {fixed_s}\n'
+        'basis = "assumed"\nsource = "s"\nmachine = "m"\ndate = "d"\n'
+    )
+    head = 'name = "n"\nsummary = "s"\ninherits = "{base}"\n'
+    base, heir = tmp_path / "base.toml", tmp_path / "heir.toml"
+    order = stage.format(of="order", fixed_s=0.25)
+    base.write_text(head.format(base="criu-memfd") + order)
+    heir.write_text(head.format(base=base) + stage.format(of="stop", fixed_s=1.0))
+    profile, clock = load_profile(str(heir)), SimClock()
+    told = []
+    profile.run(
+        "stop", model(), devices(clock=clock), gpus=(), source=Tier.ABSENT, rng=None,
+        done=told.append,
+    )  # fmt: skip
+    clock.env.run()
+    assert [(one.phase, one.duration_ns) for one in told[0]] == [
+        ("order", NS_PER_S // 4),
+        ("stop", NS_PER_S),
+    ]
+    assert not load_profile("criu-memfd").order
+
+
 def test_assumed_constants_are_told_apart_from_measured_ones():
     folder = Path(profile_module.__file__).parent / "profiles"
     bases = [
