@@ -186,7 +186,7 @@ class Profile:
     speeds: dict[str, ServingSpec] = field(default_factory=dict[str, ServingSpec])
     """How fast functions serve, by name; `*` is every other one."""
     order: tuple[Stage, ...] = ()
-    """What every operation takes besides its own stages, first: its command's way, and its news'."""
+    """What every operation takes first, besides its own stages: the way of command and news."""
 
     def offers(self, operation: Operation) -> bool:
         """Say whether this way of starting pods knows the operation."""
