@@ -37,7 +37,7 @@ def fit_line(points: Sequence[tuple[int, float]]) -> Line:
 
     The error is relative to the fitted time, found in a few rounds, so that measured over fitted
     is 1 on average. Relative to the measured one, long times would hardly count, and the line of
-    times that spread by a half would be a fifth too fast.
+    times that spread by a half would be a third too fast.
 
     Neither part is below zero: where the best line would be, the best one with that part zero is
     taken. With one size alone, its mean time is all fixed.
