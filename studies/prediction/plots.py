@@ -38,8 +38,8 @@ def draw(found: dict, folder: Path) -> None:
     _kinds(axes[2], found["kinds"])
     runs = len(found["requests"]["live"])
     figure.suptitle(
-        f"One trace, {runs} times on a real cluster and {found['draws']} times in the simulator by each"
-        " profile; on the left, one of those"
+        f"One trace, {runs} times on a real cluster and, by each profile, {found['draws']} times in the"
+        " simulator (of which one is drawn at the left)"
     )
     figure.tight_layout()
     figure.savefig(folder / "prediction.svg", metadata={"Date": None})
@@ -71,6 +71,6 @@ def _kinds(ax: Axes, kinds: dict[str, dict[str, list[float]]]) -> None:
     ax.margins(x=0.12)
     ax.set_yticks(range(len(shown)), [NAMES.get(kind, kind) for kind in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
-    ax.set_xlabel("time to first token, s: median, p10 to p90; requests of a run")
-    ax.set_title("by what requests waited for", fontsize=9)
+    ax.set_xlabel("time to first token, s: median, p10 to p90")
+    ax.set_title("by what requests waited for, and how many in a run", fontsize=9)
     ax.grid(alpha=0.3, axis="x", which="both")
