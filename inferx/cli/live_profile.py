@@ -2,12 +2,13 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from inferx.cli.profile_lines import (
     interference_lines,
@@ -151,24 +152,29 @@ class _Times:
             point = _Point(self.functions[function], own_s, (now_ns - began_ns) / NS_PER_S)
             self.points.setdefault(key, []).append(point)
 
-    def ways(self) -> list[float]:
-        """Return what each operation took beyond its phases: its command's way, and its news'."""
-        every = [one for points in self.points.values() for one in points]
-        return [max(LEAST_S, one.whole_s - one.own_s) for one in every if one.own_s is not None]
+    def ways(self) -> dict[_Key, list[float]]:
+        """Return what each operation took beyond its phases: the way of command and news, records.
+
+        Those much longer than is usual waited for another operation on the same GPU.
+        """
+        found: dict[_Key, list[float]] = {}
+        for key, points in self.points.items():
+            beyond = [
+                max(LEAST_S, one.whole_s - one.own_s) for one in points if one.own_s is not None
+            ]
+            if beyond:
+                most_s = USUAL * float(np.median(beyond))
+                found[key] = [one for one in beyond if one <= most_s]
+        return found
 
     def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
         """Return what each operation took on its node, without the wait for others on its GPU.
 
-        That is what its phases took; of one without phases, all but the way.
+        That is what its phases took. What tells of no phases has all its time from its command on.
         """
-        ways = self.ways()
-        way_s = float(np.median(ways)) if ways else 0.0
         return {
             key: [
-                (
-                    one.spec,
-                    max(LEAST_S, one.whole_s - way_s if one.own_s is None else one.own_s),
-                )
+                (one.spec, max(LEAST_S, one.whole_s if one.own_s is None else one.own_s))
                 for one in points
             ]
             for key, points in self.points.items()
@@ -178,22 +184,20 @@ class _Times:
 def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: About) -> str:
     """Return a profile as TOML: what the run did at least once by its times, the rest the base's.
 
-    An operation took what its node tells, beside whatever else the node did meanwhile; the way of
-    command and news, and what is made durable on it, is the profile's `order`. A function's speed
-    is the median of its requests that did not wait.
+    An operation took what its node tells, beside whatever else the node did meanwhile. The way of
+    command and news, and what is made durable on it, is an untold stage before: a scheduler learns
+    from phases alone. A function's speed is the median of its requests that did not wait.
     """
     times = _Times()
     for step in heard:
         if step.machine == 0:
             times.take(step)
-    took = times.seconds()
+    took, ways = times.seconds(), times.ways()
     lines = [f"name = {toml_text(about.name)}", f"summary = {toml_text(about.source)}"]
     for operation, kept in base.operations.items():
-        measured = list(_stages(operation, took, about))
+        measured = list(_stages(operation, took, ways, about))
         for stage in measured or kept:
             lines += stage_lines(operation, stage)
-    for stage in _order(times.ways(), about) or base.order:
-        lines += stage_lines("order", stage)
     why = f"As in {base.name}"
     lines += interference_lines(base.per_neighbour, source=why, date=about.date)
     speeds = {row[0]: row for row in _speeds(record)}
@@ -207,27 +211,22 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
     return "\n".join(lines) + "\n"
 
 
-def _order(ways: Sequence[float], about: About) -> list[Stage]:
-    """Return the usual way of command and news; a few that wait behind others do not count."""
-    if not ways:
-        return []
-    usual_s = float(np.median(ways))
-    near = [one for one in ways if one <= USUAL * usual_s]
-    line = fit_line([(0, one) for one in near])
-    return [_as_stage("order", line, about)]
-
-
 def _stages(
-    operation: Operation, points: dict[_Key, list[tuple[FunctionSpec, float]]], about: About
+    operation: Operation,
+    points: Mapping[_Key, Sequence[tuple[FunctionSpec, float]]],
+    ways: Mapping[_Key, Sequence[float]],
+    about: About,
 ) -> Iterator[Stage]:
-    if operation != "restore":
-        if (operation, "") in points:
-            yield _stage(operation, "", points[operation, ""], about, like="")
-        return
     tiers = {tier: found for (what, tier), found in points.items() if what == operation}
-    for tier in ("NVME", "REMOTE") if tiers else ():
+    wanted = ("NVME", "REMOTE") if operation == "restore" else ("",)
+    for tier in wanted if tiers else ():
         like = tier if tier in tiers else next(iter(tiers))
-        yield _stage(operation, tier, tiers[like], about, like="" if like == tier else like)
+        assumed = "" if like == tier else like
+        way = ways.get((operation, like))
+        if way is not None:
+            line = fit_line([(0, one) for one in way])
+            yield replace(_as_stage("order", line, about, tier=tier, like=assumed), untold=True)
+        yield _stage(operation, tier, tiers[like], about, like=assumed)
 
 
 def _stage(

@@ -72,6 +72,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The source tier for which the stage exists; empty for all."""
     needs_gpus: bool = False
     """Leave the stage out for a pod without GPUs; those on `pcie` always are."""
+    untold: bool = False
+    """It takes time, but is no phase that the node tells of: a scheduler does not learn from it."""
     basis: Basis
     source: str
     machine: str
@@ -170,7 +172,6 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     copy_in: tuple[Stage, ...] | None = None
     copy_out: tuple[Stage, ...] | None = None
     stop: tuple[Stage, ...] | None = None
-    order: tuple[Stage, ...] | None = None
     interference: dict[str, _Interference] = {}
     serving: dict[str, _Serving] = {}
 
@@ -185,8 +186,6 @@ class Profile:
     per_neighbour: dict[str, float]
     speeds: dict[str, ServingSpec] = field(default_factory=dict[str, ServingSpec])
     """How fast functions serve, by name; `*` is every other one."""
-    order: tuple[Stage, ...] = ()
-    """What every operation takes first, besides its own stages: the way of command and news."""
 
     def offers(self, operation: Operation) -> bool:
         """Say whether this way of starting pods knows the operation."""
@@ -279,7 +278,7 @@ class Profile:
                 f"profile {self.name}: no {operation}, expected one of {', '.join(self.operations)}"
             )
         steps: list[Step] = []
-        for stage in (*self.order, *stages):
+        for stage in stages:
             stretch = _stretch(stage.jitter_cv, rng)
             on_gpus = "pcie" in stage.paths
             if (on_gpus or stage.needs_gpus) and not gpus:
@@ -305,6 +304,7 @@ class Profile:
                     cap_bytes_per_s=max(1, cap),
                     parts=parts if size_bytes else (),
                     overlap=stage.overlap,
+                    told=not stage.untold,
                 )
             )
         return steps
@@ -338,7 +338,6 @@ def load_profile(name_or_path: str) -> Profile:
     for needed in ("cold", "stop"):
         if needed not in operations:
             raise DescriptionError(f"{name_or_path}: no {needed}, every profile needs one")
-    order = next((d.order for d in chain if d.order is not None), ())
     per_neighbour = {
         enforcement: row.per_neighbour
         for document in reversed(chain)
@@ -349,7 +348,7 @@ def load_profile(name_or_path: str) -> Profile:
         for document in reversed(chain)
         for function, row in document.serving.items()
     }
-    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour, speeds, order)
+    return Profile(chain[0].name, chain[0].summary, operations, per_neighbour, speeds)
 
 
 def _read(name_or_path: str) -> _Document:

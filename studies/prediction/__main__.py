@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -64,7 +63,7 @@ def measure(case: Case, scratch: Path) -> dict:
     columns = {who: [told for _, told in found] for who, found in runs.items()}
     git = ["git", "rev-parse", "HEAD"]
     return {
-        "command": shlex.join(["python", "-m", "studies.prediction", *sys.argv[1:]]),
+        "command": "python -m studies.prediction",
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{processor()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
@@ -107,10 +106,11 @@ def stages(path: Path) -> dict[str, list[dict]]:
                 "bytes_per_s": stage.cap_bytes_per_s,
                 "cv": stage.jitter_cv,
                 "basis": stage.basis,
+                "told": not stage.untold,
             }
             for stage in found
         ]
-        for operation, found in ({"order": profile.order} | profile.operations).items()
+        for operation, found in profile.operations.items()
     }
 
 

@@ -83,7 +83,10 @@ def _lines(found: dict) -> Iterator[str]:
     yield ""
     yield "## Start-up times that went in"
     yield ""
-    yield "Seconds = fixed + bytes / rate; the spread is relative."
+    yield (
+        "Seconds = fixed + bytes / rate; the spread is relative. In brackets what it takes to order"
+        " one: it is no phase that a node tells of, and the scheduler does not learn from it."
+    )
     yield ""
     yield "| operation | from | " + " | ".join(found["profiles"]) + " |"
     yield "|---|---|" + "---|" * len(found["profiles"])
@@ -185,25 +188,28 @@ def _stages(profiles: dict) -> Iterator[str]:
     for operation in first:
         if operation.startswith("copy"):
             continue
-        froms = [one["from"] for one in first[operation]]
-        for source in froms:
+        for source in dict.fromkeys(one["from"] for one in first[operation]):
             cells = [_law(profile[operation], source) for profile in profiles.values()]
             yield f"| {operation} | {source.lower()} | " + " | ".join(cells) + " |"
 
 
 def _law(stages: list[dict], source: str) -> str:
-    for one in stages:
-        if one["from"] == source:
-            rate = f" + {one['bytes_of']} / {one['bytes_per_s'] / 1e6:.0f} MB/s"
-            moves = rate if one["bytes_per_s"] else ""
-            assumed = ", assumed" if one["basis"] == "assumed" else ""
-            return f"{one['fixed_s']:.3f}{moves}, {100 * one['cv']:.0f} %{assumed}"
-    return "-"
+    """Return an operation's time from one tier: its order, its own; "-" if it is not known."""
+    return " + ".join(_stage(one) for one in stages if one["from"] == source) or "-"
+
+
+def _stage(one: dict) -> str:
+    rate = f" + {one['bytes_of']} / {one['bytes_per_s'] / 1e6:.0f} MB/s"
+    moves = rate if one["bytes_per_s"] else ""
+    if not one["told"]:
+        return f"[{one['fixed_s']:.3f}]"
+    assumed = ", assumed" if one["basis"] == "assumed" else ""
+    return f"{one['fixed_s']:.3f}{moves}, {100 * one['cv']:.0f} %{assumed}"
 
 
 _BUSY = """\
-**The machine was busy with other work meanwhile.** The bench and the two runs met different loads, so the errors below are the
-machine's before they are the model's; only *hindsight*, which has the times of the run itself, is about the model."""
+**The machine was busy with other work meanwhile.** The bench and the runs met different loads, so errors below are the machine's
+before they are the model's; only *hindsight*, which has the times of one of the runs itself, is about the model alone."""
 
 _ABOUT = """\
 The same policy runs in the simulator and in production; this page says how far the one predicts the other. A trace is

@@ -42,11 +42,13 @@ def with_path(bench: Path, calibrated: Path) -> Path:
     gateway, is the other profile's.
     """
     path = bench.with_name("bench-and-path.toml")
-    other = load_profile(str(calibrated))
+    own, other = load_profile(str(bench)), load_profile(str(calibrated))
     told = {"source": f"As in {other.name}", "date": "see there", "basis": "measured"}
     lines = ['name = "bench"', 'summary = "a bench, and a path"', f"inherits = {str(bench)!r}"]
-    for stage in other.order:
-        lines += stage_lines("order", stage)
+    for operation, stages in own.operations.items():
+        orders = [stage for stage in other.operations.get(operation, ()) if stage.untold]
+        for stage in (*orders, *stages):
+            lines += stage_lines(operation, stage)
     for name, speed in other.speeds.items():
         lines += serving_lines(name, speed, **told)
     path.write_text("\n".join(lines) + "\n")
