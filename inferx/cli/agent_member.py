@@ -53,9 +53,9 @@ async def run_member(
     clock = WallClock()
     node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
-        start = partial(stand_in, options=member.worker_options)
+        instead = partial(stand_in, options=member.worker_options)
         functions = Deployments(
-            config.state / "functions", start if member.stand_in_workers else None
+            config.state / "functions", instead if member.stand_in_workers else None
         )
         pods = Pods(node, functions)
         service = AgentService(

@@ -24,7 +24,7 @@ from inferx.core.errors import DescriptionError
 from inferx.exec.clock import WallClock
 from inferx.exec.gateway.service import GatewayConfig, GatewayService
 from inferx.exec.identity.audit_opening import open_audit
-from inferx.exec.identity.tls import channel_credentials
+from inferx.exec.identity.tls import ServerTls, channel_credentials
 from inferx.exec.metrics.server import MetricsAddress, metrics_address, metrics_served
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.opening import open_store
@@ -47,6 +47,8 @@ COLLECT_AFTER = 50_000
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Of the policy.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of its chance.")
 @click.option("--journal", type=FILE, help="Folder for its journal.")
+@click.option("--https-certificate", type=FILE, help="Serve clients HTTPS alone, with it: PEM.")
+@click.option("--https-key", type=FILE, help="Its private key.")
 @identity_options
 @click.option("--log-requests", is_flag=True, help="Log every request.")
 @trace_options(begins=True)
@@ -59,6 +61,8 @@ def gateway(
     settings: Sequence[str],
     seed: int,
     journal: Path | None,
+    https_certificate: Path | None,
+    https_key: Path | None,
     audit: str | None,
     identity: IdentityOptions,
     log_requests: bool,
@@ -73,6 +77,7 @@ def gateway(
 ) -> None:
     """Take requests in, and send them to pods that are leased from the scheduler."""
     tls = tls_files(tls_certificate, tls_key, tls_authority)
+    https = tls_files(https_certificate, https_key, None)
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():
         raise DescriptionError(f"--listen {listen}: expected HOST:PORT")
@@ -92,6 +97,7 @@ def gateway(
         public=identity.public,
         log_requests=log_requests,
         credentials=None if tls is None else channel_credentials(tls),
+        https=None if https is None else ServerTls(https),
     )
     metrics = metrics_address(metrics_listen, listen, tls)
     with recording(traces, "gateway", **{"inferx.gateway": name}) as recorder:

@@ -160,6 +160,7 @@ async def gateway(
     queue_len=100,
     queue_timeout_s=LIMIT_S,
     recorder=None,
+    tls=None,
     **limits,
 ):
     """Serve `t/n/f` from pods at `addresses`; every request must have ended when it is left."""
@@ -175,7 +176,7 @@ async def gateway(
         fault=lambda error, record: bed.faults.append(error),
     )
     driving = asyncio.create_task(bed.driver.run())
-    bed.port = await bed.gateway.listen("127.0.0.1", 0)
+    bed.port = await bed.gateway.listen("127.0.0.1", 0, tls=tls)
     try:
         yield bed
         assert bed.faults == []

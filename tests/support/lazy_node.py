@@ -28,8 +28,8 @@ from inferx.exec.agent.processes import criu_probe
 from inferx.exec.agent.processes.page_server import NOTE, pages_of
 
 KINDS = ("process", "runc", "containerd")
-HOST_MB = 120
-"""Of a pod: that takes half a minute to come, where it comes slowly."""
+HOST_MB = 48
+"""Of a pod."""
 SLOW = "slow"
 """The file beside a slow CRIU that has it be so."""
 
@@ -45,7 +45,7 @@ def lazy_node(
     config = {
         "criu": slow_criu(folder / "criu"),
         "gpus": (1 << 30,),
-        "lazy_from_bytes": 64 * MB,
+        "lazy_from_bytes": 32 * MB,
         "budget_bytes": 4 << 30,
     } | config
     if kind == "process":

@@ -10,6 +10,7 @@ __all__ = ["Told", "documented", "questions"]
 PAGE = ROOT / "docs" / "metrics.md"
 SECTIONS = {
     "Every service": "",
+    "Gateway and scheduler": "audit",
     "Gateway": "gateway",
     "Scheduler": "scheduler",
     "Agent": "agent",
@@ -26,7 +27,10 @@ class Told(NamedTuple):
 
 
 def documented() -> dict[str, list[Told]]:
-    """Return the metrics of each service, "" standing for every one, in the page's order."""
+    """Return the metrics of each service, in the page's order.
+
+    "" stands for every one, "audit" for those that keep an audit log.
+    """
     _, _, part = PAGE.read_text().partition("\n# What a running cluster tells\n")
     found: dict[str, list[Told]] = {}
     for section in part.split("\n## ")[1:]:

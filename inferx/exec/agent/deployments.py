@@ -12,7 +12,7 @@ from pathlib import Path
 from inferx.core.errors import DescriptionError
 from inferx.core.types import FunctionId
 from inferx.exec.agent.deployed import Deployed, read_launch
-from inferx.exec.agent.ports import AgentError, Launch
+from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import make_folder
 from inferx.exec.files import write_whole
 from inferx.exec.wire.names import FunctionNames
@@ -29,17 +29,17 @@ class Deployments(Mapping[FunctionId, Deployed]):
 
     Args:
         folder: Where their objects are kept.
-        start: Changes how all of them are started; None starts them as they say.
+        instead: Gives what is started in the place of each; None starts them as they say.
     """
 
-    def __init__(self, folder: Path, start: Callable[[Deployed], Launch] | None = None) -> None:
+    def __init__(self, folder: Path, instead: Callable[[Deployed], Deployed] | None = None) -> None:
         """Read what is there.
 
         Raises:
             AgentError: The folder cannot be used, or holds something else.
         """
         self._folder = folder
-        self._start = start
+        self._instead = instead
         self._by_id: dict[FunctionId, Deployed] = {}
         self.names = FunctionNames()
         make_folder(folder)
@@ -77,9 +77,7 @@ class Deployments(Mapping[FunctionId, Deployed]):
         table: Table = top_table(parse_json(text, source))
         spec = read_function_object(table).spec(Policy())
         function = Deployed(id=number, spec=spec, launch=read_launch(table))
-        if self._start is None:
-            return function
-        return Deployed(id=number, spec=spec, launch=self._start(function))
+        return function if self._instead is None else self._instead(function)
 
     def __getitem__(self, function: FunctionId) -> Deployed:
         return self._by_id[function]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from inferx.core.units import MIB
 from inferx.exec.agent.deployed import Deployed
-from inferx.exec.agent.ports import Hook, Launch
+from inferx.exec.agent.ports import Hook
 
 __all__ = ["PORT", "stand_in"]
 
@@ -19,11 +19,13 @@ PORT = 8000
 SCALE = 1024
 """A stand-in holds one byte for so many of the weights that it stands for."""
 LEAST_BYTES = MIB
+WORKER_BYTES = 128 * MIB
+"""What a worker takes of the host beside its weights."""
 HEALTH = "/health"
 
 
-def stand_in(function: Deployed, options: Sequence[str] = ()) -> Launch:
-    """Return how a stand-in for a function's pods is started; `options` are the worker's."""
+def stand_in(function: Deployed, options: Sequence[str] = ()) -> Deployed:
+    """Return a function whose pods are stand-ins for its own; `options` are the worker's."""
     spec, launch = function.spec, function.launch
     weights = max(LEAST_BYTES, spec.weight_bytes // SCALE)
     name = launch.function.partition("@")[0].rpartition("/")[2]
@@ -34,7 +36,7 @@ def stand_in(function: Deployed, options: Sequence[str] = ()) -> Launch:
         *("--host", "0.0.0.0", "--port", str(PORT), "--slots", str(spec.slots)),  # noqa: S104
         *options,
     )
-    return replace(
+    launch = replace(
         launch,
         image="",
         image_entrypoint=False,
@@ -47,3 +49,5 @@ def stand_in(function: Deployed, options: Sequence[str] = ()) -> Launch:
         wake=Hook("/inferx/wake"),
         memory_bytes=0,
     )
+    spec = replace(spec, host_bytes=weights + WORKER_BYTES)
+    return replace(function, spec=spec, launch=launch)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -61,13 +62,16 @@ class Gateway:
         """Clients that are connected."""
         return len(self._clients)
 
-    async def listen(self, host: str, port: int, *, api: str = "") -> int:
+    async def listen(
+        self, host: str, port: int, *, api: str = "", tls: ssl.SSLContext | None = None
+    ) -> int:
         """Begin to serve; return the port, which the system chooses for 0.
 
         Args:
             host: Address to listen on.
             port: The same.
             api: Where requests go that are no inference.
+            tls: Serve HTTPS alone, with it.
 
         Raises:
             ListenError: The address cannot be had.
@@ -80,7 +84,14 @@ class Gateway:
             raise ListenError(f"cannot listen on {host}:{port}: {text}") from error
         self._proxy.api = api
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            self._connection,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=tls,
+            # A handshake that does not come is a head that does not.
+            ssl_handshake_timeout=None if tls is None else self._limits.header_s,
+        )
         return int(listener.getsockname()[1])
 
     async def drain(self) -> None:

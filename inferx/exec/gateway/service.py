@@ -46,8 +46,10 @@ from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
+from inferx.exec.identity.tls import ServerTls
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.logs import ids
+from inferx.exec.metrics.audit import AuditSource
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.gateway import GatewayNow, GatewaySource
 from inferx.exec.metrics.process import ProcessSource
@@ -83,6 +85,7 @@ class GatewayConfig:
         limits: Of its HTTP.
         journals: Folder that its journal is written to; None writes none.
         credentials: Of the channel to schedulers; None is in the clear.
+        https: Clients are served with it; None is in the clear.
         issuers: Whose bearer tokens are taken, beside API keys.
         public: Tenants whose functions everybody may call.
         recorder: Takes spans; None traces nothing.
@@ -101,6 +104,7 @@ class GatewayConfig:
     limits: HttpLimits = field(default_factory=HttpLimits)
     journals: Path | None = None
     credentials: grpc.ChannelCredentials | None = None
+    https: ServerTls | None = None
     issuers: tuple[IssuerSettings, ...] = ()
     public: tuple[str, ...] = ()
     recorder: Recorder | None = None
@@ -189,6 +193,7 @@ class GatewayService:
         self.metrics: tuple[MetricSource, ...] = (
             ProcessSource("gateway", config.policy),
             GatewaySource(self.http.counts, self._now),
+            AuditSource(audit),
         )
         """What Prometheus is told."""
         kinds = (*KINDS, LEADER.type)
@@ -217,6 +222,7 @@ class GatewayService:
     async def run(self, *, ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until cancelled; `ready` takes the address."""
         config = self._config
+        https = config.https
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -228,12 +234,14 @@ class GatewayService:
                         ("router", self._driver.run()),
                         ("scheduler", self._line.run()),
                         *(() if self._audit is None else (("audit", self._audit.run()),)),
+                        *(() if https is None else (("certificates", https.keep_fresh()),)),
                     )
                 ]
                 await self._informer.synced()
                 await self._keys.wait_listed()
                 api = await self._api.listen()
-                port = await self.http.listen(config.host, config.port, api=api)
+                tls = None if https is None else https.context
+                port = await self.http.listen(config.host, config.port, api=api, tls=tls)
                 address = f"{config.host}:{port}"
                 ready(address)
                 try:

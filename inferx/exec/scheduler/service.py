@@ -21,6 +21,7 @@ from inferx.core.units import NS_PER_S
 from inferx.exec.clock import Clock, WallClock
 from inferx.exec.functions import KINDS
 from inferx.exec.logs import ids
+from inferx.exec.metrics.audit import AuditSource
 from inferx.exec.metrics.cluster import SchedulerSource
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.metrics.process import ProcessSource
@@ -78,6 +79,7 @@ class SchedulerService:
         self.metrics: tuple[MetricSource, ...] = (
             ProcessSource("scheduler", config.policy),
             SchedulerSource(self._counts, lambda: self.term),
+            AuditSource(config.audit),
         )
         """What Prometheus is told."""
 

@@ -10,12 +10,13 @@ from metrics_page import Told, documented
 from prometheus_server import PROMTOOL, needs_prometheus
 from system_parts import ROOT
 
-from inferx.exec.metrics import cluster, gateway, node, process, state
+from inferx.exec.metrics import audit, cluster, gateway, node, process, state
 from inferx.exec.metrics.families import Family
 
 DEPLOY = ROOT / "deploy" / "prometheus"
 DECLARED = {
     "": process.FAMILIES,
+    "audit": audit.FAMILIES,
     "gateway": gateway.FAMILIES,
     "scheduler": cluster.FAMILIES,
     "agent": node.FAMILIES,

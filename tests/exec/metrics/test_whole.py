@@ -39,7 +39,8 @@ def service_of(name: str) -> str:
 @pytest.mark.parametrize("name", ["state", "scheduler", "gateway", "node-0"])
 def test_a_service_tells_what_is_documented_and_nothing_else(cluster: Up, name: str) -> None:
     page = documented()
-    expected = {one.name: one for one in (*page[""], *page[service_of(name)])}
+    audited = page["audit"] if name in {"gateway", "scheduler"} else ()
+    expected = {one.name: one for one in (*page[""], *audited, *page[service_of(name)])}
     found = scraped(cluster.metrics[name])
     told = [one.name + ("_total" if one.type == "counter" else "") for one in found]
     assert len(set(told)) == len(told), "each is told once"
@@ -78,6 +79,8 @@ def test_what_was_done_is_told(cluster: Up) -> None:
     assert sum(value for key, value in agent.items() if key[0] == "inferx_agent_pods") == 2
     assert agent["inferx_agent_scrape_errors_total",] == 0
     gateway = samples(scraped(cluster.metrics["gateway"]))
+    assert gateway["inferx_audit_events_total", "written"] > 0
+    assert gateway["inferx_audit_events_total", "lost"] == 0
     assert gateway["inferx_gateway_journal_bytes",] > 0
     assert gateway["inferx_gateway_functions",] == 3
     assert gateway["funccallColdstartCnt_total", "one", "demo", "public"] == 1
