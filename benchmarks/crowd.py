@@ -111,7 +111,7 @@ class Crowd:
         load = LoadReported(RouterId(0), NS_PER_S, ids, ones, (900,) * len(ids), (0,) * len(ids))
         asked = LeaseAsked(RouterId(0), ids[0], 1, 0, c.now_ns, c.now_ns)
         for f in ids:
-            c.arrivals.learn(f, 1, c.now_ns)
+            c.arrivals.learn(f, 1, c.now_ns, within_ns=NS_PER_S)
         for observer in bundle.observers:
             observer.observe(c.now_ns, load)
             observer.observe(c.now_ns, asked)

@@ -2,12 +2,13 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from inferx.cli.profile_lines import (
     interference_lines,
@@ -27,7 +28,7 @@ from inferx.core.events import (
 )
 from inferx.core.types import FunctionSpec, Tier
 from inferx.core.units import NS_PER_S
-from inferx.exec.agent.bench import fit_line
+from inferx.exec.agent.bench import Line, fit_line
 from inferx.sim.manifest import git_fact
 from inferx.sim.observed import Heard
 from inferx.sim.profile import EVERY, BytesOf, Operation, Profile, Stage
@@ -38,6 +39,10 @@ __all__ = ["About", "about_run", "calibrated"]
 
 LEAST_WARM: Final = 5
 """Warm requests from which on a function has a speed of its own."""
+LEAST_S: Final = 1e-6
+"""What is faster took no time that two clocks could tell."""
+USUAL: Final = 4.0
+"""Ways longer than so many medians waited behind another operation: the agent has them in a row."""
 _BYTES: Final[dict[Operation, BytesOf]] = {
     "cold": "weights",
     "restore": "snapshot",
@@ -147,17 +152,29 @@ class _Times:
             point = _Point(self.functions[function], own_s, (now_ns - began_ns) / NS_PER_S)
             self.points.setdefault(key, []).append(point)
 
-    def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
-        """Return what each operation took, without the wait for others on the same GPU.
+    def ways(self) -> dict[_Key, list[float]]:
+        """Return what each operation took beyond its phases: the way of command and news, records.
 
-        That is what its phases took, and what is usually between command, phases and news.
+        Those much longer than is usual waited for another operation on the same GPU.
         """
-        every = [one for points in self.points.values() for one in points]
-        between = [one.whole_s - one.own_s for one in every if one.own_s is not None]
-        way_s = max(0.0, float(np.median(between))) if between else 0.0
+        found: dict[_Key, list[float]] = {}
+        for key, points in self.points.items():
+            beyond = [
+                max(LEAST_S, one.whole_s - one.own_s) for one in points if one.own_s is not None
+            ]
+            if beyond:
+                most_s = USUAL * float(np.median(beyond))
+                found[key] = [one for one in beyond if one <= most_s]
+        return found
+
+    def seconds(self) -> dict[_Key, list[tuple[FunctionSpec, float]]]:
+        """Return what each operation took on its node, without the wait for others on its GPU.
+
+        That is what its phases took. What tells of no phases has all its time from its command on.
+        """
         return {
             key: [
-                (one.spec, one.whole_s if one.own_s is None else one.own_s + way_s)
+                (one.spec, max(LEAST_S, one.whole_s if one.own_s is None else one.own_s))
                 for one in points
             ]
             for key, points in self.points.items()
@@ -167,17 +184,18 @@ class _Times:
 def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: About) -> str:
     """Return a profile as TOML: what the run did at least once by its times, the rest the base's.
 
-    An operation took what its node tells, beside whatever else the node did meanwhile, and the way
-    of command and news. A function's speed is the median of its requests that did not wait.
+    An operation took what its node tells, beside whatever else the node did meanwhile. The way of
+    command and news, and what is made durable on it, is an untold stage before: a scheduler learns
+    from phases alone. A function's speed is the median of its requests that did not wait.
     """
     times = _Times()
     for step in heard:
         if step.machine == 0:
             times.take(step)
-    took = times.seconds()
+    took, ways = times.seconds(), times.ways()
     lines = [f"name = {toml_text(about.name)}", f"summary = {toml_text(about.source)}"]
     for operation, kept in base.operations.items():
-        measured = list(_stages(operation, took, about))
+        measured = list(_stages(operation, took, ways, about))
         for stage in measured or kept:
             lines += stage_lines(operation, stage)
     why = f"As in {base.name}"
@@ -194,16 +212,21 @@ def calibrated(heard: Sequence[Heard], record: RunRecord, base: Profile, about: 
 
 
 def _stages(
-    operation: Operation, points: dict[_Key, list[tuple[FunctionSpec, float]]], about: About
+    operation: Operation,
+    points: Mapping[_Key, Sequence[tuple[FunctionSpec, float]]],
+    ways: Mapping[_Key, Sequence[float]],
+    about: About,
 ) -> Iterator[Stage]:
-    if operation != "restore":
-        if (operation, "") in points:
-            yield _stage(operation, "", points[operation, ""], about, like="")
-        return
     tiers = {tier: found for (what, tier), found in points.items() if what == operation}
-    for tier in ("NVME", "REMOTE") if tiers else ():
+    wanted = ("NVME", "REMOTE") if operation == "restore" else ("",)
+    for tier in wanted if tiers else ():
         like = tier if tier in tiers else next(iter(tiers))
-        yield _stage(operation, tier, tiers[like], about, like="" if like == tier else like)
+        assumed = "" if like == tier else like
+        way = ways.get((operation, like))
+        if way is not None:
+            line = fit_line([(0, one) for one in way])
+            yield replace(_as_stage("order", line, about, tier=tier, like=assumed), untold=True)
+        yield _stage(operation, tier, tiers[like], about, like=assumed)
 
 
 def _stage(
@@ -220,9 +243,15 @@ def _stage(
         return {"weights": spec.weight_bytes, "snapshot": spec.snapshot_bytes}.get(of, 0)
 
     line = fit_line([(size(spec), seconds) for spec, seconds in points])
+    return _as_stage(operation, line, about, of=of, tier=tier, like=like)
+
+
+def _as_stage(
+    name: str, line: Line, about: About, *, of: BytesOf = "none", tier: str = "", like: str = ""
+) -> Stage:
     grows = line.bytes_per_s > 0
     return Stage(
-        name=operation,
+        name=name,
         fixed_s=round(line.fixed_s, 6),
         bytes_of=of if grows else "none",
         cap_bytes_per_s=round(line.bytes_per_s) if grows else 0,

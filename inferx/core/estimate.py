@@ -41,14 +41,18 @@ class ArrivalEstimate:
         self._last_ns = np.append(self._last_ns, np.zeros(more, np.int64))
         self._seen = np.append(self._seen, np.zeros(more, np.int64))
 
-    def learn(self, function: int, arrivals: int, now_ns: int) -> None:
-        """Learn that `arrivals` requests came since the last time, the latest about now."""
+    def learn(self, function: int, arrivals: int, now_ns: int, *, within_ns: int) -> None:
+        """Learn that `arrivals` requests came since the last time, the latest about now.
+
+        All of them came in the latest `within_ns`. That is what the first ones tell their gap by:
+        before them there is no last time, and a clock's own beginning means nothing.
+        """
         self._rates_ns = -1
         gap = float(max(1, now_ns - int(self._last_ns[function]))) / arrivals
         seen = int(self._seen[function])
         if seen == 0:
-            # A first request tells no gap; the second one will.
-            self._gap_ns[function] = np.inf if arrivals == 1 else gap
+            # One request tells no gap; the second one will.
+            self._gap_ns[function] = np.inf if arrivals == 1 else max(1, within_ns) / arrivals
         elif not np.isfinite(self._gap_ns[function]):
             self._gap_ns[function] = gap
         else:

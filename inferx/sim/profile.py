@@ -72,6 +72,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """The source tier for which the stage exists; empty for all."""
     needs_gpus: bool = False
     """Leave the stage out for a pod without GPUs; those on `pcie` always are."""
+    untold: bool = False
+    """It takes time, but is no phase that the node tells of: a scheduler does not learn from it."""
     basis: Basis
     source: str
     machine: str
@@ -302,6 +304,7 @@ class Profile:
                     cap_bytes_per_s=max(1, cap),
                     parts=parts if size_bytes else (),
                     overlap=stage.overlap,
+                    told=not stage.untold,
                 )
             )
         return steps

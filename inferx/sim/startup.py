@@ -23,6 +23,8 @@ class Step:
     cap_bytes_per_s: int
     parts: tuple[tuple[tuple[Link, ...], int], ...]
     overlap: bool
+    told: bool = True
+    """Whether it is among the phases that are told at the end."""
 
     def unloaded_ns(self) -> int:
         """Return its time if nothing else moves: equal parts share what they have in common."""
@@ -79,7 +81,8 @@ class Run:
             self._advance()
             return
         self._end()
-        self._done(tuple(watch.timing() for watch in self._watches))
+        told = zip(self._watches, self._steps, strict=True)
+        self._done(tuple(watch.timing() for watch, step in told if step.told))
 
     def _advance(self) -> None:
         """Begin the next stage, and those that it overlaps."""

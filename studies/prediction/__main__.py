@@ -1,137 +1,97 @@
-"""Measures this machine, runs the case live twice, predicts it, and writes data, plot and page."""
+"""Measures this machine, runs the case live, predicts it, and writes data, plot and page."""
 
 import argparse
 import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import combinations, product
 from pathlib import Path
 
 from benchmarks.about import processor
-from inferx.cli.live_journals import read_journals
-from inferx.cli.live_records import predicted, world_of
-from inferx.sim.link import LinkModel
-from inferx.sim.metrics import summarise
-from inferx.sim.output import read_summary
 from inferx.sim.profile import load_profile
-from inferx.sim.record import RunRecord
-from inferx.sim.workload.read import read_trace
-from studies.prediction.bed import INFERX, etcd, missing, run, up
-from studies.prediction.case import PLACE, Case, functions
-from studies.prediction.compare import columns_of, numbers, request_columns
+from studies.prediction.bed import missing
+from studies.prediction.case import Case
+from studies.prediction.compare import (
+    by_kind,
+    columns_of,
+    middle,
+    numbers_of,
+    observed_run,
+    same_cause,
+    spread,
+)
 from studies.prediction.document import document
 from studies.prediction.plots import draw
+from studies.prediction.runs import bench, draws, live, with_path
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-SEEDS = range(1, 21)
-"""Of simulated runs, for how far the prediction itself spreads."""
+LIVE_RUNS = 3
+"""Of the same trace: how far one is from another is the least that a prediction can be off by."""
+DRAWS = 20
+"""Of simulated runs, by each profile."""
 CALIBRATED_SEED = 2
 """Of the trace that the second profile is measured on: not the one that is predicted."""
 HINDSIGHT = "hindsight"
 """The profile that is measured on the run itself: what is wrong then is not its times."""
 
 
-def bench(case: Case, scratch: Path) -> Path:
-    """Measure starts with nothing else running; return the profile, at the declared pace."""
-    profile = scratch / "bench.toml"
-    sizes = ",".join(f"{size}MiB" for size in case.sizes_mib)
-    command = ["agent", "bench", "--sizes", sizes, "--tiers", "nvme", "--rounds", "2"]
-    command += ["--sandbox", "process", "--of-workers", "--profile", str(profile)]
-    run((*INFERX, *command), {})
-    with profile.open("a") as file:
-        file.write(case.serving_text())
-    return profile
-
-
-def live(case: Case, scratch: Path, name: str, *options: str) -> tuple[Path, list[dict]]:
-    """Run a case on a cluster of its own; return the folder, and how its journals replay."""
-    folder = scratch / name
-    folder.mkdir()
-    trace = folder / "trace.parquet"
-    case.write_trace(trace)
-    (folder / "functions.json").write_text(json.dumps(functions(case, folder)))
-    with (
-        etcd(folder) as endpoint,
-        up(
-            folder,
-            *("--store", f"etcd://{endpoint}", "--gpus", case.gpus, "--host", case.host),
-            *("--policy", case.policy, "--journal"),
-        ) as told,
-    ):
-        env = {"INFERX_SERVER": told["gateway"], "INFERX_API_KEY": told["api_key"]}
-        run((*INFERX, "apply", "-f", str(folder / "functions.json")), env)
-        # Where functions are called from must have heard of them, and the scheduler of its node.
-        time.sleep(2)
-        journals = folder / "up" / "journals"
-        command = ("drive", str(trace), "--in", PLACE, "--journals", str(journals))
-        run((*INFERX, *command, "--out", str(folder / "run"), *options), env)
-    return folder, replayed(folder / "up" / "journals")
-
-
-def replayed(journals: Path) -> list[dict]:
-    """Hold every journal to its machine (L0); return what came of it."""
-    command = (*INFERX, "replay-journal", "--json", str(journals))
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    return [
-        {key: one[key] for key in ("machine", "steps", "truncated")}
-        | {"same": one["divergence"] is None}
-        for one in told
-    ]
-
-
-def simulated(folder: Path, profile: Path, seed: int | None = None) -> RunRecord:
-    """Return what the simulator says of a live run, by a profile."""
-    told = read_journals(folder / "up" / "journals")
-    trace = read_trace(folder / "trace.parquet", seed=1)
-    world = world_of(told, load_profile(str(profile)), LinkModel())
-    return predicted(trace, told, world, seed=seed)
-
-
-def spread(folder: Path, profile: Path) -> dict[str, list[float]]:
-    """Return each number's least and largest over `SEEDS` of the same prediction."""
-    rows = [numbers(summarise(simulated(folder, profile, seed))) for seed in SEEDS]
-    return {key: [min(row[key] for row in rows), max(row[key] for row in rows)] for key in rows[0]}
-
-
 def measure(case: Case, scratch: Path) -> dict:
     """Run everything; return what the document is made from."""
     began = time.monotonic()
-    profiles = {"bench": bench(case, scratch)}
+    alone = bench(case, scratch)
+    calibrated, own = scratch / "calibrated.toml", scratch / f"{HINDSIGHT}.toml"
     other = replace(case, seed=CALIBRATED_SEED, span_s=0.75 * case.span_s)
-    profiles["calibrated"] = scratch / "calibrated.toml"
-    options = ("--predict", str(profiles["bench"]), "--calibrate", str(profiles["calibrated"]))
-    _, first = live(other, scratch, "first", *options)
-    options = tuple(word for one in profiles.values() for word in ("--predict", str(one)))
-    own = scratch / f"{HINDSIGHT}.toml"
-    folder, second = live(case, scratch, "second", *options, "--calibrate", str(own))
-    profiles[HINDSIGHT] = own
+    base = ("--predict", str(alone))
+    _, journals = live(other, scratch, "other", *base, "--calibrate", str(calibrated))
+    profiles = {"bench": with_path(alone, calibrated), "calibrated": calibrated, HINDSIGHT: own}
+    folders: list[Path] = []
+    for number in range(LIVE_RUNS):
+        told = () if number else ("--calibrate", str(own))
+        folder, replayed = live(case, scratch, f"live-{number}", *base, *told)
+        folders.append(folder)
+        journals += replayed
+    runs = {"live": [observed_run(folder / "run") for folder in folders]}
+    for name, path in profiles.items():
+        records = draws(folders[0], path, DRAWS)
+        runs[f"predicted ({name})"] = [(numbers_of(one), columns_of(one)) for one in records]
+    columns = {who: [told for _, told in found] for who, found in runs.items()}
     git = ["git", "rev-parse", "HEAD"]
-    rows = {row.policy: numbers(row) for row in read_summary(folder / "run").rows}
-    requests = request_columns(folder / "run")
-    record = simulated(folder, own)
-    rows[record.policy], requests[record.policy] = numbers(summarise(record)), columns_of(record)
     return {
-        "command": shlex.join(["python", "-m", "studies.prediction", *sys.argv[1:]]),
+        "command": "python -m studies.prediction",
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{processor()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[2],
+        "nice": os.nice(0),
         "seconds": round(time.monotonic() - began),
         "case": asdict(case),
-        "journals": [*first, *second],
+        "draws": DRAWS,
+        "journals": journals,
         "profiles": {name: stages(path) for name, path in profiles.items()},
-        "rows": rows,
-        "spread": {name: spread(folder, path) for name, path in profiles.items()},
-        "requests": requests,
+        "rows": {who: middle([row for row, _ in found]) for who, found in runs.items()},
+        "spread": {who: spread([row for row, _ in found]) for who, found in runs.items()},
+        "kinds": {who: by_kind(told) for who, told in columns.items()},
+        "same": {who: shares(columns["live"], told) for who, told in columns.items()},
+        # All of what is real, and one draw of each prediction.
+        "requests": {who: told if who == "live" else told[:1] for who, told in columns.items()},
     }
+
+
+def shares(real: list[dict], told: list[dict]) -> list[float]:
+    """Return the least, the usual and the largest share of requests with the same cause.
+
+    Of pairs of a live run and another one: a live one, or a simulated one.
+    """
+    pairs = combinations(real, 2) if told is real else product(real, told)
+    found = sorted(same_cause(one["cause"], two["cause"]) for one, two in pairs)
+    return [found[0], found[len(found) // 2], found[-1]]
 
 
 def stages(path: Path) -> dict[str, list[dict]]:
@@ -146,6 +106,7 @@ def stages(path: Path) -> dict[str, list[dict]]:
                 "bytes_per_s": stage.cap_bytes_per_s,
                 "cv": stage.jitter_cv,
                 "basis": stage.basis,
+                "told": not stage.untold,
             }
             for stage in found
         ]
@@ -158,29 +119,36 @@ def _json(found: dict) -> str:
     lines = []
     for key, value in found.items():
         if key == "requests":
-            runs = [
-                f"{json.dumps(who)}: {{\n   "
-                + ",\n   ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in columns.items())
-                + "\n  }"
-                for who, columns in value.items()
-            ]
+            runs = [f"{json.dumps(who)}: [{_columns(value[who])}]" for who in value]
             lines.append(f' "{key}": {{\n  ' + ",\n  ".join(runs) + "\n }")
         else:
             lines.append(f' "{key}": {json.dumps(value)}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def _columns(runs: list[dict]) -> str:
+    return ", ".join(
+        "{\n   "
+        + ",\n   ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in run.items())
+        + "\n  }"
+        for run in runs
+    )
+
+
 def main() -> None:
     """Run, or redraw what was kept."""
     parser = argparse.ArgumentParser(prog="python -m studies.prediction")
     parser.add_argument("--redraw", action="store_true", help="use the kept data")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave journals and runs there")
     options = parser.parse_args()
     data = RESULTS / "data" / "prediction.json"
     if not options.redraw:
         if why := missing():
             sys.exit(f"python -m studies.prediction: {why}")
         with tempfile.TemporaryDirectory(prefix="inferx-prediction-") as scratch:
-            data.write_text(_json(measure(Case(), Path(scratch))))
+            where = options.keep or Path(scratch)
+            where.mkdir(parents=True, exist_ok=True)
+            data.write_text(_json(measure(Case(), where)))
     found = json.loads(data.read_text())
     draw(found, RESULTS)
     (RESULTS / "prediction.md").write_text(document(found))

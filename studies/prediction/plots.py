@@ -5,63 +5,72 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-CAUSES = {
-    "warm": ("tab:green", "o"),
-    "resume": ("tab:blue", "s"),
-    "restore-nvme": ("tab:purple", "^"),
-    "restore-remote": ("tab:pink", "v"),
-    "cold": ("tab:red", "D"),
-}
+from studies.prediction.compare import KINDS
+
 STYLES = (("black", "-"), ("tab:orange", "--"), ("tab:blue", "-"), ("tab:green", ":"))
-SHOWN = "predicted (calibrated)"
-"""Whose requests are laid beside the live ones, one by one."""
+"""Of the live runs and of each prediction, in their order."""
+NAMES = {
+    "warm": "nothing",
+    "restore-nvme": "restore from disk",
+    "restore-remote": "restore from store",
+}
 
 
 def draw(found: dict, folder: Path) -> None:
     """Draw into a folder."""
     mpl.rcParams.update({"svg.hashsalt": "inferx", "font.size": 9, "axes.axisbelow": True})
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2))
-    runs = found["requests"]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.4))
     for ax, column, title in (
         (axes[0], "ttft_s", "time to first token, s"),
         (axes[1], "e2e_s", "end to end, s"),
     ):
-        for (who, columns), (colour, dashes) in zip(runs.items(), STYLES, strict=False):
-            times = np.sort([value for value in columns[column] if value is not None])
-            share = np.arange(1, len(times) + 1) / len(columns[column])
-            ax.step(times, share, where="post", color=colour, linestyle=dashes, lw=1.4, label=who)
+        for (who, runs), (colour, dashes) in zip(found["requests"].items(), STYLES, strict=True):
+            for number, columns in enumerate(runs):
+                _steps(ax, columns[column], colour, dashes, None if number else who)
         ax.set_xscale("log")
         ax.set_ylim(0, 1.01)
         ax.set_xlabel(title)
         ax.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("share of requests")
     axes[1].legend(loc="lower right")
-    live, best = runs["live"], runs[SHOWN]
-    ax = axes[2]
-    for cause, (colour, marker) in CAUSES.items():
-        rows = [
-            (two, one)
-            for one, two, what in zip(live["ttft_s"], best["ttft_s"], live["cause"], strict=True)
-            if what == cause and one is not None and two is not None
-        ]
-        if rows:
-            ax.plot(*zip(*rows, strict=True), marker, color=colour, ms=4, alpha=0.7, label=cause)
-    low, high = ax.get_xlim()
-    low, high = min(low, ax.get_ylim()[0], 0.02), max(high, ax.get_ylim()[1])
-    low = max(low, 0.02)
-    ax.plot([low, high], [low, high], color="grey", lw=1)
-    ax.plot([low, high], [2 * low, 2 * high], color="grey", lw=0.7, ls=":")
-    ax.plot([low, high], [low / 2, high / 2], color="grey", lw=0.7, ls=":")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel(f"time to first token, {SHOWN}, s")
-    ax.set_ylabel("live, s")
-    ax.grid(alpha=0.3)
-    ax.legend(loc="best", title="what it waited for, live")
+    _kinds(axes[2], found["kinds"])
+    runs = len(found["requests"]["live"])
     figure.suptitle(
-        "One trace on a real cluster and in the simulator; dotted: twice and half as long"
+        f"One trace, {runs} times on a real cluster and, by each profile, {found['draws']} times in the"
+        " simulator (of which one is drawn at the left)"
     )
     figure.tight_layout()
     figure.savefig(folder / "prediction.svg", metadata={"Date": None})
     plt.close(figure)
+
+
+def _steps(ax: Axes, values: list, colour: str, dashes: str, label: str | None) -> None:
+    """Draw the share of a run's requests that took at most so long."""
+    times = np.sort([value for value in values if value is not None])
+    share = np.arange(1, len(times) + 1) / len(values)
+    ax.step(times, share, where="post", color=colour, linestyle=dashes, lw=1.2, label=label)
+
+
+def _kinds(ax: Axes, kinds: dict[str, dict[str, list[float]]]) -> None:
+    """Draw for each kind of start the median TTFT, and between which a tenth and nine tenths lie."""
+    shown = [kind for kind in KINDS if any(kind in told for told in kinds.values())]
+    for place, (told, (colour, _)) in enumerate(zip(kinds.values(), STYLES, strict=True)):
+        for row, kind in enumerate(shown):
+            if kind in told:
+                count, low, mid, high = told[kind]
+                y = row + (place - (len(kinds) - 1) / 2) * 0.19
+                ax.plot([low, high], [y, y], color=colour, lw=2, alpha=0.6, solid_capstyle="butt")
+                ax.plot(mid, y, "o", color=colour, ms=5)
+                ax.annotate(
+                    f"{count:.0f}", (high, y), xytext=(5, 0), textcoords="offset points",
+                    va="center", fontsize=7, color=colour,
+                )  # fmt: skip
+    ax.set_xscale("log")
+    ax.margins(x=0.12)
+    ax.set_yticks(range(len(shown)), [NAMES.get(kind, kind) for kind in shown])
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.set_xlabel("time to first token, s: median, p10 to p90")
+    ax.set_title("by what requests waited for, and how many in a run", fontsize=9)
+    ax.grid(alpha=0.3, axis="x", which="both")

@@ -380,9 +380,9 @@ def test_why_not_counts_each_gpu_once_and_names_the_pod_that_could_leave() -> No
 def test_a_view_tells_rates_of_arrival() -> None:
     c, view = empty()
     c.now_ns = NS_PER_S
-    c.arrivals.learn(0, 1, c.now_ns)
+    c.arrivals.learn(0, 1, c.now_ns, within_ns=NS_PER_S)
     c.now_ns = 2 * NS_PER_S
-    c.arrivals.learn(0, 4, c.now_ns)
+    c.arrivals.learn(0, 4, c.now_ns, within_ns=NS_PER_S)
     assert view.arrivals_per_s(FunctionId(0)) == pytest.approx(view.functions.arrivals_per_s[0])
     assert view.functions.last_arrival_ns.tolist()[:2] == [2 * NS_PER_S, 0]
     assert view.now_ns == 2 * NS_PER_S

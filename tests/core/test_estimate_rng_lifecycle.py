@@ -30,15 +30,19 @@ def test_a_function_never_asked_for_has_no_rate() -> None:
     learned = ArrivalEstimate(2)
     assert learned.per_s(10 * NS_PER_S).tolist() == [0.0, 0.0]
     assert learned.one_per_s(0, 10 * NS_PER_S) == 0.0
-    learned.learn(0, 1, 10 * NS_PER_S)
+    learned.learn(0, 1, 10 * NS_PER_S, within_ns=NS_PER_S)
     # One request tells no gap.
     assert learned.one_per_s(0, 20 * NS_PER_S) == 0.0
 
 
 def test_several_first_arrivals_tell_a_gap_at_once() -> None:
-    learned = ArrivalEstimate(1)
-    learned.learn(0, 10, 20 * NS_PER_S)
-    assert learned.one_per_s(0, 20 * NS_PER_S) == pytest.approx(0.5)
+    # Not by how long ago the clock began: a wall's began in 1970.
+    for now_ns in (20 * NS_PER_S, 1_800_000_000 * NS_PER_S):
+        learned = ArrivalEstimate(1)
+        learned.learn(0, 10, now_ns, within_ns=20 * NS_PER_S)
+        assert learned.one_per_s(0, now_ns) == pytest.approx(0.5)
+        learned.learn(0, 1, now_ns + 2 * NS_PER_S, within_ns=NS_PER_S)
+        assert learned.one_per_s(0, now_ns + 2 * NS_PER_S) == pytest.approx(0.5)
 
 
 def test_the_rate_converges_to_that_of_a_steady_stream() -> None:
@@ -49,14 +53,14 @@ def test_the_rate_converges_to_that_of_a_steady_stream() -> None:
         now_ns += NS_PER_S
         arrivals = int(rng.poisson(4.0))
         if arrivals:
-            learned.learn(0, arrivals, now_ns)
+            learned.learn(0, arrivals, now_ns, within_ns=NS_PER_S)
     assert learned.one_per_s(0, now_ns) == pytest.approx(4.0, rel=0.3)
 
 
 def test_a_silent_function_fades_as_its_silence_grows() -> None:
     learned = ArrivalEstimate(1)
     for second in range(1, 50):
-        learned.learn(0, 1, second * NS_PER_S)
+        learned.learn(0, 1, second * NS_PER_S, within_ns=NS_PER_S)
     rates = [learned.one_per_s(0, (49 + s) * NS_PER_S) for s in (1, 2, 10, 1_000)]
     assert rates == pytest.approx([1.0, 0.5, 0.1, 0.001])
     np.testing.assert_allclose(learned.per_s(59 * NS_PER_S), [0.1])

@@ -42,7 +42,7 @@ def learn_starts(c, *, resume_s, restore_s):
 def ask(c, f, *, every_s, until_s):
     """Let a function be asked for at an even pace."""
     for at in np.arange(every_s, until_s + 1e-9, every_s):
-        c.arrivals.learn(f, 1, int(at * 1e9))
+        c.arrivals.learn(f, 1, int(at * 1e9), within_ns=10**9)
 
 
 def market(lanes=1):
@@ -216,7 +216,7 @@ def test_a_start_waits_for_a_victim_where_that_is_cheaper_than_the_free_gpu():
     assert answer == Defer("cheaper behind a victim")
     assert bundle.eviction.evict(want(c, 0), view, stream(1, "t")).gpus == (GpuId(0),)
     for second in range(1, 200):
-        c.arrivals.learn(1, 5, second * 10**9)
+        c.arrivals.learn(1, 5, second * 10**9, within_ns=10**9)
     c.now_ns = 200 * 10**9
     assert bundle.placement.place(want(c, 0), view, stream(1, "t")) == Place((GpuId(1),))
     assert bundle.placement.explain(want(c, 0), view).feasible == 1

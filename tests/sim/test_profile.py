@@ -402,6 +402,28 @@ def test_an_unknown_profile_is_an_error(name):
         load_profile(name)
 
 
+def test_a_stage_that_no_node_tells_of_takes_its_time_all_the_same(tmp_path):
+    stage = (
+        '[[stop]]\nname = "{name}"\nfixed_s = {fixed_s}\nuntold = {untold}\n'
+        'basis = "assumed"\nsource = "s"\nmachine = "m"\ndate = "d"\n'
+    )
+    path = tmp_path / "told.toml"
+    path.write_text(
+        'name = "n"\nsummary = "s"\ninherits = "criu-memfd"\n'
+        + stage.format(name="order", fixed_s=0.25, untold="true")
+        + stage.format(name="stop", fixed_s=1.0, untold="false")
+    )
+    clock, told = SimClock(), []
+    load_profile(str(path)).run(
+        "stop", model(), devices(clock=clock), gpus=(), source=Tier.ABSENT, rng=None,
+        done=lambda phases: told.append((clock.now_ns(), phases)),
+    )  # fmt: skip
+    clock.env.run()
+    ((ended_ns, phases),) = told
+    assert ended_ns == NS_PER_S + NS_PER_S // 4
+    assert [(one.phase, one.duration_ns) for one in phases] == [("stop", NS_PER_S)]
+
+
 def test_assumed_constants_are_told_apart_from_measured_ones():
     folder = Path(profile_module.__file__).parent / "profiles"
     bases = [

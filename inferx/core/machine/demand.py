@@ -69,7 +69,7 @@ class Demand:
             event.functions, event.arrivals, event.concurrency_milli, event.queued, strict=True
         ):
             if arrivals:
-                c.arrivals.learn(function, arrivals, c.now_ns)
+                c.arrivals.learn(function, arrivals, c.now_ns, within_ns=event.window_ns)
             serving = self._serving[function]
             serving[event.router] = max(0, (inside + 999) // 1000 - queued)
             c.fn_inflight[function] = sum(serving.values())

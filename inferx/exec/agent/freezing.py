@@ -1,6 +1,6 @@
 """Snapshots of pods: taken, and restored; each step timed, each failure undone.
 
-Taken: quiesce, room, lock, checkpoint, verify, dump, commit; then the pod goes on, or has ended.
+Taken: quiesce, room, lock, checkpoint, verify, dump, commit; then the pod goes on, or stop.
 Restored: fit, verify, reserve, network, restore, onto the GPUs, unlock, wake, health.
 
 Every byte is verified before every restore: what a disk did to a page of memory would be met long
@@ -108,7 +108,8 @@ class Freezing:
                 record = replace(one.record, device_bytes=held)
                 self._go_on(Pod(record, one.spec, one.live), phases)
         if leave:
-            self._end_written(pod, manifest, tier)
+            with phases.step("stop"):
+                self._end_written(pod, manifest, tier)
         return manifest
 
     def _end_written(self, pod: PodId, manifest: Manifest, tier: FolderTier) -> None:

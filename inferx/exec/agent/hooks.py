@@ -13,11 +13,13 @@ from collections.abc import Callable
 
 from inferx.exec.agent.ports import AgentError, Hook
 
-__all__ = ["healthy", "post", "wait_until_healthy"]
+__all__ = ["healthy", "pause_s", "post", "wait_until_healthy"]
 
 _ASK_S = 5.0
 _ANSWER_BYTES = 1 << 16
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
+_PAUSE = 0.05
+"""Of the time that a pod is waited for: it is found well at most so much later than it was."""
 
 
 def healthy(address: str, path: str, *, timeout_s: float = _ASK_S) -> bool:
@@ -26,6 +28,15 @@ def healthy(address: str, path: str, *, timeout_s: float = _ASK_S) -> bool:
         return _status("GET", address, path, timeout_s) == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
+
+
+def pause_s(waited_s: float) -> float:
+    """Return how long not to ask a pod that has been waited for so long.
+
+    A pause that doubles would be as long as the start itself; one that grows with the wait costs
+    a short start milliseconds and a long one a quarter of a second.
+    """
+    return min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, _PAUSE * waited_s))
 
 
 def wait_until_healthy(
@@ -42,16 +53,16 @@ def wait_until_healthy(
     Raises:
         AgentError: It was not well in time, or has ended.
     """
-    until = time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
+    began = time.monotonic()
+    until = began + timeout_s
     while not healthy(address, path):
         if gone():
             raise AgentError("the pod's process ended before it was ready", phase="health")
-        if time.monotonic() >= until:
+        now = time.monotonic()
+        if now >= until:
             text = f"{address}{path}: not well after {timeout_s:g} s; expected 200"
             raise AgentError(text, phase="health")
-        time.sleep(pause_s)
-        pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
+        time.sleep(pause_s(now - began))
 
 
 def post(address: str, hook: Hook, *, timeout_s: float) -> None:

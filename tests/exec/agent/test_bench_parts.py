@@ -36,6 +36,18 @@ def test_no_part_of_a_line_is_below_zero(points):
     assert line.count == len(points)
 
 
+@given(POINTS)
+@example([(0, 1.0), (0, 3.0)])
+@example([(1, 1.0), (1, 9.0), (1 << 30, 20.0), (1 << 30, 90.0)])
+def test_measured_over_fitted_is_one_on_average(points):
+    line = fit_line(points)
+    ratios = [seconds / line.seconds(size) for size, seconds in points]
+    sizes = {size for size, _ in points}
+    # Where times fall as sizes grow, or differ ten-thousandfold, no line is good.
+    if len(sizes) == 1 or (line.bytes_per_s and line.spread < 1):
+        assert sum(ratios) / len(ratios) == pytest.approx(1.0, rel=1e-2)
+
+
 def test_a_size_that_memory_does_not_hold_twice_is_refused():
     needs = 2 * (100 * MIB + BESIDE_BYTES)
     subjects = [Subject("paced", 100 * MIB)]

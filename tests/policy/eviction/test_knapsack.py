@@ -100,7 +100,7 @@ def test_the_expected_bytes_a_second_are_what_a_victim_costs():
     add(c, 2, 1, [1])
     c.now_ns = 60 * 10**9
     for second in range(1, 60):
-        c.arrivals.learn(0, 1, second * 10**9)
+        c.arrivals.learn(0, 1, second * 10**9, within_ns=10**9)
     plan = Evict((GpuId(1),), ((PodId(1), Tier.DRAM), (PodId(2), Tier.DRAM)))
     assert evict(c, 2) == plan
     c.node_host_open[0] = 25 * GIB  # Room for the state of one, and 2 for the newcomer.

@@ -50,9 +50,9 @@ def test_idle_pods_are_suspended_and_whoever_is_expected_back_soonest_stays():
     add(c, 0, 0, [0])
     add(c, 1, 1, [1])
     for second in range(1, 60):
-        c.arrivals.learn(0, 1, second * S)
-    c.arrivals.learn(1, 1, 1 * S)
-    c.arrivals.learn(1, 1, 59 * S)
+        c.arrivals.learn(0, 1, second * S, within_ns=S)
+    c.arrivals.learn(1, 1, 1 * S, within_ns=S)
+    c.arrivals.learn(1, 1, 59 * S, within_ns=S)
     assert evict(c, 2) == Evict((GpuId(1),), ((PodId(1), Tier.DRAM),))
 
 
@@ -68,8 +68,8 @@ def test_suspended_pods_leave_host_memory_that_the_newcomer_needs():
     for pod in (0, 1):
         suspend(c, add(c, pod, pod, [0]))
     for f in (0, 1):  # Both may come back; the larger one would read more.
-        c.arrivals.learn(f, 1, 1 * S)
-        c.arrivals.learn(f, 1, 59 * S)
+        c.arrivals.learn(f, 1, 1 * S, within_ns=S)
+        c.arrivals.learn(f, 1, 59 * S, within_ns=S)
     add(c, 2, 2, [0])
     c.node_host_open[0] = -1 * GIB  # The idle one gives back 2: one more is needed.
     plan = evict(c, 3)
@@ -139,8 +139,8 @@ def test_the_first_rung_is_the_best_of_all_subsets(gpus, data):
     c, asked_for = data.draw(crowds(gpus))
     c.now_ns = 100 * S
     for f in range(4):
-        c.arrivals.learn(f, 1, 1 * S)
-        c.arrivals.learn(f, int(asked_for[f]), 99 * S)
+        c.arrivals.learn(f, 1, 1 * S, within_ns=S)
+        c.arrivals.learn(f, int(asked_for[f]), 99 * S, within_ns=S)
     view, rows = ClusterView(c, snapshots=True), np.flatnonzero(c.columns.idle).tolist()
     cost = np.zeros(16, np.int64)
     for row in rows:

@@ -342,8 +342,8 @@ def test_the_buffer_counts_free_slots():
     c = cluster(several(10, 10, 10), nodes=2)
     c.now_ns = 1000 * NS_PER_S
     for f, gap_s in ((0, 1), (1, 5), (2, 900)):
-        c.arrivals.learn(f, 1, c.now_ns - gap_s * NS_PER_S)
-        c.arrivals.learn(f, 1, c.now_ns)
+        c.arrivals.learn(f, 1, c.now_ns - gap_s * NS_PER_S, within_ns=NS_PER_S)
+        c.arrivals.learn(f, 1, c.now_ns, within_ns=NS_PER_S)
     view = ClusterView(c, snapshots=True)
     prewarm = load_bundle("newsvendor").prewarm
     wanted = [math.ceil(fractile(float(mean), 0.05) / 10) for mean in prewarm.demand(view)]
