@@ -1,5 +1,6 @@
 """Hypothesis profiles, and `--regen` for transcripts."""
 
+import gc
 import os
 import sys
 
@@ -31,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def regen(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--regen"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the modules out of every collection of garbage: each simulation begins with one."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

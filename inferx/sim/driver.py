@@ -227,14 +227,12 @@ class Simulation:
         arrivals = self._arrivals(iter(chunks))
         enabled = gc.isenabled()
         gc.collect()
-        gc.freeze()
         gc.disable()
         try:
             if next(arrivals, None) is not None:
                 self._arrive = arrivals
                 clock.env.run(until=self._stop)
         finally:
-            gc.unfreeze()
             if enabled:
                 gc.enable()
         return self._record()

@@ -37,6 +37,9 @@ def test_commands_of_the_page_run(page, good, tmp_path, monkeypatch):
     # Those of a node need root; tests of the agent's page run them.
     found = [words for words in commands(page) if words[0] not in NEED_A_CLUSTER]
     assert {words[0] for words in found} == {"replay", "check", "explain"}
+    if page != PAGES[0]:
+        # A check reads nothing that the other commands write: the same one is run once.
+        found = [w for w in found if w[0] != "check" or w not in commands(PAGES[0])]
     for words in found:
         assert good(*words)
 
