@@ -30,7 +30,7 @@ from faults import (
 
 pytestmark = needs_node
 
-CUT_S = 15.0
+CUT_S = 20.0
 """Longer than a line may be silent, and after that a node without a line (4 s and 10 s)."""
 FAULTS: dict[str, Callable[[Up], Callable[[], float]]] = {
     "scheduler": lambda cluster: killed(cluster, "scheduler"),

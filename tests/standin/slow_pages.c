@@ -3,8 +3,8 @@
 
    The server looks without waiting whether anyone asks for a page, and brings others when nobody
    does: here, it waits until somebody does. A page that the kernel does not take, since the memory
-   around it is changing, the server would bring with those others: here, who asked is woken, and
-   asks again. */
+   around it is changing, the server would bring with those others, or at its end: here, who asked is
+   woken, and asks again. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,10 +38,14 @@ int ioctl(int fd, unsigned long request, ...) {
     void *argument = va_arg(rest, void *);
     va_end(rest);
     int result = next_ioctl(fd, request, argument);
-    if (request == UFFDIO_COPY && result && errno == EAGAIN && owing < MOST_OWED) {
+    int refused = result && errno == EAGAIN && owing < MOST_OWED;
+    if (refused && (request == UFFDIO_COPY || request == UFFDIO_ZEROPAGE)) {
         struct uffdio_copy *copy = argument;
+        struct uffdio_range range = {copy->dst, copy->len};
+        if (request == UFFDIO_ZEROPAGE)
+            range = ((struct uffdio_zeropage *)argument)->range;
         owed[owing].fd = fd;
-        owed[owing++].range = (struct uffdio_range){copy->dst, copy->len};
+        owed[owing++].range = range;
     }
     return result;
 }

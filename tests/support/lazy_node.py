@@ -21,6 +21,7 @@ from standin_gpus import MB
 from standin_gpus import Node as Gpus
 
 from inferx.exec.agent.executor import Executor
+from inferx.exec.agent.lazy_pages import lost
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
@@ -66,7 +67,11 @@ def written(agent: Executor) -> object:
 
 def server_of(one: Pod) -> int:
     """Return who brings a pod's pages."""
-    return int(json.loads((one.spec.folder / NOTE).read_bytes())["server"][0])
+    folder = one.spec.folder
+    assert (folder / NOTE).exists(), (
+        f"nobody brings its pages: {sorted(folder.rglob('*'))}: {lost(one.spec.pod, folder)}"
+    )
+    return int(json.loads((folder / NOTE).read_bytes())["server"][0])
 
 
 def held_by(pid: int) -> list[str]:

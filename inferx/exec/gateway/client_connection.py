@@ -41,11 +41,22 @@ class ClientConnection(asyncio.Protocol):
         *("_ahead", "_answer", "_body", "_chunked", "_closing", "_continue", "_counts"),
         *("_due_s", "_everyone", "_head", "_header_bytes", "_headers", "_latest", "_left_s"),
         *("_length", "_limits", "_loop", "_lost", "_on_left", "_overhead", "_parser", "_peer"),
-        *("_serve", "_size", "_stalled_s", "_sweep", "_target", "_task", "_told", "_transport"),
+        *(
+            "_scheme",
+            "_serve",
+            "_size",
+            "_stalled_s",
+            "_sweep",
+            "_target",
+            "_task",
+            "_told",
+            "_transport",
+        ),
         "_writes",
     )
     _transport: asyncio.Transport
     _peer: str
+    _scheme: bytes
     _target: bytes
     _headers: list[tuple[bytes, bytes]]
     _length: int
@@ -91,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else "unknown"
+        self._scheme = b"https" if transport.get_extra_info("ssl_object") else b"http"
         if len(self._everyone) >= self._limits.connections:
             self._lost = True
             why = Refused("too many connections")
@@ -237,6 +249,7 @@ class ClientConnection(asyncio.Protocol):
             version=parser.get_http_version(),
             keep_alive=parser.should_keep_alive(),
             peer=self._peer,
+            scheme=self._scheme,
         )
         self._head = head
         if not self._chunked and self._length > self._limits.body_bytes:

@@ -91,6 +91,7 @@ class RequestHead:
         "length",
         "method",
         "peer",
+        "scheme",
         "target",
         "tells_length",
         "version",
@@ -107,6 +108,7 @@ class RequestHead:
         version: str,
         keep_alive: bool,
         peer: str,
+        scheme: bytes = b"http",
     ) -> None:
         self.method = method
         self.target = target
@@ -116,6 +118,7 @@ class RequestHead:
         self.version = version
         self.keep_alive = keep_alive
         self.peer = peer
+        self.scheme = scheme
         self._map: HeaderMap | None = None
         self._onward: _Onward | None = None
         self._told: Told | None = None
@@ -256,7 +259,7 @@ def _onward(head: RequestHead, *, with_key: bool) -> _Onward:
                 lines.append(b"%b: %b\r\n" % (name, value))
             case _:
                 pass
-    lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\n" % addresses)
+    lines.append(b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (addresses, head.scheme))
     if host:
         lines.append(b"X-Forwarded-Host: %b\r\n" % host)
     return _Onward(b"".join(lines), b"".join(traced))

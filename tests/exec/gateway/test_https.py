@@ -44,6 +44,19 @@ def test_bodies_go_both_ways_whole(tmp_path):
     run(main())
 
 
+def test_a_pod_is_told_how_its_client_came(tmp_path):
+    async def main():
+        async with Pod(echo) as pod:
+            async with gateway(pod.address, tls=server(tmp_path).context) as bed:
+                await ask(bed, client(tmp_path))
+            async with gateway(pod.address) as bed:
+                await bed.ask("POST", CALL + "/x")
+            came = [asked.headers["X-Forwarded-Proto"] for asked in pod.asked]
+            assert came == ["https", "http"]
+
+    run(main())
+
+
 def test_who_speaks_no_tls_is_not_served(tmp_path):
     async def main():
         async with Pod(echo) as pod, gateway(pod.address, tls=server(tmp_path).context) as bed:
