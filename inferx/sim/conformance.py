@@ -238,7 +238,7 @@ def _columns(view: ClusterView) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every public column of a view with its name."""
     for table in ("gpus", "nodes", "pods", "functions"):
         shown: object = getattr(view, table)
-        for name in _attributes(type(shown)):
+        for name in _attributes(type(shown)):  # type: ignore[arg-type]  # a class is hashable
             if isinstance(column := getattr(shown, name), np.ndarray):
                 yield f"{table}.{name}", column
 
