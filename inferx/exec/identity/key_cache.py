@@ -42,7 +42,8 @@ STALE_S: Final = 15.0
 """An election of the store's leader takes a few seconds, a restart some more. A key that is revoked
 while a process is cut off from the store works there for as long as this."""
 SHOWN_LIMIT: Final = 4_096
-"""Keys that are known by what was shown."""
+"""Keys that are known by what was shown. A dictionary compares what has the same hash, and a secret
+of the process keys that: how long a look-up takes tells a guesser nothing."""
 RETRY_S: Final = 0.5
 """Pause before the store is asked again."""
 
