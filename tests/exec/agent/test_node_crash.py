@@ -104,16 +104,17 @@ def test_killed_in_a_snapshot_its_pod_serves_on(folder: Path) -> None:
 def test_killed_in_a_snapshot_that_ends_its_pod(folder: Path) -> None:
     there = killed_at_every_step(folder, "leave")
     met = [where for where, _ in there[:-1]]
+    steps = [*SNAPSHOT, "stop"]
     if SOAK:
-        assert met == [f"{step} {end}" for step in SNAPSHOT for end in ("begins", "has ended")]
+        assert met == [f"{step} {end}" for step in steps for end in ("begins", "has ended")]
     else:
-        assert met == [f"{step} begins" for step in SNAPSHOT]
+        assert met == [f"{step} begins" for step in steps]
     # From the end of the dump on there is no pod; from the commit on there is a snapshot.
     ended = met.index("commit begins")
     assert all(one["state"] == "ready" for _, one in there[: ended - SOAK])
     assert all(one["state"] == "" for _, one in there[ended:])
     assert [one["snapshots"] for _, one in there[: ended + 1]] == [0] * (ended + 1)
-    assert there[-1][1]["snapshots"] == (2 if SOAK else 1)
+    assert there[-1][1]["snapshots"] == (4 if SOAK else 2)
 
 
 def test_killed_in_a_restore_nothing_of_it_is_left_but_the_snapshot(folder: Path) -> None:
