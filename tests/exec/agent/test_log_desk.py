@@ -33,7 +33,7 @@ OF = "t/n/tenant0@1"
 TALKER = FunctionId(0)
 BROKEN = FunctionId(1)
 SPEAK = """
-import http.server, sys
+import http.server, socketserver, sys
 class Speak(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         count = int(self.path[1:] or 0)
@@ -44,7 +44,8 @@ class Speak(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 print("begins", file=sys.stderr, flush=True)
-http.server.HTTPServer(("0.0.0.0", 8000), Speak).serve_forever()
+# Not HTTPServer, which asks a name server, that may not answer, for its own name.
+socketserver.TCPServer(("0.0.0.0", 8000), Speak).serve_forever()
 """
 
 
