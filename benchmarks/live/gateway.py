@@ -92,8 +92,12 @@ def warm(gateway: str, name: str, key: str) -> str:
     ask = urllib.request.Request(f"{gateway}{path_of(name, '/health')}", headers=head)
     urllib.request.urlopen(ask, timeout=WAKE_S).read()
     view = urllib.request.Request(f"{gateway}/view/", headers=head)
-    pods = json.load(urllib.request.urlopen(view, timeout=WAKE_S))["pods"]
-    return next(pod["address"] for pod in pods if f"/{name}@" in f"/{pod['function']}")
+    # A view may be the one that another caller was just given.
+    while True:
+        for pod in json.load(urllib.request.urlopen(view, timeout=WAKE_S))["pods"]:
+            if f"/{name}@" in f"/{pod['function']}":
+                return str(pod["address"])
+        time.sleep(0.1)
 
 
 def pin(pid: int, cpu: str) -> None:
