@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from studies.prediction.compare import KINDS
 
@@ -68,6 +69,8 @@ def _kinds(ax: Axes, kinds: dict[str, dict[str, list[float]]]) -> None:
                     va="center", fontsize=7, color=colour,
                 )  # fmt: skip
     ax.set_xscale("log")
+    # Where it spans less than a decade or two, numbers between would stand on each other.
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.12)
     ax.set_yticks(range(len(shown)), [NAMES.get(kind, kind) for kind in shown])
     ax.set_ylim(len(shown) - 0.5, -0.5)
