@@ -41,18 +41,8 @@ class ClientConnection(asyncio.Protocol):
         *("_ahead", "_answer", "_body", "_chunked", "_closing", "_continue", "_counts"),
         *("_due_s", "_everyone", "_head", "_header_bytes", "_headers", "_latest", "_left_s"),
         *("_length", "_limits", "_loop", "_lost", "_on_left", "_overhead", "_parser", "_peer"),
-        *(
-            "_scheme",
-            "_serve",
-            "_size",
-            "_stalled_s",
-            "_sweep",
-            "_target",
-            "_task",
-            "_told",
-            "_transport",
-        ),
-        "_writes",
+        *("_scheme", "_serve", "_size", "_stalled_s", "_sweep", "_target", "_task", "_told"),
+        *("_transport", "_writes"),
     )
     _transport: asyncio.Transport
     _peer: str

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from inferx.exec.identity.audit import Audit
+from inferx.exec.identity.audit import Audit, AuditCounts
 from inferx.exec.metrics.families import Family, Piece
 
 __all__ = ["FAMILIES", "AuditSource"]
@@ -26,13 +26,12 @@ class AuditSource:
     """One process's audit log; None keeps none, and tells zeros."""
 
     def __init__(self, audit: Audit | None) -> None:
-        self._audit = audit
+        self._counts = AuditCounts() if audit is None else audit.counts
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """See `MetricSource`."""
-        counts = None if self._audit is None else self._audit.counts
+        counts = self._counts
         yield EVENTS.of(
-            ((outcome,), 0 if counts is None else getattr(counts, outcome))
-            for outcome in ("written", "lost", "forgotten")
+            ((outcome,), getattr(counts, outcome)) for outcome in ("written", "lost", "forgotten")
         )
-        yield FAILURES.one(0 if counts is None else counts.failures)
+        yield FAILURES.one(counts.failures)
