@@ -299,15 +299,18 @@ class AgentService:
     def _exceeding(self, idle: Sequence[Pod]) -> list[PodId]:
         """Warn of pods that hold more than their share, throttle them, or return who is killed."""
         node = self.executor.pods.node
-        guarded = {one.spec.pod: one for one in idle if one.record.slices}
-        if not guarded:
+        # Those without a slice as well: they may hold nothing. What is suspended holds nothing.
+        guarded = {one.spec.pod: one for one in idle if one.record.state == "ready"}
+        processes = node.inventory.processes() if guarded else ()
+        if not guarded or not (processes or self.throttled):
             self.throttled.clear()
+            self._excess.clear()
             return []
         holdings = {
             name: Holding(one.record.slices, tuple(node.sandbox.pids(name)))
             for name, one in guarded.items()
         }
-        excesses = exceeding(holdings, node.inventory.processes(), slack_bytes=SLACK_BYTES)
+        excesses = exceeding(holdings, processes, slack_bytes=SLACK_BYTES)
         action = node.config.over_memory
         policy = GuardPolicy(action, SLACK_BYTES, PATIENCE_NS)
         verdicts, since = decide(excesses, self._excess, self._clock.now_ns(), policy)

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -460,6 +460,35 @@ def test_pod_over_its_gpu_memory(
             resumed = await agent.answer(on(Resume, 4, 1))
             assert isinstance(resumed, PodReady)
             assert (await asyncio.to_thread(memory, pods.get(pod(1)))) == before
+
+    run(work)
+
+
+def test_pod_of_a_function_without_gpus_sees_none_and_may_hold_nothing(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+    monkeypatch.setattr(service_module, "PATIENCE_NS", 50_000_000)
+    host = {"gpus": 0, "milli_gpu": 0, "hbm_bytes": 0, "device_bytes": 0}
+    good = function(node.gpus, number=2, gpu_mb=0, **host)
+    plain = function(node.gpus, number=3, **host)
+    sees = ("/usr/bin/env", f"CUDA_VISIBLE_DEVICES={uuid(1)}", *plain.launch.command)
+    bad = function(node.gpus, number=3, launch={"command": sees}, **host)
+    functions = {one.id: one for one in (*node.functions.values(), good, bad)}
+
+    async def work() -> None:
+        async with running(replace(node, functions=functions), over_memory="kill") as agent:
+            pods = agent.service.executor.pods
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Create, 2, 2, function=FunctionId(2), gpus=()))
+            one = pods.get(pod(2))
+            environ = Path(f"/proc/{one.live.pid}/environ").read_bytes().split(b"\0")
+            assert b"CUDA_VISIBLE_DEVICES=" in environ
+            assert b"NVIDIA_VISIBLE_DEVICES=void" in environ
+            await agent.answer(on(Create, 3, 3, function=FunctionId(3), gpus=()))
+            told = await agent.fact(lambda fact: isinstance(fact, PodFailed))
+            assert told == PodFailed(NODE, 1, -1, pod(3), "gpu memory")
+            assert [one.record.pod for one in pods.all()] == [1, 2]
 
     run(work)
 
