@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from agent_node import (
     promised,
     traces,
 )
+from squatter import Squatter
 from standin_gpus import Node as Gpus
 from standin_gpus import enter, uuid
 
@@ -61,28 +61,6 @@ def agent(node: AgentNode) -> Iterator[Executor]:
 
 def on(kind: type, number: int, *more: object) -> object:
     return kind(NODE, 1, number, pod(number), FUNCTION, gpu(0), *more)
-
-
-class Squatter:
-    """A process in a cgroup below a pod's: the kernel does not let the pod's go."""
-
-    def __init__(self, name: str, number: int) -> None:
-        self.folders = [
-            path / "squatter"
-            for path in Path("/sys/fs/cgroup").glob(f"*/{name}/pod-{number}")
-            if path.is_dir()
-        ]
-        self.process = subprocess.Popen(["/bin/sleep", "600"])
-        for folder in self.folders:
-            folder.mkdir()
-            (folder / "cgroup.procs").write_text(str(self.process.pid))
-
-    def leave(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for folder in self.folders:
-            if folder.exists():
-                folder.rmdir()
 
 
 def test_a_pod_that_cannot_be_ended_keeps_its_gpu_and_is_told(
