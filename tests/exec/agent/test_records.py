@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inferx.exec.agent.containers.runc import RuncSandbox
-from inferx.exec.agent.ports import Launch, PodSpec
+from inferx.exec.agent.ports import AgentError, Launch, PodSpec
 from inferx.exec.agent.processes.process import ProcessSandbox
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -62,3 +62,13 @@ def test_killed_while_its_record_is_written_a_pod_is_found_and_removed(
     sandbox.stop("pod-1")
     assert list(sandbox.traces()) == []
     assert not [file for file in written if file.exists()]
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["process", "runc"])
+def test_a_record_that_cannot_be_removed_is_one_error(tmp_path: Path, kind: str) -> None:
+    aside = tmp_path / "state" / {"process": ".pod-1.json.new", "runc": "pods/.pod-1"}[kind]
+    aside.mkdir(parents=True)
+    with pytest.raises(AgentError, match="pod pod-1: cannot remove its record") as caught:
+        sandbox_of(kind, tmp_path).stop("pod-1")
+    assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpe
 from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import inner_zombies, started
 from inferx.exec.agent.store.durable import make_folder as make_own
-from inferx.exec.agent.store.durable import sync_folder
+from inferx.exec.agent.store.durable import sync_folder, told
 from inferx.exec.files import aside_of, write_whole
 
 __all__ = ["RuncSandbox"]
@@ -291,8 +291,9 @@ class RuncSandbox:
     def _forget(self, pod: str) -> None:
         """Remove a pod's record, whole or not."""
         aside = self._aside(pod)
-        for file in (aside_of(aside), aside, self._record(pod)):
-            file.unlink(missing_ok=True)
+        with told(f"pod {pod}: cannot remove its record", phase="stop"):
+            for file in (aside_of(aside), aside, self._record(pod)):
+                file.unlink(missing_ok=True)
 
     def _begun(self) -> Sequence[str]:
         """Return the pods whose record was being made when its maker was killed."""

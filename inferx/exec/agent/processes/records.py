@@ -56,8 +56,9 @@ class Records:
 
     def remove(self, pod: str) -> None:
         """Forget a pod; one that is not known is fine."""
-        for file in (aside_of(self._file(pod)), self._file(pod)):
-            file.unlink(missing_ok=True)
+        with told(f"pod {pod}: cannot remove its record", phase="record"):
+            for file in (aside_of(self._file(pod)), self._file(pod)):
+                file.unlink(missing_ok=True)
 
     def pods(self) -> list[str]:
         """Names of all pods with a record."""
