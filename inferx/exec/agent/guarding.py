@@ -1,5 +1,8 @@
 """Holds this node's pods to their GPU memory: warned of, throttled, or to be killed.
 
+And finds those whose GPU is lost, as the driver says, or whose MIG device is not there any more: no
+call of theirs will return, though their processes run.
+
 What is too much, and when it is too long, is decided by `gpus/memory_guard`; here NVML and the pods
 are asked, and what was decided is done, but for killing: that is for whoever ends pods.
 """
@@ -42,12 +45,32 @@ class Guarding:
         self.throttled: dict[str, int] = {}
         self.throttles = 0
 
-    def look(self, pods: Sequence[Pod]) -> list[PodId]:
-        """Warn of pods that hold more than their share, throttle them, or return who is killed.
+    def look(self, pods: Sequence[Pod]) -> list[tuple[PodId, str]]:
+        """Return which pods are to be killed, and why: `gpu lost` or `gpu memory`.
 
         Raises:
             AgentError: NVML or a pod cannot be asked; nothing was done.
         """
+        lost = self._lost(pods)
+        rest = [one for one in pods if one.record.pod not in lost]
+        return [
+            *((pod, "gpu lost") for pod in lost),
+            *((pod, "gpu memory") for pod in self._exceeding(rest)),
+        ]
+
+    def _lost(self, pods: Sequence[Pod]) -> list[PodId]:
+        """Return the pods that have a slice of what is not there; it was when they were begun."""
+        if not any(one.record.slices for one in pods):
+            return []
+        here = {gpu.uuid for gpu in self._pods.room.gpus()}
+        return [
+            PodId(one.record.pod)
+            for one in pods
+            if any(part.gpu not in here for part in one.record.slices) and self._is_idle(one)
+        ]
+
+    def _exceeding(self, pods: Sequence[Pod]) -> list[PodId]:
+        """Warn of pods that hold more than their share, throttle them, or return who is killed."""
         node = self._pods.node
         # Those without a slice as well: they may hold nothing. What is suspended holds nothing.
         guarded = {one.spec.pod: one for one in pods if one.record.state == "ready"}

@@ -260,7 +260,7 @@ class AgentService:
                 pods.logs.trim(pods.records.place(one.pod))
 
     def _ended_pods(self) -> list[tuple[PodId, str]]:
-        """End what is to end: pods whose process is gone, and those that exceed their share."""
+        """End what is to end: pods whose process or GPU is gone, or that exceed their share."""
         pods, node = self.executor.pods, self.executor.pods.node
         # Known first, looked for after: one that is started in between is not missed.
         idle = [one for one in pods.all() if one.record.pod not in self._busy]
@@ -277,7 +277,7 @@ class AgentService:
         ]
         try:
             guarded = [one for one in idle if one.spec.pod in live - lost.keys()]
-            ended += [(pod, "gpu memory") for pod in self.guard.look(guarded)]
+            ended += self.guard.look(guarded)
         except AgentError as error:
             # Whose process is gone is told all the same.
             _log.warning("GPU memory of pods cannot be looked at: %s", error)

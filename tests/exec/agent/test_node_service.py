@@ -466,6 +466,29 @@ def test_pod_that_ended_is_told_though_nvml_does_not_answer(
     run(work)
 
 
+def test_pod_whose_gpu_is_lost_is_ended_and_told(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+
+    async def work() -> None:
+        async with running(node) as agent:
+            pods = agent.service.executor.pods
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Create, 2, 2, gpus=gpu(1)))
+            before = await asyncio.to_thread(memory, pods.get(pod(1)))
+            node.gpus.inject("lost.1")
+            told = await agent.fact(lambda fact: isinstance(fact, PodFailed))
+            assert told == PodFailed(NODE, 1, -1, pod(2), "gpu lost")
+            assert promised(pods).keys() == {1}
+            assert not await asyncio.to_thread(traces, node, pods=[1])
+            told = await agent.answer(on(Create, 3, 3, gpus=gpu(1)))
+            assert told == PodFailed(NODE, 1, 3, pod(3), "reserve")
+            assert (await asyncio.to_thread(memory, pods.get(pod(1)))) == before
+
+    run(work)
+
+
 @pytest.mark.parametrize("action", ["warn", "throttle", "kill"])
 def test_pod_over_its_gpu_memory(
     node: AgentNode,
