@@ -82,6 +82,24 @@ def test_a_pod_that_cannot_be_ended_keeps_its_gpu_and_is_told(
     assert not traces(node)
 
 
+def test_pods_whose_gpus_cannot_be_seen_are_not_taken_for_lost(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.agent() as agent:
+        agent.perform(on(Create, 1), Phases())
+        before = memory(agent.pods.get(pod(1)))
+    with monkeypatch.context() as without:
+        without.setenv("STANDIN_GPUS", str(node.folder / "no-driver"))
+        line = r"1 pods hold GPUs, and no GPU can be seen \(gpu/nvml: NVML: Driver Not Loaded\)"
+        with node.agent() as agent, pytest.raises(AgentError, match=line) as caught:
+            agent.recover()
+        assert "\n" not in str(caught.value)
+    with node.agent() as agent:
+        assert agent.recover().adopted == (1,)
+        assert memory(agent.pods.get(pod(1))) == before
+        agent.perform(on(Stop, 1), Phases())
+
+
 def test_a_pod_that_cannot_be_ended_is_stuck_for_the_next_agent_too(node: AgentNode) -> None:
     with node.agent() as agent:
         agent.perform(on(Create, 1), Phases())
