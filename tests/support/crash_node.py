@@ -160,8 +160,14 @@ def containers(node: AgentNode, *, one: bool) -> list[str]:
         # What an image is unpacked to is committed, and stays.
         there = [line for line in lines if "Committed" not in line]
         found += there[1:] if one else there
-    shims = parts.processes("containerd-shim", f"-namespace {node.config.name}")
-    return found + [f"shim {pid}" for pid in shims[int(one) :]]
+
+    def shims() -> list[int]:
+        return parts.processes("containerd-shim", f"-namespace {node.config.name}")[int(one) :]
+
+    # One ends by itself, a moment after its pod.
+    with suppress(AssertionError):
+        parts.until(lambda: not shims())
+    return found + [f"shim {pid}" for pid in shims()]
 
 
 def processes_of(node: AgentNode) -> list[str]:

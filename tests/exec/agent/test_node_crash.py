@@ -264,7 +264,7 @@ def test_killed_while_a_pod_is_ended_it_is_there_or_nothing_of_it_is(
     folder: Path, kind: str
 ) -> None:
     needs_containers(kind)
-    every_ms = 1 if SOAK else 3 if kind == "process" else 30
+    every_ms = (1 if SOAK else 3) if kind == "process" else (5 if SOAK else 30)
     there = killed_at_every_step(folder, "stop", kind=kind, every=every_ms, within="stop")
     assert len(there) > 1
     assert there[-1][1]["state"] == ""
