@@ -233,7 +233,7 @@ def traces(node: AgentNode, *, pods: Sequence[int] = ()) -> list[str]:
 
     A namespace's links go a moment after it, in the kernel's own time; other things need not wait.
     """
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (found := _traces(node, pods)) and time.monotonic() < deadline:
         if any(not one.startswith("links") for one in found):
             break
