@@ -102,6 +102,8 @@ def create(
     phases = Phases()
     with _freezing(config, functions) as freezing, solving("starting and freezing a pod"):
         function = _function(freezing, name)
+        # Asked before a pod is started for nothing.
+        freezing.require_writing(freezing.pods.records.name(_POD))
         wanted = tuple(GpuId(gpu) for gpu in gpus) or _some(freezing, function)
         store = freezing.pods.node.store
         written = _written_to(store, tier)

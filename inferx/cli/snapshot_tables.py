@@ -39,8 +39,10 @@ def find_id(store: SnapshotStore, beginning: str) -> str:
     """Return the one snapshot id that begins so; a whole id as it is.
 
     Raises:
-        AgentError: None does, or several do.
+        AgentError: None does, or several do; or nothing was given, as by a variable that is empty.
     """
+    if not beginning:
+        raise AgentError("no snapshot is named; expected an id, or its beginning", phase="get")
     if len(beginning) == ID_DIGITS:
         return check_id(beginning)
     found = [one.manifest.id for one in store.everything() if one.manifest.id.startswith(beginning)]
@@ -139,11 +141,12 @@ def inspect_tables(facts: _Facts) -> list[Table]:
     about.add_row("tiers", ", ".join(facts["tiers"]))
     about.add_row("in use by", ", ".join(facts["users"]))
     manifest = facts["manifest"]
+    gpu_rows = {"gpus": "GPU", "node_gpus": "GPU of its node"}
     for name, value in manifest["platform"].items():
-        if name == "gpus":
+        if name in gpu_rows:
             for gpu in value:
                 told = (gpu["model"], gpu["mig_profile"], gpu["uuid"])
-                about.add_row("GPU", ", ".join(part for part in told if part))
+                about.add_row(gpu_rows[name], ", ".join(part for part in told if part))
         elif value:
             about.add_row(name.replace("_", " "), value)
     for phase in manifest["phases"]:

@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_whole"]
+__all__ = ["aside_of", "sync_folder", "write_whole"]
+
+
+def aside_of(path: Path) -> Path:
+    """Return where a file is written before it is whole: left there by a writer who was killed."""
+    return path.with_name(f".{path.name}.new")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -15,7 +20,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    aside = path.with_name(f".{path.name}.new")
+    aside = aside_of(path)
     # A link there is somebody else's, where others may write.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(aside, flags, 0o600)

@@ -25,7 +25,7 @@ from inferx.cli.snapshot_tables import (
     verify_tables,
 )
 from inferx.exec.agent.ports import AgentError
-from inferx.exec.agent.store import FolderTier, SnapshotStore
+from inferx.exec.agent.store import FolderTier, GpuModel, Platform, SnapshotStore
 
 
 @pytest.fixture
@@ -103,6 +103,21 @@ def test_inspect_tells_the_manifest_and_what_this_node_lacks(
     assert "mismatches" not in inspect_facts(store, snapshot)
 
 
+def test_inspect_tells_every_field_of_what_a_snapshot_requires(store: SnapshotStore) -> None:
+    gpus = tuple(GpuModel(model="H100", uuid=f"GPU-{index}") for index in "ab")
+    told = {
+        name: gpus if name.endswith("gpus") else f"a {name}" for name in Platform.__struct_fields__
+    }
+    nvme = store.tier("nvme")
+    assert isinstance(nvme, FolderTier)
+    found = put(nvme, 1, platform=Platform(**told)).id
+    text = shown(inspect_tables(as_json(inspect_facts(store, found))))
+    for name, value in told.items():
+        if isinstance(value, str):
+            assert value in text, name
+    assert text.count("H100, GPU-b") == 2
+
+
 def test_verify_tells_which_copy_is_broken(store: SnapshotStore, snapshot: str) -> None:
     assert as_json(verify_facts(store, [snapshot]))["sound"]
     nvme = store.tier("nvme")
@@ -132,11 +147,19 @@ def test_any_beginning_of_an_id_is_understood_where_it_is_of_one(
     assert find_id(store, snapshot[:5]) == snapshot
     with pytest.raises(AgentError, match="no tier has a snapshot 'xyz'"):
         find_id(store, "xyz")
+    with pytest.raises(AgentError, match="no snapshot is named; expected an id"):
+        find_id(store, "")
     dram = store.tier("dram")
     assert isinstance(dram, FolderTier)
-    put(dram, 2)
-    with pytest.raises(AgentError, match="2 snapshots begin with ''"):
-        find_id(store, "")
+    begins = ""
+    for number in range(2, 100):
+        other = put(dram, number).id
+        begins = next((one for one in (snapshot[:1], snapshot[:2]) if other.startswith(one)), "")
+        if begins:
+            break
+    assert begins, "expected two ids that begin alike"
+    with pytest.raises(AgentError, match=f"snapshots begin with '{begins}'"):
+        find_id(store, begins)
 
 
 def test_a_copy_goes_up_and_down_and_is_not_made_twice(store: SnapshotStore, snapshot: str) -> None:

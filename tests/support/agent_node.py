@@ -233,7 +233,7 @@ def traces(node: AgentNode, *, pods: Sequence[int] = ()) -> list[str]:
 
     A namespace's links go a moment after it, in the kernel's own time; other things need not wait.
     """
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (found := _traces(node, pods)) and time.monotonic() < deadline:
         if any(not one.startswith("links") for one in found):
             break
@@ -269,7 +269,8 @@ def _traces(node: AgentNode, pods: Sequence[int]) -> list[str]:
             continue
         for part in ("staging", "deleted"):
             found += [f"snapshot {path}" for path in (tier.folder / part).glob("*")]
-    found += [f"mount {line}" for line in _mounts(node.folder)]
+    mounts = [path for path in _mounts(node.folder) if kept.isdisjoint(Path(path).parts)]
+    found += [f"mount {path}" for path in mounts]
     found += [f"process {pid}" for pid in _tenants(node, kept)]
     return found
 

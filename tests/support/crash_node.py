@@ -13,21 +13,30 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import system_parts as parts
 from agent_node import FUNCTION, AgentNode, agent_node, gpu, memory, pod, promised, traces, used
+from container_node import IMAGE, container_node, import_image, tenant, write_cdi
 from standin_gpus import Node as Gpus
 from standin_gpus import libraries
 
-from inferx.core.types import GpuId
+from inferx.core.commands import Stop
+from inferx.core.types import GpuId, NodeId
 from inferx.exec.agent.executor import Executor
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.store.checksum import Watch
+from inferx.exec.agent.store.config import FolderConfig
 
 PR_SET_CHILD_SUBREAPER = 36
 GPU0: tuple[GpuId, ...] = gpu(0)
+RESTORES = {"restore", "lazily", "waiting", "fetched"}
+MAKES_ONE = RESTORES | {"create"}
+"""Actions that begin without a pod."""
+SUSPENDED = {"resume", "kept"}
+"""Actions on a pod that is suspended."""
 
 
 class Deadly(Phases):
@@ -73,6 +82,7 @@ class Late(Phases):
 
 
 def act(agent: Executor, action: str, phases: Phases) -> None:
+    freezing = agent.freezing
     match action:
         case "create":
             agent.pods.create(pod(1), FUNCTION, GPU0, phases)
@@ -81,22 +91,37 @@ def act(agent: Executor, action: str, phases: Phases) -> None:
         case "resume":
             agent.pods.resume(pod(1), gpu(1), phases)
         case "restore":
-            agent.freezing.restore(pod(1), FUNCTION, gpu(1), phases)
+            freezing.restore(pod(1), FUNCTION, gpu(1), phases)
+        case "lazily":
+            freezing.restore(pod(1), FUNCTION, gpu(1), phases, lazy=True)
+        case "waiting":
+            freezing.restore(pod(1), FUNCTION, (), phases)
+        case "fetched":
+            freezing.restore(pod(1), FUNCTION, gpu(1), phases, coldest="shared", keep=True)
+        case "stop":
+            agent.perform(Stop(NodeId(0), 1, 1, pod(1), FUNCTION, GPU0), phases)
         case _:
-            agent.freezing.snapshot(pod(1), phases, leave=action == "leave")
+            freezing.snapshot(pod(1), phases, leave=action == "leave")
 
 
 def prepare(agent: Executor, action: str) -> None:
     """Have what an action begins with: a pod that serves, one that is suspended, or a snapshot."""
     pods, there = agent.pods, {one.record.pod: one for one in agent.pods.all()}
-    if action == "create" or (action == "restore" and agent.pods.node.store.everything()):
+    store = pods.node.store
+    if action in MAKES_ONE:
+        if 1 in there:
+            pods.stop(pod(1))
+        if action in RESTORES and not store.everything():
+            pods.create(pod(1), FUNCTION, GPU0, Phases())
+            agent.freezing.snapshot(pod(1), Phases(), leave=True)
+        for one in store.everything() if action == "fetched" else ():
+            if "nvme" in one.tiers:
+                store.sink(one.manifest.id, "shared", keep=False)
         return
     if 1 not in there:
         pods.create(pod(1), FUNCTION, GPU0, Phases())
-    if action == "resume" and pods.get(pod(1)).record.state == "ready":
+    if action in SUSPENDED and pods.get(pod(1)).record.state == "ready":
         pods.suspend(pod(1), Phases())
-    if action == "restore":
-        agent.freezing.snapshot(pod(1), Phases(), leave=True)
 
 
 def found(node: AgentNode, agent: Executor) -> dict[str, Any]:
@@ -112,14 +137,60 @@ def found(node: AgentNode, agent: Executor) -> dict[str, Any]:
         "memory": memory(pods.get(pod(1))) if state else None,
         "used": used(pods.node),
         "promised": promised(pods),
-        "traces": traces(node, pods=[1] if state else []),
+        "traces": traces(node, pods=[1] if state else []) + containers(node, one=state != ""),
         "snapshots": 0,
     }
-    (tier,) = pods.node.store.tiers
     for one in pods.node.store.everything():
         told["snapshots"] += 1
-        assert not tier.verify(one.manifest.id, Watch())
+        for name in one.tiers:
+            assert not pods.node.store.tier(name).verify(one.manifest.id, Watch())
     return told
+
+
+def containers(node: AgentNode, *, one: bool) -> list[str]:
+    """Return what containerd has of a node's pods beside those of one pod, as its own client tells.
+
+    Another part of them than what our sandbox finds: it would not find what it does not know.
+    """
+    if node.config.sandbox != "containerd":
+        return []
+    found: list[str] = []
+    for what in ("tasks", "containers", "snapshots"):
+        lines = parts.ctr(node.config.containerd, node.config.name, what, "ls").splitlines()[1:]
+        # What an image is unpacked to is committed, and stays.
+        there = [line for line in lines if "Committed" not in line]
+        found += there[1:] if one else there
+
+    def shims() -> list[int]:
+        return parts.processes("containerd-shim", f"-namespace {node.config.name}")[int(one) :]
+
+    # One ends by itself, a moment after its pod.
+    with suppress(AssertionError):
+        parts.until(lambda: not shims())
+    return found + [f"shim {pid}" for pid in shims()]
+
+
+def processes_of(node: AgentNode) -> list[str]:
+    """Return all that runs for a node beside this program: CRIU, page servers, CUDA helpers."""
+    place, gpus = str(node.folder).encode(), f"STANDIN_GPUS={node.gpus.folder}".encode()
+    found: list[str] = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdecimal() or int(path.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            command = (path / "cmdline").read_bytes()
+            if b"containerd" in command.partition(b"\0")[0] and b"-shim" not in command:
+                continue
+            if place in command or gpus in (path / "environ").read_bytes().split(b"\0"):
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def left_of(node: AgentNode) -> list[str]:
+    """Return what there is of a node whose agents have ended, once the kernel had its moment."""
+    with suppress(AssertionError):
+        parts.until(lambda: not processes_of(node) and not containers(node, one=False))
+    return traces(node) + containers(node, one=False) + processes_of(node)
 
 
 def in_agent(node: AgentNode, work: Callable[[Executor, Callable[[Any], None]], None]) -> list[Any]:
@@ -172,8 +243,6 @@ def rounds(
         def once(agent: Executor, say: Callable[[Any], None], at: int = at) -> None:
             """Find what the one before left, and be the next."""
             say(found(node, agent))
-            if action in {"restore", "create"}:
-                agent.pods.stop(pod(1))
             prepare(agent, action)
             act(agent, action, Late(within, at) if within else Deadly(at))
             say(True)
@@ -186,19 +255,51 @@ def rounds(
     raise AssertionError
 
 
-def main() -> None:
-    """Arguments: an empty folder, the action, the first point, how many on, in which step or "".
+@contextmanager
+def of_kind(folder: Path, gpus: Gpus, kind: str) -> Iterator[AgentNode]:
+    """Make a node whose pods live in a sandbox of this kind, and which has two tiers."""
+    tiers = tuple(
+        FolderConfig(tier=name, folder=folder / name, budget_bytes=1 << 30)
+        for name in ("nvme", "shared")
+    )
+    if kind == "process":
+        with agent_node(folder, gpus, tiers=tiers) as node:
+            yield node
+        return
+    with ExitStack() as undo:
+        socket = ""
+        if kind == "containerd":
+            _, socket = undo.enter_context(parts.containerd(folder / "containerd"))
+        one = tenant(gpus, image=IMAGE if socket else "")
+        cdi = write_cdi(folder / "described", gpus, count=2)
+        made = container_node(folder, gpus, kind, one, socket=socket, cdi=(cdi,), tiers=tiers)
+        node = undo.enter_context(made)
+        if socket:
+            import_image(node, folder / "image.tar")
+        yield node
 
-    Prints where each was killed, a line each, and a JSON object.
+
+def main() -> None:
+    """Arguments: an empty folder, the kind of sandbox, the action, the first point, how many on.
+
+    And in which step or "". Prints where each was killed, a line each, and a JSON object.
     """
-    root, action, first_at, every, within = sys.argv[1:]
+    root, kind, action, first_at, every, within = sys.argv[1:]
     folder = Path(root)
     gpus = Gpus.make(folder / "gpus")
     os.environ |= gpus.env
     ctypes.CDLL(str(libraries() / "libnvidia-ml.so.1"))
-    with agent_node(folder, gpus) as node, collecting():
+    with collecting(), of_kind(folder, gpus, kind) as node:
         told = rounds(node, action, int(first_at), int(every), within)
-    print(json.dumps({"rounds": told, "left": traces(node)}))
+
+        def last(agent: Executor, say: Callable[[Any], None]) -> None:
+            agent.recover()
+            agent.pods.stop(pod(1))
+            say(True)
+
+        in_agent(node, last)
+        left = left_of(node)
+    print(json.dumps({"rounds": told, "left": left}))
 
 
 if __name__ == "__main__":

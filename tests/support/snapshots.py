@@ -19,12 +19,14 @@ PLATFORM = Platform(
 )
 
 
-def draft(function: str = "acme/chat/llama@1", created_ns: int = 1_000) -> Draft:
+def draft(
+    function: str = "acme/chat/llama@1", created_ns: int = 1_000, platform: Platform = PLATFORM
+) -> Draft:
     return Draft(
         function=function,
         created_ns=created_ns,
         snapshotter="criu",
-        platform=PLATFORM,
+        platform=platform,
         sizes=Sizes(device_bytes=1, host_bytes=2),
     )
 
@@ -46,11 +48,12 @@ def put(
     function: str = "acme/chat/llama@1",
     created_ns: int = 1_000,
     size_bytes: int = 3_000,
+    platform: Platform = PLATFORM,
 ) -> Manifest:
     """Commit a snapshot whose content is told by a seed."""
     with tier.begin(size_bytes + 100) as staging:
         fill(staging.folder, seed, size_bytes)
-        return staging.commit(draft(function, created_ns))
+        return staging.commit(draft(function, created_ns, platform))
 
 
 def leftovers(root: Path) -> list[Path]:

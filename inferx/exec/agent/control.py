@@ -57,8 +57,8 @@ def status_of(service: AgentService) -> Mapping[str, Any]:
     return {
         "gpus": msgspec.to_builtins(pods.room.gpus()),
         "pods": told,
-        "throttled": dict(service.throttled),
-        "throttles": service.throttles,
+        "throttled": dict(service.guard.throttled),
+        "throttles": service.guard.throttles,
         "stuck": [record.pod for record in pods.stuck()],
         "capabilities": msgspec.to_builtins(node.capabilities),
         "errors": list(service.last_errors),

@@ -157,10 +157,14 @@ class Executor:
         """Adopt what runs, end what was in the middle of something, remove what is left over.
 
         To be called before the first command.
+
+        Raises:
+            AgentError: Pods of before hold GPUs, and no GPU can be seen: they are left as they are.
         """
         pods, node = self.pods, self.pods.node
         records, empty = pods.records.read()
         live = {one.pod: one for one in node.sandbox.live()}
+        self._require_gpus([one for one in records if pods.records.name(one.pod) in live])
         adopted: list[int] = []
         killed: list[int] = []
         for record in records:
@@ -188,6 +192,20 @@ class Executor:
             sum(tier.removed for tier in tiers),
             tuple(line for tier in tiers for line in tier.unreadable),
         )
+
+    def _require_gpus(self, records: Sequence[PodRecord]) -> None:
+        """Raise where GPUs that cannot be seen would be taken for GPUs that are lost."""
+        holders = sum(1 for record in records if record.slices)
+        if holders and not self.pods.room.gpus():
+            told = self.pods.node.capabilities
+            why = "; ".join(
+                f"{one.name}: {one.reason}" for one in told if one.name.startswith("gpu/")
+            )
+            raise AgentError(
+                f"{holders} pods hold GPUs, and no GPU can be seen ({why}); expected theirs:"
+                " mend that, or end them by `inferx agent end`",
+                phase="recover",
+            )
 
     def _ended(self, pod: int) -> bool:
         """End a pod that is not to go on; tell whether it could be."""

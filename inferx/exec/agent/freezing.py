@@ -71,6 +71,8 @@ class Freezing:
             deployed = pods.function(FunctionId(one.record.function))
             with phases.step("share"):
                 pods.moving.check_share(one)
+                # Asked before anything moves: a pod that cannot be written is not disturbed.
+                self.require_writing(name)
                 if keep_connections and one.record.network:
                     # Its namespace goes with the pod; what is restored has another.
                     text = f"{name}: connections can be kept on the host's network only"
@@ -111,6 +113,11 @@ class Freezing:
             with phases.step("stop"):
                 self._end_written(pod, manifest, tier)
         return manifest
+
+    def require_writing(self, pod: str) -> None:
+        """Raise where no pod of this node can be written to files."""
+        if refuses := self._node.snapshotter.refuses:
+            raise AgentError(f"pod {pod}: cannot be dumped: {refuses}", phase="dump")
 
     def _end_written(self, pod: PodId, manifest: Manifest, tier: FolderTier) -> None:
         """End a pod that was written; without its end there is no snapshot that was asked for."""
@@ -235,7 +242,8 @@ class Freezing:
         snapshot: str,
         coldest: TierName | None,
     ) -> Found:
-        store, digest = self._node.store, self._node.sandbox.image_digest(deployed.launch)
+        node, store = self._node, self._node.store
+        digest = node.sandbox.image_digest(deployed.launch)
         onto = tuple(shape.gpu for shape in slices)
         platform = platform_of(self.pods, deployed, onto, digest)
         if snapshot:
@@ -243,9 +251,10 @@ class Freezing:
         else:
             found = newest_within(store, deployed.launch.function, coldest)
         manifest = found.manifest
-        writer, reader = manifest.snapshotter, self._node.snapshotter.name
+        writer, reader = manifest.snapshotter, node.snapshotter.name
         if writer != reader:
-            text = f"snapshot {manifest.id} was written by {writer}; this node reads {reader}'s"
+            reads = f"none: {refuses}" if (refuses := node.snapshotter.refuses) else f"{reader}'s"
+            text = f"snapshot {manifest.id} was written by {writer}; this node reads {reads}"
             raise AgentError(text, phase="fit")
         if not slices:
             # Its GPUs are chosen when it is resumed.

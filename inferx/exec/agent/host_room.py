@@ -8,15 +8,20 @@ Laws:
    at once is never more than there is.
 2. A reservation shrinks as the pod's cgroup is charged, for the kernel's count has that part then;
    it ends when all is there, or with a failure.
+3. What a tier in memory has reserved for a snapshot and not yet written is as good as taken, and
+   that tier leaves what is promised here: a pod's GPU state and the file that it is dumped to are
+   both in host memory then.
 """
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from inferx.exec.agent.host_memory import available_bytes
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec, Sandbox
+from inferx.exec.agent.store import FolderTier, Tier
 
 __all__ = ["HostRoom", "Promise"]
 
@@ -51,10 +56,18 @@ class Promise:
 
 
 class HostRoom:
-    """Promises of this node's host memory."""
+    """Promises of this node's host memory.
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    Args:
+        sandbox: Tells what pods have taken.
+        tiers: Of the snapshots; those in memory share it.
+    """
+
+    def __init__(self, sandbox: Sandbox, tiers: Sequence[Tier] = ()) -> None:
         self._sandbox = sandbox
+        self._tiers = [one for one in tiers if isinstance(one, FolderTier) and one.in_memory]
+        for tier in self._tiers:
+            tier.share_host_memory(self.promised_bytes)
         self._guard = threading.Lock()
         self._promises: list[Promise] = []
 
@@ -113,7 +126,7 @@ class HostRoom:
     def _reserve(
         self, pod: str, size_bytes: int, charged: int, what: str, limit: str, left: int | None
     ) -> Promise:
-        promised = sum(self._untaken(one) for one in self._promises)
+        promised = sum(self._untaken(one) for one in self._promises) + self._unwritten_bytes()
         free = available_bytes() - MARGIN_BYTES - promised
         if free < size_bytes:
             text = f"{what}; the host has {max(0, free)} to spare, {promised} promised to others"
@@ -123,6 +136,15 @@ class HostRoom:
         promise = Promise(self, pod, size_bytes, charged)
         self._promises.append(promise)
         return promise
+
+    def _unwritten_bytes(self) -> int:
+        """Return what snapshots will take of tiers in memory."""
+        found = 0
+        for tier in self._tiers:
+            # One that cannot be read takes nothing: nobody can write to it either.
+            with contextlib.suppress(AgentError):
+                found += tier.unwritten_bytes()
+        return found
 
     def _untaken(self, promise: Promise) -> int:
         """Return what a pod has not taken yet of what it was promised."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inferx.core.types import GpuId
 from inferx.exec.agent.deployed import Deployed
+from inferx.exec.agent.gpus.slices import visible_env
 from inferx.exec.agent.network import Place
 from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.ports import AgentError, Gpu, Live, PodSpec, Share, SliceShape
@@ -72,6 +73,9 @@ def spec_for(
 ) -> PodSpec:
     """Return what a sandbox is told of a pod: its function, and what its place and share add."""
     env = dict(share.env(slices, node)) if slices else {}
+    if not deployed.spec.gpus:
+        # A plain process would see all.
+        env |= visible_env((), ())
     if not deployed.launch.image:
         # What is installed beside this agent, `inferx worker` for one, comes first.
         env["PATH"] = f"{Path(sys.executable).parent}:{PATH}"

@@ -64,7 +64,7 @@ class Pods:
         self._lock = lock
         remember(state, node.sandbox.name)
         self.room = GpuRoom(node.inventory)
-        self.host_room = HostRoom(node.sandbox)
+        self.host_room = HostRoom(node.sandbox, node.store.tiers)
         self.pages = LazyPages(node, self.host_room)
         self.moving = Moving(node, self.room, self.host_room, self.function)
         self._guard = threading.Lock()

@@ -308,6 +308,8 @@ class Snapshotter(Probed, Protocol):
     """Writes the host side of a pod to files, and brings it back, in a sandbox of its kind."""
 
     name: str
+    refuses: str
+    """Why it can do neither on this node, whatever the pod; empty where it can."""
 
     def dump(
         self,

@@ -8,7 +8,7 @@ more GPU memory than their share.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from inferx.core.machine.step import Record
 from inferx.core.types import FunctionId, NodeId, PodId
 from inferx.exec.agent.action_log import ActionLog
 from inferx.exec.agent.executor import Executor, Recovered
-from inferx.exec.agent.gpus.memory_guard import GuardPolicy, Holding, decide, exceeding
+from inferx.exec.agent.guarding import Guarding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
 from inferx.exec.agent.ports import AgentError
@@ -40,9 +40,6 @@ REPORTS_PER_BOOT = 1 << 32
 """Reports are numbered through all starts: each counts from its own number."""
 LOOK_S = 1.0
 """How often pods are looked after."""
-SLACK_BYTES = 1 << 30
-"""A CUDA context, which NVML counts and no slice does."""
-PATIENCE_NS = 10_000_000_000
 FACTS_LIMIT = REMEMBERED
 """Facts that nobody has taken: no more than the machine can tell again when it is asked again."""
 
@@ -95,11 +92,7 @@ class AgentService:
         self._told = asyncio.Event()
         self._busy: set[PodId] = set()
         self._actions: set[asyncio.Task[None]] = set()
-        self._excess: dict[tuple[str, str], int] = {}
-        self.throttled: dict[str, int] = {}
-        """Pods that answer nobody because they exceeded their share, and since when."""
-        self.throttles = 0
-        """How many have been throttled since the start."""
+        self.guard = Guarding(executor.pods, self._clock, self._is_idle)
         self.counts = AgentCounts()
         self.last_errors: deque[str] = deque(maxlen=32)
         """The latest failures in full; a fact names only the step."""
@@ -267,7 +260,7 @@ class AgentService:
                 pods.logs.trim(pods.records.place(one.pod))
 
     def _ended_pods(self) -> list[tuple[PodId, str]]:
-        """End what is to end: pods whose process is gone, and those that exceed their share."""
+        """End what is to end: pods whose process or GPU is gone, or that exceed their share."""
         pods, node = self.executor.pods, self.executor.pods.node
         # Known first, looked for after: one that is started in between is not missed.
         idle = [one for one in pods.all() if one.record.pod not in self._busy]
@@ -282,63 +275,24 @@ class AgentService:
             for one in idle
             if (one in gone or one.spec.pod in lost) and self._is_idle(one)
         ]
-        ended += [
-            (pod, "gpu memory")
-            for pod in self._exceeding([one for one in idle if one.spec.pod in live - lost.keys()])
-        ]
-        for pod, _ in ended:
+        try:
+            guarded = [one for one in idle if one.spec.pod in live - lost.keys()]
+            ended += self.guard.look(guarded)
+        except AgentError as error:
+            # Whose process is gone is told all the same.
+            _log.warning("GPU memory of pods cannot be looked at: %s", error)
+        found = [(pod, "exited") for pod in freed]
+        for pod, reason in ended:
             if why := lost.get(pods.records.name(pod)):
                 self._noted(str(why))
-            pods.stop(pod)
-        return [*((pod, "exited") for pod in freed), *ended]
+            # One that cannot be ended is stuck: it is told once it can be, and hides no other.
+            if self._can_end(pod):
+                found.append((pod, reason))
+        return found
 
     def _is_idle(self, one: Pod) -> bool:
         """Whether nothing has been done to a pod since it was looked at, nor is."""
         return one in self.executor.pods.all() and one.record.pod not in self._busy
-
-    def _exceeding(self, idle: Sequence[Pod]) -> list[PodId]:
-        """Warn of pods that hold more than their share, throttle them, or return who is killed."""
-        node = self.executor.pods.node
-        guarded = {one.spec.pod: one for one in idle if one.record.slices}
-        if not guarded:
-            self.throttled.clear()
-            return []
-        holdings = {
-            name: Holding(one.record.slices, tuple(node.sandbox.pids(name)))
-            for name, one in guarded.items()
-        }
-        excesses = exceeding(holdings, node.inventory.processes(), slack_bytes=SLACK_BYTES)
-        action = node.config.over_memory
-        policy = GuardPolicy(action, SLACK_BYTES, PATIENCE_NS)
-        verdicts, since = decide(excesses, self._excess, self._clock.now_ns(), policy)
-        self._excess = dict(since)
-        self._thaw(guarded, {over.pod for over in excesses})
-        killed: list[PodId] = []
-        for verdict in verdicts:
-            over = verdict.excess
-            _log.warning(
-                "%s holds %d bytes of %s, %d more than its share: %s",
-                over.pod, over.held_bytes, over.gpu, over.excess_bytes, verdict.action,
-            )  # fmt: skip
-            if not self._is_idle(guarded[over.pod]):
-                continue
-            if verdict.action == "throttle":
-                node.sandbox.freeze(over.pod)
-                if over.pod not in self.throttled:
-                    self.throttled[over.pod] = self._clock.now_ns()
-                    self.throttles += 1
-            elif verdict.action == "kill":
-                killed.append(PodId(guarded[over.pod].record.pod))
-        return killed
-
-    def _thaw(self, guarded: Mapping[str, Pod], over: Collection[str]) -> None:
-        """Let throttled pods go on that are within their share again; forget those that left."""
-        for name in [one for one in self.throttled if one not in over]:
-            one = guarded.get(name)
-            if one is not None and self._is_idle(one):
-                self.executor.pods.node.sandbox.thaw(name)
-                _log.warning("%s is within its share again: it goes on", name)
-            del self.throttled[name]
 
     # -- numbers that outlive it ---
     def _number(self, name: str) -> int:

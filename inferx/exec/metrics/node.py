@@ -106,8 +106,8 @@ class NodeSource:
                 continue
             for piece in found:
                 yield piece
-        yield THROTTLED.one(len(service.throttled))
-        yield THROTTLES.one(service.throttles)
+        yield THROTTLED.one(len(service.guard.throttled))
+        yield THROTTLES.one(service.guard.throttles)
         yield COMMANDS.of(sorted(counts.commands.items()))
         yield MOVED.of(sorted(counts.moved.items()))
         yield PHASES.spread(sorted(counts.phases.items(), key=lambda item: item[0]))

@@ -77,6 +77,13 @@ def test_a_socket_that_is_not_there_is_one_clear_error(tmp_path: Path):
     client.close()
 
 
+def test_a_socket_that_cannot_be_looked_at_is_a_reason():
+    client = Client(f"/{'n' * 300}/containerd.sock", "t")
+    reason = ContainerdSandbox(client).probe().reason
+    assert "cannot be looked at: File name too long" in reason or reason == "needs root"
+    client.close()
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with parts.containerd(tmp_path_factory.mktemp("containerd")) as (_, address):

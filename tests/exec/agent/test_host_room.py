@@ -1,6 +1,7 @@
 """Host memory is promised once, and only until the kernel counts it itself."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from inferx.exec.agent.host_memory import available_bytes, total_bytes
 from inferx.exec.agent.host_room import HostRoom
 from inferx.exec.agent.ports import AgentError, Launch, PodSpec
 from inferx.exec.agent.processes.process import ProcessSandbox
+from inferx.exec.agent.store import FolderTier
 
 MIB = 1 << 20
 LAUNCH = Launch(function="t/n/f@1", command=("/bin/sleep", "60"))
@@ -84,6 +86,35 @@ def test_a_start_reserves_what_its_function_says_and_no_more_than_its_limit(room
     assert room.for_start("pod-3", limited, size).size_bytes == MIB
     first.release()
     room.for_start("pod-2", LAUNCH, size)
+
+
+def test_a_snapshot_in_memory_and_a_pod_do_not_count_on_the_same_bytes(
+    room: HostRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "meminfo"
+    told.write_text(f"MemAvailable: {1256 << 10} kB\n")
+    monkeypatch.setattr(host_memory, "MEMINFO", told)
+    dram = FolderTier("dram", tmp_path / "dram", budget_bytes=1 << 50)
+    nvme = FolderTier("nvme", tmp_path / "nvme", budget_bytes=1 << 50)
+    room = HostRoom(room._sandbox, [dram, nvme])
+    size = half_and_more()
+    assert size == 600 * MIB
+    with dram.begin(size) as staging:
+        with pytest.raises(AgentError, match=r"the host has 4\d{8} to spare") as caught:
+            room.for_start("pod-1", LAUNCH, size)
+        assert caught.value.phase == "host-memory"
+        # What is written is counted by the kernel.
+        with (staging.folder / "pages").open("wb") as file:
+            file.truncate(size)
+        room.for_start("pod-1", LAUNCH, size).release()
+    with room.for_start("pod-1", LAUNCH, size):
+        with pytest.raises(AgentError, match="bytes do not fit") as caught:
+            dram.begin(size)
+        assert caught.value.phase == "room"
+        nvme.require_room(1)
+    dram.begin(size).abandon()
+    shutil.rmtree(dram.root)
+    room.for_start("pod-1", LAUNCH, size)
 
 
 def test_the_kernel_is_asked_how_much_there_is(

@@ -10,6 +10,7 @@ from agent_node import (
     HELD,
     AgentNode,
     agent_node,
+    ask,
     empty_again,
     function,
     gpu,
@@ -295,16 +296,20 @@ def test_snapshot_of_another_node_is_not_restored(node: AgentNode, gpus: Gpus) -
         line = f"snapshot {snapshot} was written by criu; this node reads runc's"
         refused(restored(agent), line, "fit")
     with node.agent(criu=str(node.folder / "nothing")) as agent:
-        refused(restored(agent), "was written by criu; this node reads", "fit")
+        refused(restored(agent), "was written by criu; this node reads none: no CRIU", "fit")
     assert not traces(node)
 
 
 def test_node_without_criu_suspends_all_the_same(node: AgentNode) -> None:
     with node.agent(criu=str(node.folder / "nothing")) as agent:
         before = memory(agent.pods.create(pod(1), FUNCTION, gpu(0), Phases()))
+        phases = Phases()
         with pytest.raises(AgentError, match=r"no CRIU: .*/nothing is not there") as caught:
-            agent.freezing.snapshot(pod(1), Phases(), leave=True)
+            agent.freezing.snapshot(pod(1), phases, leave=True)
         assert caught.value.survived
+        # Its GPU state has not moved, and it has given up nothing.
+        assert names(phases) == ["share"]
+        assert ask(agent.pods.get(pod(1)))["wakes"] == 0
         agent.pods.suspend(pod(1), Phases())
         agent.pods.resume(pod(1), gpu(1), Phases())
         assert memory(agent.pods.get(pod(1))) == before

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from agent_node import (
     used,
 )
 from prometheus_client.parser import text_string_to_metric_families
+from squatter import Squatter
 from standin_gpus import MB, enter, uuid
 from standin_gpus import Node as Gpus
 
@@ -58,6 +59,7 @@ from inferx.core.events import (
     SnapshotTaken,
 )
 from inferx.core.types import FunctionId, NodeId, Tier
+from inferx.exec.agent import guarding
 from inferx.exec.agent import service as service_module
 from inferx.exec.agent.control import serve, status_of
 from inferx.exec.agent.executor import Recovered
@@ -409,6 +411,84 @@ def test_pod_that_ends_by_itself_is_told_once(
     run(work)
 
 
+def test_pods_that_ended_are_told_though_another_cannot_be_ended(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+
+    async def work() -> None:
+        async with running(node) as agent:
+            pods = agent.service.executor.pods
+            for number in (1, 2, 3):
+                await agent.answer(on(Create, number, number, gpus=gpu(number % 2)))
+            pids = [
+                pids for name in ("1", "2", "3") for pids in pods.node.sandbox.pids(f"pod-{name}")
+            ]
+            squatter = Squatter(node.config.name, 2)
+            try:
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                for number in (1, 3):
+                    await agent.fact(
+                        lambda one, number=number: isinstance(one, PodFailed) and one.pod == number
+                    )
+                assert [one.pod for one in pods.stuck()] == [2]
+            finally:
+                squatter.leave()
+            await agent.fact(lambda one: isinstance(one, PodFailed) and one.pod == 2)
+            assert promised(pods) == {}
+
+    run(work)
+
+
+def test_pod_that_ended_is_told_though_nvml_does_not_answer(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+    caplog.set_level(logging.WARNING)
+    described, aside = node.gpus.folder / "gpus", node.gpus.folder / "aside"
+
+    async def work() -> None:
+        async with running(node) as agent:
+            pods = agent.service.executor.pods
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Create, 2, 2, gpus=gpu(1)))
+            described.rename(aside)
+            try:
+                await until(lambda: "Driver Not Loaded" in caplog.text)
+                for pid in pods.node.sandbox.pids("pod-1"):
+                    os.kill(pid, signal.SIGKILL)
+                told = await agent.fact(lambda fact: isinstance(fact, PodFailed))
+                assert told == PodFailed(NODE, 1, -1, pod(1), "exited")
+            finally:
+                aside.rename(described)
+
+    run(work)
+
+
+def test_pod_whose_gpu_is_lost_is_ended_and_told(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+
+    async def work() -> None:
+        async with running(node) as agent:
+            pods = agent.service.executor.pods
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Create, 2, 2, gpus=gpu(1)))
+            before = await asyncio.to_thread(memory, pods.get(pod(1)))
+            node.gpus.inject("lost.1")
+            told = await agent.fact(lambda fact: isinstance(fact, PodFailed))
+            assert told == PodFailed(NODE, 1, -1, pod(2), "gpu lost")
+            assert promised(pods).keys() == {1}
+            assert not await asyncio.to_thread(traces, node, pods=[1])
+            told = await agent.answer(on(Create, 3, 3, gpus=gpu(1)))
+            assert told == PodFailed(NODE, 1, 3, pod(3), "reserve")
+            assert (await asyncio.to_thread(memory, pods.get(pod(1)))) == before
+
+    run(work)
+
+
 @pytest.mark.parametrize("action", ["warn", "throttle", "kill"])
 def test_pod_over_its_gpu_memory(
     node: AgentNode,
@@ -417,8 +497,8 @@ def test_pod_over_its_gpu_memory(
     action: str,
 ) -> None:
     monkeypatch.setattr(service_module, "LOOK_S", 0.02)
-    monkeypatch.setattr(service_module, "SLACK_BYTES", 4 * MB)
-    monkeypatch.setattr(service_module, "PATIENCE_NS", 50_000_000)
+    monkeypatch.setattr(guarding, "SLACK_BYTES", 4 * MB)
+    monkeypatch.setattr(guarding, "PATIENCE_NS", 50_000_000)
     caplog.set_level(logging.WARNING)
     line = f"pod-1 holds {HELD + 16 * MB} bytes of {uuid(0)}, {12 * MB} more than its share: "
 
@@ -448,10 +528,10 @@ def test_pod_over_its_gpu_memory(
             await until(lambda: "pod-1" in status_of(agent.service)["throttled"])
             assert status_of(agent.service)["throttles"] == 1
             # More slack is as good as less memory: it goes on, and is throttled again.
-            monkeypatch.setattr(service_module, "SLACK_BYTES", 64 * MB)
+            monkeypatch.setattr(guarding, "SLACK_BYTES", 64 * MB)
             await until(lambda: not frozen("pod-1"))
             await until(lambda: not status_of(agent.service)["throttled"])
-            monkeypatch.setattr(service_module, "SLACK_BYTES", 4 * MB)
+            monkeypatch.setattr(guarding, "SLACK_BYTES", 4 * MB)
             await until(lambda: frozen("pod-1"))
             await until(lambda: status_of(agent.service)["throttles"] == 2)
             # It comes back within its share once it was suspended: it gave up what it took.
@@ -460,6 +540,35 @@ def test_pod_over_its_gpu_memory(
             resumed = await agent.answer(on(Resume, 4, 1))
             assert isinstance(resumed, PodReady)
             assert (await asyncio.to_thread(memory, pods.get(pod(1)))) == before
+
+    run(work)
+
+
+def test_pod_of_a_function_without_gpus_sees_none_and_may_hold_nothing(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "LOOK_S", 0.02)
+    monkeypatch.setattr(guarding, "PATIENCE_NS", 50_000_000)
+    host = {"gpus": 0, "milli_gpu": 0, "hbm_bytes": 0, "device_bytes": 0}
+    good = function(node.gpus, number=2, gpu_mb=0, **host)
+    plain = function(node.gpus, number=3, **host)
+    sees = ("/usr/bin/env", f"CUDA_VISIBLE_DEVICES={uuid(1)}", *plain.launch.command)
+    bad = function(node.gpus, number=3, launch={"command": sees}, **host)
+    functions = {one.id: one for one in (*node.functions.values(), good, bad)}
+
+    async def work() -> None:
+        async with running(replace(node, functions=functions), over_memory="kill") as agent:
+            pods = agent.service.executor.pods
+            await agent.answer(on(Create, 1, 1))
+            await agent.answer(on(Create, 2, 2, function=FunctionId(2), gpus=()))
+            one = pods.get(pod(2))
+            environ = Path(f"/proc/{one.live.pid}/environ").read_bytes().split(b"\0")
+            assert b"CUDA_VISIBLE_DEVICES=" in environ
+            assert b"NVIDIA_VISIBLE_DEVICES=void" in environ
+            await agent.answer(on(Create, 3, 3, function=FunctionId(3), gpus=()))
+            told = await agent.fact(lambda fact: isinstance(fact, PodFailed))
+            assert told == PodFailed(NODE, 1, -1, pod(3), "gpu memory")
+            assert [one.record.pod for one in pods.all()] == [1, 2]
 
     run(work)
 

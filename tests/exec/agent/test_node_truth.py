@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from agent_node import (
     promised,
     traces,
 )
+from squatter import Squatter
 from standin_gpus import Node as Gpus
 from standin_gpus import enter, uuid
 
@@ -63,28 +63,6 @@ def on(kind: type, number: int, *more: object) -> object:
     return kind(NODE, 1, number, pod(number), FUNCTION, gpu(0), *more)
 
 
-class Squatter:
-    """A process in a cgroup below a pod's: the kernel does not let the pod's go."""
-
-    def __init__(self, name: str, number: int) -> None:
-        self.folders = [
-            path / "squatter"
-            for path in Path("/sys/fs/cgroup").glob(f"*/{name}/pod-{number}")
-            if path.is_dir()
-        ]
-        self.process = subprocess.Popen(["/bin/sleep", "600"])
-        for folder in self.folders:
-            folder.mkdir()
-            (folder / "cgroup.procs").write_text(str(self.process.pid))
-
-    def leave(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for folder in self.folders:
-            if folder.exists():
-                folder.rmdir()
-
-
 def test_a_pod_that_cannot_be_ended_keeps_its_gpu_and_is_told(
     node: AgentNode, agent: Executor
 ) -> None:
@@ -102,6 +80,24 @@ def test_a_pod_that_cannot_be_ended_keeps_its_gpu_and_is_told(
     agent.perform(on(Stop, 1), Phases())
     assert (promised(agent.pods), agent.running()) == ({}, [])
     assert not traces(node)
+
+
+def test_pods_whose_gpus_cannot_be_seen_are_not_taken_for_lost(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.agent() as agent:
+        agent.perform(on(Create, 1), Phases())
+        before = memory(agent.pods.get(pod(1)))
+    with monkeypatch.context() as without:
+        without.setenv("STANDIN_GPUS", str(node.folder / "no-driver"))
+        line = r"1 pods hold GPUs, and no GPU can be seen \(gpu/nvml: NVML: Driver Not Loaded\)"
+        with node.agent() as agent, pytest.raises(AgentError, match=line) as caught:
+            agent.recover()
+        assert "\n" not in str(caught.value)
+    with node.agent() as agent:
+        assert agent.recover().adopted == (1,)
+        assert memory(agent.pods.get(pod(1))) == before
+        agent.perform(on(Stop, 1), Phases())
 
 
 def test_a_pod_that_cannot_be_ended_is_stuck_for_the_next_agent_too(node: AgentNode) -> None:

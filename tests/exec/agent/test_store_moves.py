@@ -139,6 +139,13 @@ def test_newest_snapshot_of_a_function_is_found_on_its_warmest_tier(node: Node) 
         node.store.get("0" * 40)
 
 
+def test_what_cannot_be_read_is_not_told_as_what_is_not_there(node: Node) -> None:
+    snapshot = "0" * 40
+    (node.nvme.root / "snapshots" / snapshot).mkdir()
+    with pytest.raises(AgentError, match=r"manifest.json: cannot be read: No such file"):
+        node.store.get(snapshot)
+
+
 def test_last_copy_stays_unless_told(node: Node) -> None:
     snapshot = put(node.nvme, 1).id
     with pytest.raises(AgentError, match="tier nvme has the last copy"):

@@ -1,6 +1,7 @@
 """The function files that are shipped: they load, and those of our own workers start."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def test_each_says_what_an_agent_needs(file):
     served = spec["sample_query"]["body"]["model"]
     assert served == file.stem
     assert served in spec["commands"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_setting_is_explained(file):
+    spec = spec_of(file)
+    page = (FOLDER.parents[1] / "docs" / "engines.md").read_text()
+    flags = [word for word in spec["commands"] if word.startswith("--")]
+    named = [*flags, *(name for name, _ in spec.get("envs", ()))]
+    explained = set(re.findall(r"[-\w]+", page))
+    assert [one for one in named if one not in explained] == []
+    assert spec["policy"]["Obj"]["parallel"] in {
+        int(spec["commands"][spec["commands"].index(flag) + 1])
+        for flag in {"--slots", "--max-num-seqs", "--max-running-requests"} & {*flags}
+    }
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: file.stem)

@@ -41,8 +41,8 @@ from inferx.exec.agent.ports import AgentError, Capability, Launch, Live, PodSpe
 from inferx.exec.agent.processes.page_server import stop_pages
 from inferx.exec.agent.processes.procfs import inner_zombies, started
 from inferx.exec.agent.store.durable import make_folder as make_own
-from inferx.exec.agent.store.durable import sync_folder
-from inferx.exec.files import write_whole
+from inferx.exec.agent.store.durable import sync_folder, told
+from inferx.exec.files import aside_of, write_whole
 
 __all__ = ["RuncSandbox"]
 
@@ -140,7 +140,7 @@ class RuncSandbox:
             make_own(self._state / "pods")
             record = _Record(folder=str(spec.folder), cgroup=cgroup)
             # Whole or not at all: one that cannot be read could not be removed either.
-            aside = self._record(f".{spec.pod}")
+            aside = self._aside(spec.pod)
             write_whole(aside, msgspec.json.encode(record))
             self._record(spec.pod).hardlink_to(aside)
             aside.unlink()
@@ -189,6 +189,7 @@ class RuncSandbox:
         try:
             record = msgspec.json.decode(self._record(pod).read_bytes(), type=_Record)
         except FileNotFoundError:
+            self._forget(pod)
             return
         except (OSError, msgspec.DecodeError) as error:
             raise AgentError(f"pod {pod}: its record cannot be read: {error}", phase="stop") from (
@@ -212,7 +213,7 @@ class RuncSandbox:
         unmount_and_remove(folder / "rootfs")
         unmount_below(folder / "criu")
         (folder / "config.json").unlink(missing_ok=True)
-        self._record(pod).unlink(missing_ok=True)
+        self._forget(pod)
 
     def live(self) -> Sequence[Live]:
         """Return the pods whose first process runs, frozen ones included."""
@@ -227,7 +228,7 @@ class RuncSandbox:
 
     def traces(self) -> Sequence[str]:
         """Return the names of all pods that have left something, which `stop` removes."""
-        return sorted(self._known())
+        return sorted({*self._known(), *self._begun()})
 
     def cgroup(self, pod: str) -> str:
         """Return a pod's cgroup, from the root of each hierarchy."""
@@ -283,6 +284,21 @@ class RuncSandbox:
 
     def _record(self, pod: str) -> Path:
         return self._state / "pods" / pod
+
+    def _aside(self, pod: str) -> Path:
+        return self._record(f".{pod}")
+
+    def _forget(self, pod: str) -> None:
+        """Remove a pod's record, whole or not."""
+        aside = self._aside(pod)
+        with told(f"pod {pod}: cannot remove its record", phase="stop"):
+            for file in (aside_of(aside), aside, self._record(pod)):
+                file.unlink(missing_ok=True)
+
+    def _begun(self) -> Sequence[str]:
+        """Return the pods whose record was being made when its maker was killed."""
+        found = (self._state / "pods").glob(".*")
+        return [path.name.lstrip(".").removesuffix(".new") for path in found]
 
     def _known(self) -> Sequence[str]:
         try:

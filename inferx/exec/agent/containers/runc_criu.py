@@ -17,6 +17,7 @@ class RuncSnapshotter:
     """CRIU, as runc runs it, on the pods of a `RuncSandbox`."""
 
     name = "runc"
+    refuses = ""
 
     def __init__(self, sandbox: RuncSandbox) -> None:
         """Work on the pods of a sandbox."""

@@ -48,6 +48,7 @@ class CriuSnapshotter:
     """
 
     name = "criu"
+    refuses = ""
 
     def __init__(
         self, sandbox: ProcessSandbox, *, path: str = "", timeout_s: float = 600.0

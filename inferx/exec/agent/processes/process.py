@@ -109,7 +109,7 @@ class ProcessSandbox:
 
     def traces(self) -> Sequence[str]:
         """Return the names of all pods that have left something, which `stop` removes."""
-        names = set(self._records.pods())
+        names = {*self._records.pods(), *self._records.begun()}
         if self.contained:
             names.update(self.cgroups.pods())
         return sorted(names)

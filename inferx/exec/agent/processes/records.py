@@ -1,13 +1,12 @@
 """What a sandbox of plain processes remembers of its pods, so that a new agent finds them again."""
 
-import contextlib
 from pathlib import Path
 
 import msgspec
 
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
-from inferx.exec.files import write_whole
+from inferx.exec.files import aside_of, write_whole
 
 __all__ = ["Record", "Records"]
 
@@ -57,14 +56,22 @@ class Records:
 
     def remove(self, pod: str) -> None:
         """Forget a pod; one that is not known is fine."""
-        with contextlib.suppress(FileNotFoundError):
-            self._file(pod).unlink()
+        with told(f"pod {pod}: cannot remove its record", phase="record"):
+            for file in (aside_of(self._file(pod)), self._file(pod)):
+                file.unlink(missing_ok=True)
 
     def pods(self) -> list[str]:
         """Names of all pods with a record."""
         if not self.folder.is_dir():
             return []
         return sorted(each.stem for each in self.folder.glob("*.json"))
+
+    def begun(self) -> list[str]:
+        """Names of pods whose record was being written when its writer was killed."""
+        return sorted(
+            each.name.removeprefix(".").removesuffix(".json.new")
+            for each in self.folder.glob(".*.json.new")
+        )
 
     def _file(self, pod: str) -> Path:
         return self.folder / f"{pod}.json"

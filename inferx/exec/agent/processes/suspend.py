@@ -21,11 +21,11 @@ class SuspendOnly:
     name = "suspend"
 
     def __init__(self, reason: str) -> None:
-        self._reason = reason
+        self.refuses = reason
 
     def probe(self) -> Capability:
         """Tell the reason."""
-        return Capability(name="snapshotter/suspend", available=False, reason=self._reason)
+        return Capability(name="snapshotter/suspend", available=False, reason=self.refuses)
 
     def dump(
         self,
@@ -37,7 +37,7 @@ class SuspendOnly:
         keep_connections: bool = False,  # noqa: ARG002
     ) -> NoReturn:
         """Refuse; the pod goes on."""
-        raise AgentError(f"pod {spec.pod}: cannot be dumped: {self._reason}", phase="dump")
+        raise AgentError(f"pod {spec.pod}: cannot be dumped: {self.refuses}", phase="dump")
 
     def restore(
         self,
@@ -48,4 +48,4 @@ class SuspendOnly:
         keep_connections: bool = False,  # noqa: ARG002
     ) -> NoReturn:
         """Refuse."""
-        raise AgentError(f"pod {spec.pod}: cannot be restored: {self._reason}", phase="restore")
+        raise AgentError(f"pod {spec.pod}: cannot be restored: {self.refuses}", phase="restore")

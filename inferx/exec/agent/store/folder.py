@@ -14,6 +14,7 @@ as files have not).
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -70,7 +71,7 @@ class FolderTier:
             self._snapshots,
             self._staging,
             budget_bytes=budget_bytes,
-            in_memory=name == "dram",
+            in_memory=self.in_memory,
         )
         self._moment = MomentLock(root / "lock")
         self._holders = Holders()
@@ -85,6 +86,15 @@ class FolderTier:
     def title(self) -> str:
         """What errors call this tier."""
         return f"tier {self.name}"
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is written here takes the host's memory."""
+        return self.name == "dram"
+
+    def share_host_memory(self, promised_bytes: Callable[[], int]) -> None:
+        """Leave to others what they have been promised of the host's memory."""
+        self._room.promised_bytes = promised_bytes
 
     # -- looking ---
     def contents(self) -> Contents:
@@ -140,6 +150,10 @@ class FolderTier:
     def used_bytes(self) -> int:
         """Bytes of all snapshots and reservations."""
         return self._room.used_bytes()
+
+    def unwritten_bytes(self) -> int:
+        """Bytes that are reserved for snapshots and not yet written."""
+        return self._room.unwritten_bytes()
 
     def require_room(self, size_bytes: int, *, freed_bytes: int = 0) -> None:
         """Raise where so many bytes do not fit: into the budget, or onto what is below it."""

@@ -1,6 +1,7 @@
 """How many bytes a tier has left: of its budget, of its file system, and of the host's memory."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,10 @@ class Room:
         staging: The folder of those that are being written.
         budget_bytes: What all of them may take.
         in_memory: Whether they take the host's memory.
+
+    Attributes:
+        promised_bytes: Of the host's memory, what others have been promised and have not yet taken;
+            for a tier in memory.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Room:
         self._staging = staging
         self._budget_bytes = budget_bytes
         self._in_memory = in_memory
+        self.promised_bytes: Callable[[], int] = lambda: 0
 
     def used_bytes(self) -> int:
         """Bytes of all snapshots and reservations."""
@@ -57,13 +63,27 @@ class Room:
     def require_free(self, size_bytes: int, *, freed_bytes: int) -> None:
         """Raise where there is less free than this and all that is reserved and not yet written."""
         with told(f"{self._title}: cannot be read", phase="room"):
-            unwritten = sum(
-                max(reserved - _tree_bytes(home), 0) for home, reserved in self._reservations()
-            )
-            free = _free_bytes(self._staging, in_memory=self._in_memory) - unwritten + freed_bytes
+            free = self._free_bytes() - self._unwritten_bytes() + freed_bytes
         if size_bytes > free:
             msg = f"{self._title}: {size_bytes:,} bytes do not fit: {max(free, 0):,} are free"
             raise AgentError(msg, phase="room")
+
+    def unwritten_bytes(self) -> int:
+        """Bytes that are reserved and not yet written."""
+        with told(f"{self._title}: cannot be read", phase="room"):
+            return self._unwritten_bytes()
+
+    def _unwritten_bytes(self) -> int:
+        return sum(max(reserved - _tree_bytes(home), 0) for home, reserved in self._reservations())
+
+    def _free_bytes(self) -> int:
+        """Return how much can be written to a file system, be it a disk or the host's memory."""
+        facts = os.statvfs(self._staging)
+        free = facts.f_bavail * facts.f_frsize
+        if not self._in_memory:
+            return free
+        spare = available_bytes() - _HOST_SPARE_BYTES - self.promised_bytes()
+        return min(free, max(spare, 0))
 
     def _reservations(self) -> list[tuple[Path, int]]:
         homes = sorted(self._staging.iterdir())
@@ -75,13 +95,6 @@ def _kept_bytes(home: Path) -> int:
         return read_manifest(home / MANIFEST).size_bytes
     except AgentError:
         return _tree_bytes(home)
-
-
-def _free_bytes(path: Path, *, in_memory: bool) -> int:
-    """Return how much can be written to a file system, be it a disk or the host's memory."""
-    facts = os.statvfs(path)
-    free = facts.f_bavail * facts.f_frsize
-    return min(free, max(available_bytes() - _HOST_SPARE_BYTES, 0)) if in_memory else free
 
 
 def _reserved_bytes(path: Path) -> int:

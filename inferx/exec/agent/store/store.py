@@ -87,9 +87,16 @@ class SnapshotStore:
         return tuple(tier.name for tier in self._tiers if tier.has(snapshot))
 
     def get(self, snapshot: str) -> Found:
-        """Return a snapshot by id."""
+        """Return a snapshot by id.
+
+        Raises:
+            AgentError: No tier has it; or what one has of it cannot be read, and why.
+        """
         tiers = self.where(snapshot)
         if not tiers:
+            for tier in self._tiers:
+                if tier.has_any(snapshot):
+                    return Found(manifest=tier.get(snapshot), tiers=(tier.name,))
             raise AgentError(f"no tier has snapshot {snapshot}", phase="get")
         return Found(manifest=self.tier(tiers[0]).get(snapshot), tiers=tiers)
 

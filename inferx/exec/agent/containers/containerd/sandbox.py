@@ -100,8 +100,12 @@ class ContainerdSandbox:
         facts = {"socket": self.client.socket, "runtime": self.runtime}
         if os.geteuid() != 0:
             return Capability(name=name, available=False, reason="needs root", facts=facts)
-        if not Path(self.client.socket).exists():
-            reason = f"no containerd: {self.client.socket} is not there"
+        try:
+            there = Path(self.client.socket).exists()
+            reason = "" if there else f"no containerd: {self.client.socket} is not there"
+        except OSError as error:
+            reason = f"no containerd: {self.client.socket} cannot be looked at: {error.strerror}"
+        if reason:
             return Capability(name=name, available=False, reason=reason, facts=facts)
         try:
             answer = self.client.call(api.VERSION, pb.Empty(), phase="inspect", deadline_s=5.0)

@@ -22,6 +22,7 @@ class ContainerdSnapshotter:
     """CRIU, as the runtime of a `ContainerdSandbox` runs it."""
 
     name = "containerd"
+    refuses = ""
 
     def __init__(
         self,
