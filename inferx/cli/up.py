@@ -30,6 +30,7 @@ __all__ = ["up"]
 
 HOST = "127.0.0.1"
 MAX_AGENTS = 16
+ENDING = "ending: services first, then pods; it takes a few seconds"
 STAND_IN_HOST = "1TiB"
 """Host memory that a node tells to have where workers stand in: they hold a 1024th of theirs."""
 
@@ -137,7 +138,7 @@ def up(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferx-up-")))
         folder = folder.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_service(_run(wanted, folder), log_json=log_json, service="up")
+        run_service(_run(wanted, folder), log_json=log_json, service="up", ending=ENDING)
 
 
 def _check_gpus(text: str) -> None:
@@ -170,6 +171,8 @@ async def _end_pods(config: Path) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        # A second Ctrl-C of whom it takes too long is for all of a terminal's group.
+        start_new_session=True,
     )
     _, said = await process.communicate()
     if process.returncode:

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -93,6 +94,26 @@ def test_a_newcomer_calls_models_and_nothing_is_left_behind(tmp_path: Path) -> N
     told = [json.loads(line) for line in replayed.stdout.splitlines()]
     assert sorted(one["machine"] for one in told) == ["agent", "router", "scheduler"]
     assert all(one["divergence"] is None for one in told)
+
+
+def test_who_presses_ctrl_c_again_and_again_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    models = [f"m{number}" for number in range(6)]
+    with up(tmp_path) as cluster:
+        asyncio.run(cluster.apply(*map(function, models)))
+        for model in models:
+            cluster.until_answers(model, 60)
+        up_id = cluster.process.pid
+        while cluster.process.poll() is None:
+            # A terminal interrupts all of its foreground group.
+            with suppress(ProcessLookupError, FileNotFoundError):
+                children = Path(f"/proc/{up_id}/task/{up_id}/children").read_text().split()
+                for pid in (*map(int, children), up_id):
+                    if os.getpgid(pid) == os.getpgid(up_id):
+                        os.kill(pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                cluster.process.wait(0.2)
+    until_gone(cluster)
+    assert "ending" in (tmp_path / "up.log").read_text()
 
 
 def test_many_who_ask_for_one_function_at_once_wake_it_once(tmp_path: Path) -> None:
