@@ -190,3 +190,22 @@ def test_services_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         while any(procfs.started(pid) for pid in children):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_who_starts_again_where_one_was_killed_leaves_nothing_of_either(tmp_path: Path) -> None:
+    with up(tmp_path) as cluster:
+        asyncio.run(cluster.apply(function("m0")))
+        cluster.until_answers("m0", 60)
+        children = [cluster.pid(name) for name in cluster.processes]
+        cluster.process.kill()
+        cluster.process.wait()
+    deadline = time.monotonic() + 20
+    while any(procfs.started(pid) for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed = [path.read_text() for path in sorted(cluster.folder.glob("node-*.toml"))]
+    (tmp_path / "up.json").unlink()
+    with up(tmp_path) as cluster:
+        assert [path.read_text() for path in sorted(cluster.folder.glob("node-*.toml"))] == killed
+        cluster.until_answers("m0", 60)
+    until_gone(cluster)
