@@ -116,25 +116,46 @@ def test_who_presses_ctrl_c_again_and_again_leaves_nothing_behind_either(tmp_pat
     assert "ending" in (tmp_path / "up.log").read_text()
 
 
-def test_many_who_ask_for_one_function_at_once_wake_it_once(tmp_path: Path) -> None:
-    asked = 60
-    with up(tmp_path) as cluster:
-        asyncio.run(cluster.apply(function("one")))
+@pytest.mark.parametrize(
+    ("host", "start"), [("1TiB", "starts_resume"), ("12GiB", "starts_restore-nvme")]
+)
+def test_many_who_ask_for_one_frozen_function_at_once_wake_it_once(
+    tmp_path: Path, host: str, start: str
+) -> None:
+    asked = 200
+    with up(tmp_path, "--host", host, gpus="1x16GiB") as cluster:
+        both = [function(name) for name in ("one", "another")]
+        for each in both:
+            each.object["spec"]["policy"]["Obj"]["queue_len"] = asked
+        asyncio.run(cluster.apply(*both))
+        cluster.until_answers("one", 60)
+        # There is room for one: it sleeps in host memory, or on disk where that is too small.
+        cluster.until_answers("another", 60)
+        before = counters(cluster)
         answers: list[int] = []
-
-        def ask() -> None:
-            answers.append(cluster.ask("one", tokens=1)[0])
-
-        cluster.until_answers("one", 30)
-        threads = [threading.Thread(target=ask) for _ in range(asked)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(cluster.ask("one", tokens=1)[0]))
+            for _ in range(asked)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert answers == [200] * asked
-        pods = list((cluster.folder / "node-0" / "pods").glob("*"))
-        assert len(pods) == 1
+        after = counters(cluster)
+        begun = {name: after[name] - before.get(name, 0) for name in after if "starts" in name}
+        assert {name: count for name, count in begun.items() if count} == {start: 1}
     until_gone(cluster)
+
+
+def counters(cluster: Up) -> dict[str, int]:
+    """Return what the leader has counted."""
+    request = urllib.request.Request(
+        f"{cluster.gateway}/view/", headers={"Authorization": f"Bearer {cluster.key}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        told: dict[str, int] = json.load(answer)["counters"]
+    return told
 
 
 @pytest.mark.parametrize("killed", ["scheduler", "gateway", "node-0", "state"])
