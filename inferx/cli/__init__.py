@@ -67,7 +67,14 @@ class _LazyGroup(click.Group):
         if found is None:
             return None
         module, _, attribute = found[0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "inferx":
+                raise
+            # What runs a cluster needs more than what replays traces.
+            text = f"{cmd_name}: no module {error.name}; expected pip install 'inferx[exec]'"
+            raise click.ClickException(text) from error
         assert isinstance(command, click.Command)
         return command
 

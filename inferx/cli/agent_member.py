@@ -53,7 +53,8 @@ async def run_member(
     clock = WallClock()
     node = await asyncio.to_thread(assemble, config, wait_s=SANDBOX_WAIT_S)
     try:
-        instead = partial(stand_in, options=member.worker_options)
+        # Functions are asked for by their engines' names for models, which stand-ins do not know.
+        instead = partial(stand_in, options=("--any-model", *member.worker_options))
         functions = Deployments(
             config.state / "functions", instead if member.stand_in_workers else None
         )

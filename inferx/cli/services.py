@@ -156,6 +156,7 @@ def run_service(
     service: str,
     name: str = "",
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ending: str = "",
 ) -> None:
     """Run a service until SIGINT or SIGTERM, or until it fails.
 
@@ -165,6 +166,8 @@ def run_service(
         service: Which one it is: told on each of these lines.
         name: What it is called, where there are several: a gateway, or an agent's node.
         loop: Makes the event loop; None makes asyncio's own.
+        ending: What is said when it is told to end, and to who tells it again: nothing cuts its end
+            short. Empty says nothing, and the second time it ends as it is.
 
     Raises:
         InferXError: It failed; the first of its parts that did.
@@ -172,13 +175,20 @@ def run_service(
     where = {"node" if service == "agent" else "name": name}
     log_to_stderr(as_json=log_json, service=service, **where)
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(_until_told(work))
+        runner.run(_until_told(work, ending))
 
 
-async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+async def _until_told(work: Coroutine[Any, Any, None], ending: str) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+
+    def told() -> None:
+        if ending:
+            click.echo(ending, err=True)
+        if not (ending and task.cancelling()):
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, told)
     try:
         with suppress(asyncio.CancelledError):
             await task
@@ -188,6 +198,12 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
         if isinstance(first, InferXError):
             raise first from None
         raise
+    finally:
+        if ending:
+            # What is left is the caller's to remove, and asyncio's handlers would go with its loop.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _first(error: Exception) -> Exception:

@@ -6,8 +6,9 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ __all__ = ["up"]
 
 HOST = "127.0.0.1"
 MAX_AGENTS = 16
+ENDING = "ending: services first, then pods; it takes a few seconds"
 STAND_IN_HOST = "1TiB"
 """Host memory that a node tells to have where workers stand in: they hold a 1024th of theirs."""
 
@@ -137,7 +139,7 @@ def up(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferx-up-")))
         folder = folder.absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_service(_run(wanted, folder), log_json=log_json, service="up")
+        run_service(_run(wanted, folder), log_json=log_json, service="up", ending=ENDING)
 
 
 def _check_gpus(text: str) -> None:
@@ -170,6 +172,8 @@ async def _end_pods(config: Path) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        # A second Ctrl-C of whom it takes too long is for all of a terminal's group.
+        start_new_session=True,
     )
     _, said = await process.communicate()
     if process.returncode:
@@ -269,18 +273,30 @@ def _node_config(wanted: _Wanted, folder: Path, number: int) -> Path:
     """Write a node's configuration: names, folders and addresses of its own."""
     state = folder / f"node-{number}"
     state.mkdir(mode=0o700, exist_ok=True)
-    # A cgroup's name is at most eight characters, and another `up` may run beside this one.
-    name = f"u{os.getpid() % 0xFFFFF:05x}{number:x}"
-    second = 64 + os.getpid() % 64
-    third = (os.getpid() // 64) % 16 * 16 + number
+    config = folder / f"node-{number}.toml"
+    name, subnet = _node_place(config, number)
     gpus = f'declare = "{wanted.gpus}"\n' if wanted.gpus else ""
     sandbox = '[sandbox]\nkind = "process"\n' if wanted.stand_in_workers else ""
-    config = folder / f"node-{number}.toml"
     config.write_text(
         f'[agent]\nname = "{name}"\nstate = "{state}"\n'
-        f'[network]\nsubnet = "10.{second}.{third}.0/24"\n'
+        f'[network]\nsubnet = "{subnet}"\n'
         f"{sandbox}[gpu]\n{gpus}"
         f'[store.nvme]\npath = "{state / "snapshots"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
         f'[store.shared]\npath = "{folder / "shared"}"\nbudget_gib = {SNAPSHOTS_GIB}\n'
     )
     return config
+
+
+def _node_place(config: Path, number: int) -> tuple[str, str]:
+    """Return a node's name on this machine, and its subnet.
+
+    It is what it was in the same folder before: an `up` that was killed left pods under that name,
+    with networks and cgroups, and the node finds them by it.
+    """
+    with suppress(FileNotFoundError, tomllib.TOMLDecodeError, KeyError):
+        told = tomllib.loads(config.read_text())
+        return told["agent"]["name"], told["network"]["subnet"]
+    # A cgroup's name is at most eight characters, and another `up` may run beside this one.
+    second = 64 + os.getpid() % 64
+    third = (os.getpid() // 64) % 16 * 16 + number
+    return f"u{os.getpid() % 0xFFFFF:05x}{number:x}", f"10.{second}.{third}.0/24"

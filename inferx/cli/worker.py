@@ -40,6 +40,7 @@ def _number(ctx: click.Context, option: click.Parameter, value: float) -> float:
     "  inferx worker --model tiny --weights tiny.bin --kv 64MiB --tokens-per-s 100",
 )
 @click.option("--model", default="tiny", show_default=True, help="Name that clients ask for.")
+@click.option("--any-model", is_flag=True, help="Answer to every other name as well.")
 @click.option(
     "--engine",
     type=_ENGINES,
@@ -139,6 +140,7 @@ def worker(
     ctx: click.Context,
     *,
     model: str,
+    any_model: bool,
     engine: str,
     weights: str | None,
     kv: int | None,
@@ -196,6 +198,7 @@ def worker(
         )
     served = Served(
         model=model,
+        any_model=any_model,
         host=host,
         port=port,
         slots=slots,

@@ -86,6 +86,10 @@ class Cluster:
         """Return pods: all, a tenant's, a namespace's or a function's."""
         return tuple(self._http.json("GET", _path("pods", *place)))
 
+    def snapshots(self, *place: str) -> tuple[Mapping[str, Any], ...]:
+        """Return what is on nodes' disks: all, a tenant's, a namespace's or a function's."""
+        return tuple(self._http.json("GET", _path("snapshots", *place)))
+
     def request(self, request: str) -> Mapping[str, Any]:
         """Return what became of one request, and why."""
         return cast("Mapping[str, Any]", self._http.json("GET", _path("request", request)))

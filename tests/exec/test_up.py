@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -95,25 +96,66 @@ def test_a_newcomer_calls_models_and_nothing_is_left_behind(tmp_path: Path) -> N
     assert all(one["divergence"] is None for one in told)
 
 
-def test_many_who_ask_for_one_function_at_once_wake_it_once(tmp_path: Path) -> None:
-    asked = 60
+def test_who_presses_ctrl_c_again_and_again_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    models = [f"m{number}" for number in range(6)]
     with up(tmp_path) as cluster:
-        asyncio.run(cluster.apply(function("one")))
+        asyncio.run(cluster.apply(*map(function, models)))
+        for model in models:
+            cluster.until_answers(model, 60)
+        up_id = cluster.process.pid
+        while cluster.process.poll() is None:
+            # A terminal interrupts all of its foreground group.
+            with suppress(ProcessLookupError, FileNotFoundError):
+                children = Path(f"/proc/{up_id}/task/{up_id}/children").read_text().split()
+                for pid in (*map(int, children), up_id):
+                    if os.getpgid(pid) == os.getpgid(up_id):
+                        os.kill(pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                cluster.process.wait(0.2)
+    until_gone(cluster)
+    assert "ending" in (tmp_path / "up.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "start"), [("1TiB", "starts_resume"), ("12GiB", "starts_restore-nvme")]
+)
+def test_many_who_ask_for_one_frozen_function_at_once_wake_it_once(
+    tmp_path: Path, host: str, start: str
+) -> None:
+    asked = 200
+    with up(tmp_path, "--host", host, gpus="1x16GiB") as cluster:
+        both = [function(name) for name in ("one", "another")]
+        for each in both:
+            each.object["spec"]["policy"]["Obj"]["queue_len"] = asked
+        asyncio.run(cluster.apply(*both))
+        cluster.until_answers("one", 60)
+        # There is room for one: it sleeps in host memory, or on disk where that is too small.
+        cluster.until_answers("another", 60)
+        before = counters(cluster)
         answers: list[int] = []
-
-        def ask() -> None:
-            answers.append(cluster.ask("one", tokens=1)[0])
-
-        cluster.until_answers("one", 30)
-        threads = [threading.Thread(target=ask) for _ in range(asked)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(cluster.ask("one", tokens=1)[0]))
+            for _ in range(asked)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert answers == [200] * asked
-        pods = list((cluster.folder / "node-0" / "pods").glob("*"))
-        assert len(pods) == 1
+        after = counters(cluster)
+        begun = {name: after[name] - before.get(name, 0) for name in after if "starts" in name}
+        assert {name: count for name, count in begun.items() if count} == {start: 1}
     until_gone(cluster)
+
+
+def counters(cluster: Up) -> dict[str, int]:
+    """Return what the leader has counted."""
+    request = urllib.request.Request(
+        f"{cluster.gateway}/view/", headers={"Authorization": f"Bearer {cluster.key}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        told: dict[str, int] = json.load(answer)["counters"]
+    return told
 
 
 @pytest.mark.parametrize("killed", ["scheduler", "gateway", "node-0", "state"])
@@ -169,3 +211,22 @@ def test_services_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         while any(procfs.started(pid) for pid in children):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_who_starts_again_where_one_was_killed_leaves_nothing_of_either(tmp_path: Path) -> None:
+    with up(tmp_path) as cluster:
+        asyncio.run(cluster.apply(function("m0")))
+        cluster.until_answers("m0", 60)
+        children = [cluster.pid(name) for name in cluster.processes]
+        cluster.process.kill()
+        cluster.process.wait()
+    deadline = time.monotonic() + 20
+    while any(procfs.started(pid) for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed = [path.read_text() for path in sorted(cluster.folder.glob("node-*.toml"))]
+    (tmp_path / "up.json").unlink()
+    with up(tmp_path) as cluster:
+        assert [path.read_text() for path in sorted(cluster.folder.glob("node-*.toml"))] == killed
+        cluster.until_answers("m0", 60)
+    until_gone(cluster)

@@ -12,7 +12,7 @@ from inferx.client.cluster import Cluster
 from inferx.client.errors import ClientError, GoneError
 from inferx.client.names import function_of
 
-__all__ = ["function", "pod"]
+__all__ = ["function", "pod", "pod_line"]
 
 _Facts = Mapping[str, Any]
 
@@ -32,8 +32,8 @@ def pod(*, pod_id: int, form: Form, ask: Asking) -> None:
     if form != "table":
         print_value({"pod": there, "decisions": about}, form)
         return
-    click.echo(f"pod {pod_id}: " + ("gone" if there is None else _pod(there)))
-    print_decisions(about, view["now_ns"])
+    click.echo(f"pod {pod_id}: " + ("gone" if there is None else pod_line(there)))
+    print_decisions(about, view["now_ns"], pod_id)
 
 
 @click.command(context_settings=SETTINGS)
@@ -62,7 +62,7 @@ def function(*, name: str, form: Form, ask: Asking) -> None:
         waits = "; it waits for room" if one["waits_for_room"] else ""
         click.echo(f"{one['name']}: {one['queued']} queued, {one['inflight']} served{waits}")
     for one in pods:
-        click.echo(f"  pod {one['pod']}: {_pod(one)}")
+        click.echo(f"  pod {one['pod']}: {pod_line(one)}")
     print_decisions(about, view["now_ns"])
 
 
@@ -73,7 +73,10 @@ def _decisions(cluster: Cluster) -> tuple[_Facts, Sequence[_Facts]]:
     return view, view["decisions"]
 
 
-def _pod(one: _Facts) -> str:
+def pod_line(one: Mapping[str, Any]) -> str:
+    """Return what a pod is at, where."""
     gpus = ", ".join(map(str, one["gpus"]))
+    # One that sleeps in host memory is on none.
+    where = f"{one['node']}, GPU {gpus}" if gpus else one["node"]
     served = f"{one['leased_slots']} of {one['slots']} slots in use"
-    return f"{one['state']} on {one['node']}, GPU {gpus}; of {one['function']}; {served}"
+    return f"{one['state']} on {where}; of {one['function']}; {served}"

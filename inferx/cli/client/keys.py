@@ -127,7 +127,7 @@ keys.add_command(revoke, "delete")
 def _tenant(stated: str | None, ask: Asking) -> str:
     if found := stated or ask.tenant:
         return found
-    raise click.UsageError("expected --tenant, or a context with a tenant")
+    raise click.UsageError("expected --tenant, '*' for who runs the cluster, or a context with one")
 
 
 def _cells(row: Mapping[str, Any]) -> Iterable[str]:

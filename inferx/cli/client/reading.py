@@ -1,11 +1,14 @@
 """`inferx get`, `list`, `watch`, `wait`: what there is, and how it fares."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
 from inferx.cli.client.command import SETTINGS, Asking, Form, asking, form_option, type_argument
-from inferx.cli.client.printing import print_objects, print_value
+from inferx.cli.client.printing import print_objects, print_rows, print_value
+from inferx.client.cluster import Cluster
 from inferx.client.names import function_of, name_of, place_of, type_of
 from inferx.client.waiting import Goal, wait_for
 from inferx.client.watching import Change
@@ -14,6 +17,11 @@ __all__ = ["get", "list_", "wait", "watch"]
 
 _LABELS = click.option("-l", "--labels", default="", help="As team=search,tier!=test,gpu,!old.")
 _DAY_S = 86_400
+_VIEWS: Final[Mapping[str, Sequence[str]]] = {
+    "pod": ("pod", "state", "function", "node", "gpus", "slots", "from"),
+    "snapshot": ("function", "node", "tier"),
+}
+"""What is listed as it is now though nobody wrote it, with its columns."""
 
 
 @click.command(
@@ -39,7 +47,8 @@ def get(*, type_: str, words: tuple[str, ...], form: Form, ask: Asking) -> None:
     "list",
     context_settings=SETTINGS,
     epilog="\b\nExamples:\n  inferx list functions\n"
-    "  inferx list functions acme/chat -l team=search\n  inferx list tenants -o name",
+    "  inferx list functions acme/chat -l team=search\n  inferx list tenants -o name\n"
+    "  inferx list pods acme",
 )
 @type_argument
 @click.argument("words", nargs=-1, metavar="[TENANT[/NAMESPACE]]")
@@ -47,12 +56,49 @@ def get(*, type_: str, words: tuple[str, ...], form: Form, ask: Asking) -> None:
 @form_option()
 @asking
 def list_(*, type_: str, words: tuple[str, ...], labels: str, form: Form, ask: Asking) -> None:
-    """Print the objects of a type: all that the key may see, or those of a place."""
+    """Print the objects of a type: all that the key may see, or those of a place.
+
+    Pods and snapshots are listed as well, as they are now.
+    """
+    view = type_.removesuffix("s")
+    if view in _VIEWS:
+        if labels:
+            raise click.UsageError(f"--labels: {view}s have none")
+        # They are of functions, and so is their place.
+        place = place_of("function", words, tenant=ask.tenant)
+        with ask.cluster() as cluster:
+            _print_view(cluster, view, tuple(filter(None, place)), form)
+        return
     kind = type_of(type_)
     place = place_of(kind, words, tenant=ask.tenant)
     with ask.cluster() as cluster:
         found = cluster.list(kind, place, labels)
     print_objects(found, form)
+
+
+def _print_view(cluster: Cluster, view: str, place: tuple[str, ...], form: Form) -> None:
+    columns = _VIEWS[view]
+    if view == "pod":
+        pods, right = cluster.pods(*place), ("pod", "slots")
+        print_rows(pods, form, columns=columns, called=_pod_name, cells=_pod_cells, right=right)
+    else:
+        print_rows(cluster.snapshots(*place), form, columns=columns, called=_snapshot_name)
+
+
+def _pod_name(row: Mapping[str, Any]) -> str:
+    return str(row["pod"])
+
+
+def _snapshot_name(row: Mapping[str, Any]) -> str:
+    return f"{row['function']} {row['node']}"
+
+
+def _pod_cells(row: Mapping[str, Any]) -> Iterable[str]:
+    gpus = ",".join(map(str, row["gpus"])) or "-"
+    slots = f"{row['leased_slots']}/{row['slots']}"
+    yield from (str(row["pod"]), row["state"], row["function"], row["node"])
+    began = row["started_from"]
+    yield from (gpus, slots, "cold" if began == "absent" else began)
 
 
 @click.command(context_settings=SETTINGS)

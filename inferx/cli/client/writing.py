@@ -4,7 +4,7 @@ import click
 
 from inferx.cli.client.command import SETTINGS, Asking, asking, type_argument
 from inferx.client.applying import apply_all
-from inferx.client.errors import ClientError
+from inferx.client.errors import ClientError, RefusedError
 from inferx.client.files import Stated, read_objects
 from inferx.client.names import name_of, type_of
 
@@ -90,7 +90,12 @@ def delete(*, type_: str, words: tuple[str, ...], cascade: bool, now: bool, ask:
         raise click.UsageError("--now is of pods")
     name = name_of(type_of(type_), words, tenant=ask.tenant)
     with ask.cluster() as cluster:
-        cluster.delete(name, cascade=cascade)
+        try:
+            cluster.delete(name, cascade=cascade)
+        except RefusedError as error:
+            if error.code != "not_admitted" or cascade:
+                raise
+            raise ClientError(f"{error} (--cascade)") from error
     click.echo(f"{name} deleted")
 
 

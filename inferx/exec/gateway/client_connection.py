@@ -356,7 +356,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _refuse_now(self, why: Refused) -> None:
-        """Answer what could not be parsed, and close."""
+        """Answer what could not be parsed, and close; once."""
+        if self._lost:
+            return
         if self._task is not None:
             assert self._body is not None, "a task has a body"
             self._close_after()

@@ -10,8 +10,12 @@ __all__ = ["FUNCCALL", "ApiCall", "FunctionCall", "ModelCall", "Models", "nothin
 
 FUNCCALL: Final = b"/funccall/"
 _BY_MODEL: Final = frozenset((b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"))
-_ENGINE_CONTROL: Final = (b"sleep", b"wake_up")
-"""Engines' development endpoints, which would take a pod's memory from under the scheduler."""
+_ENGINE_CONTROL: Final = (
+    *(b"sleep", b"wake_up"),  # vLLM
+    *(b"release_memory_occupation", b"resume_memory_occupation"),  # SGLang
+    *(b"inferx/quiesce", b"inferx/wake"),  # Our own worker, and what stands in.
+)
+"""What agents post to before and after they freeze a pod: it would hang for all of its callers."""
 
 
 class FunctionCall(NamedTuple):

@@ -45,12 +45,27 @@ class _Counts(msgspec.Struct):
 
 
 class Handlers:
-    """One engine, its slots, and its handlers."""
+    """One engine, its slots, and its handlers.
+
+    Args:
+        model: What clients ask for.
+        engine: What answers.
+        slots: Who may generate.
+        log: Where requests are written down.
+        any_model: Take every other name for it as well, and answer by that.
+    """
 
     def __init__(
-        self, model: str, engine: Engine, slots: Slots, log: RequestLog | None = None
+        self,
+        model: str,
+        engine: Engine,
+        slots: Slots,
+        log: RequestLog | None = None,
+        *,
+        any_model: bool = False,
     ) -> None:
         self._model = model
+        self._any_model = any_model
         self._engine = engine
         self._slots = slots
         self._log = log
@@ -177,13 +192,13 @@ class Handlers:
 
     async def _embed(self, request: web.Request) -> web.Response:
         asked = read(EmbeddingRequest, await request.read())
-        self._check_model(asked.model)
+        model = self._called(asked.model)
         self._check_loaded()
         async with self._counted(), self._slots.hold():
             vectors = [self._engine.embed(text) for text in asked.texts]
         tokens = sum(self._engine.count(text) for text in asked.texts)
         return reply(
-            embeddings(vectors, tokens=tokens, model=self._model, encoding=asked.encoding_format)
+            embeddings(vectors, tokens=tokens, model=model, encoding=asked.encoding_format)
         )
 
     async def _generate(
@@ -195,12 +210,12 @@ class Handlers:
         chat: bool,
     ) -> web.StreamResponse:
         asked.check()
-        self._check_model(asked.model)
+        model = self._called(asked.model)
         self._check_loaded()
         engine = self._engine
         prompt_tokens = engine.count(prompt)
         work = generation(asked, prompt=prompt, prompt_tokens=prompt_tokens, context=engine.context)
-        answer = Answer(model=self._model, chat=chat)
+        answer = Answer(model=model, chat=chat)
         part = Part(request.headers.get("traceparent"))
         async with (
             self._counted(),
@@ -275,7 +290,11 @@ class Handlers:
         if self._status == "loading":
             raise ApiError(503, "the model is loading", kind="service_unavailable", code="loading")
 
-    def _check_model(self, model: str | None) -> None:
-        if model is not None and model != self._model:
+    def _called(self, model: str | None) -> str:
+        """Return the model's name for one who asks for it by `model`."""
+        if model is None or self._any_model:
+            return model or self._model
+        if model != self._model:
             text = f"no model {model!r} here; expected {self._model!r}"
             raise ApiError(404, text, param="model", code="model_not_found")
+        return model

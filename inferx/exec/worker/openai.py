@@ -162,13 +162,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 def read(kind: type[T], body: bytes) -> T:
-    """Read a request's body.
+    """Read a request's body; numbers and booleans may be texts, as engines take them.
 
     Raises:
         ApiError: Status 400, which says where in the body what was expected.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind, strict=False)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         param = where.strip("`").removeprefix("$").removeprefix(".") or None

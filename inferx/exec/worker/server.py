@@ -26,12 +26,14 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, and where.
 
     Attributes:
+        any_model: Whether other names than the model's are taken as well.
         port: 0 lets the system choose one.
         drain_s: How long those who generate may go on after SIGTERM.
         request_log: Where each request is written down as it begins; None writes none.
     """
 
     model: str
+    any_model: bool = False
     host: str
     port: int
     slots: int
@@ -48,7 +50,10 @@ async def serve(served: Served, engine: Engine, say: Callable[[str], None]) -> N
     """
     log = None if served.request_log is None else RequestLog(served.request_log)
     listener = _listen(served)
-    handlers = Handlers(served.model, engine, Slots(served.slots, served.queue_len), log)
+    handlers = Handlers(
+        *(served.model, engine, Slots(served.slots, served.queue_len), log),
+        any_model=served.any_model,
+    )
     runner = web.AppRunner(
         handlers.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
     )

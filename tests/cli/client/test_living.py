@@ -54,6 +54,22 @@ def test_a_function_is_waited_for_through_its_life(cluster, call, good, stated):
     good("wait", "--for", "gone", name, "--timeout", "60")
 
 
+def test_what_stands_in_answers_to_its_engine_s_name_for_the_model(cluster, good, stated):
+    model = f"Acme/{stated.tenant}-7B"
+    # As function files state it, numbers in quotes, for they are also sent by a page.
+    sample = {"model": model, "prompt": "hi", "max_tokens": "3", "temperature": "0"}
+    good("apply", "-f", stated.write("f", commands=["--model", model, "--max-model-len", "2000"]))
+    good("wait", "--for", "idle", f"{stated.tenant}/chat/f", "--timeout", "30")
+    for name in (model, f"{stated.tenant}/chat/f"):
+        request = urllib.request.Request(
+            f"{cluster.gateway}/v1/completions",
+            json.dumps(sample | {"model": name}).encode(),
+            {"Authorization": f"Bearer {cluster.key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=90) as answer:
+            assert json.load(answer)["model"] == name
+
+
 def test_a_watch_tells_what_there_is_and_what_changes_until_ctrl_c(cluster, good, stated):
     file = stated.write("f")
     good("apply", "-f", file)

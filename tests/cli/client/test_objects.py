@@ -67,6 +67,7 @@ def test_deleting_what_has_something_in_it_takes_a_word_more(call, good, stated)
     namespace = f"{stated.tenant}/chat"
     status, _, err = call("delete", "ns", namespace)
     assert (status, err.count("\n")) == (2, 1)
+    assert err.endswith(" (--cascade)\n")
     assert good("delete", "ns", namespace, "--cascade") == f"namespace/{namespace} deleted\n"
     assert good("list", "fn", stated.tenant, "-o", "name") == ""
     assert good("delete", "tenant", stated.tenant) == f"tenant/{stated.tenant} deleted\n"

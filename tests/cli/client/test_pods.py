@@ -170,3 +170,21 @@ def test_what_cannot_be_is_one_clear_line(call, words, status, says):
     found, out, err = call(*words)
     assert (found, out, err.count("\n")) == (status, "", 1)
     assert says in err
+
+
+def test_pods_and_snapshots_are_listed_like_objects(cluster, call, good, stated, served):
+    place = f"{stated.tenant}/chat"
+    head, row = good("list", "pods", stated.tenant).splitlines()
+    assert head.split() == ["POD", "STATE", "FUNCTION", "NODE", "GPUS", "SLOTS", "FROM"]
+    number, state, name, node, gpu, slots, start = row.split()
+    assert (number, state, node) == (str(served), "ready", "node-0")
+    assert name.startswith(f"{place}/f@")
+    assert gpu in {"0", "1"}
+    assert slots.endswith("/8")
+    assert start == "cold"
+    assert good("list", "pod", place, "-o", "name") == f"{served}\n"
+    [told] = json.loads(good("list", "pods", stated.tenant, "chat", "-o", "json"))
+    assert told["function"] == name
+    assert good("list", "pods", f"{stated.tenant}/other").split() == head.split()
+    assert good("list", "snapshots", place).split() == ["FUNCTION", "NODE", "TIER"]
+    assert call("list", "pods", "-l", "a=b")[0] == 2

@@ -22,6 +22,8 @@ from gateway_bed import (
 
 from inferx.exec.gateway.refusals import Refused
 
+FUNCTIONS = Path(__file__).parents[3] / "deploy" / "functions"
+
 
 def code(got):
     return json.loads(got.body)["error"]["code"]
@@ -117,7 +119,7 @@ def test_a_body_that_the_gateway_does_not_take_loses_no_time():
         b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 1000,
     ],
 )
-def test_a_head_has_a_size(sent):
+def test_a_head_has_a_size(sent, caplog):
     async def main():
         async with gateway(header_bytes=4096) as bed:
             reader, writer = await bed.connect()
@@ -127,6 +129,8 @@ def test_a_head_has_a_size(sent):
             writer.close()
 
     run(main())
+    # It is refused once, however many bounds it breaks: nothing is written behind the end.
+    assert caplog.messages == []
 
 
 def test_trailers_have_a_size():
@@ -297,6 +301,11 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused(head):
         "v1/../sleep",
         "./wake_up",
         "SLEEP",
+        "inferx/quiesce",
+        "inferx/%71uiesce?timeout_s=1",
+        "inferx//wake",
+        "release_memory_occupation",
+        "resume_memory_occupation",
     ],
 )
 def test_engines_cannot_be_put_to_sleep_from_outside(path):
@@ -306,6 +315,20 @@ def test_engines_cannot_be_put_to_sleep_from_outside(path):
             assert (got.status, code(got)) == (403, "forbidden")
             assert pod.asked == []
 
+    run(main())
+
+
+def test_what_agents_post_to_pods_of_the_shipped_files_no_caller_can():
+    async def main():
+        async with Pod(echo) as pod, gateway(pod.address) as bed:
+            for path in sorted(hooks):
+                assert (await bed.ask("POST", f"{CALL}{path}")).status == 403
+            assert pod.asked == []
+
+    shipped = (json.loads(file.read_text()) for file in FUNCTIONS.glob("*.json"))
+    specs = [one["object"]["spec"]["inferx"] for one in shipped]
+    hooks = {spec[key]["path"] for spec in specs for key in ("quiesce", "wake")}
+    assert hooks
     run(main())
 
 

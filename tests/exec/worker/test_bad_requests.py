@@ -107,6 +107,27 @@ def test_before_it_is_loaded_and_while_it_ends_nothing_is_served():
     asyncio.run(run())
 
 
+def test_where_any_name_is_taken_it_is_answered_by_that_and_texts_may_be_numbers():
+    async def run():
+        handlers = Handlers("m", engine(), Slots(1, 1), any_model=True)
+        async with TestClient(TestServer(handlers.application())) as client:
+            await handlers.load()
+
+            async def ask(path, **body):
+                async with client.post(path, json=body) as answer:
+                    assert answer.status == 200
+                    return await answer.json()
+
+            texts = {"max_tokens": "3", "temperature": "0", "stream": "false"}
+            told = await ask(TEXT, model="acme/Large", prompt="x", **texts)
+            assert told["model"] == "acme/Large"
+            assert told["usage"]["completion_tokens"] == 3
+            assert (await ask(TEXT, prompt="x"))["model"] == "m"
+            assert (await ask(EMBED, model="other", input="x"))["model"] == "other"
+
+    asyncio.run(run())
+
+
 def test_who_waits_behind_a_quiesce_is_turned_away_at_the_end():
     async def run():
         slots = Slots(1, 1)

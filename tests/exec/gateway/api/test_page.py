@@ -13,7 +13,23 @@ from inferx.exec.gateway.api.page import PageRoutes
 
 FUNCTIONS = 30
 SHOWN_S = 20
+HIDDEN = (
+    "const it = document.getElementById('functions').closest('section');"
+    "return it.scrollWidth - it.clientWidth"
+)
+REASON = "return reason(arguments[0]).textContent"
 GROUND = "return getComputedStyle(document.body).backgroundColor"
+EVICTION = {
+    "kind": "evict",
+    "function": "public/demo/m01@1",
+    "at_ns": 0,
+    "node": "node-0",
+    "gpus": [1],
+    "start": "resume",
+    "reason": "no room",
+    "victims": [],
+    "explanation": None,
+}
 
 
 @needs_node
@@ -42,12 +58,24 @@ def test_thirty_functions_on_two_gpus_are_seen_with_what_they_do_and_why(tmp_pat
             assert abs(one.rect["width"] / box["width"] - 0.15) < 0.02
             assert abs(one.rect["height"] / box["height"] - 12_000e6 / (80 * 2**30)) < 0.02
         assert "place" in chrome.find_element(By.ID, "why").text
+        # All of the table is seen, also on a narrow screen.
+        for width in (1400, 1200):
+            chrome.set_window_size(width, 1500)
+            assert chrome.execute_script(HIDDEN) <= 0
         grounds = set()
         for scheme in ("light", "dark"):
             prefer(chrome, scheme)
             grounds.add(chrome.execute_script(GROUND))
             chrome.save_screenshot(str(tmp_path / f"{scheme}.png"))
         assert len(grounds) == 2
+        told = chrome.execute_script(REASON, EVICTION)
+        assert told.startswith("make room for public/demo/m01 on node-0 GPU 1")
+        pod, of = chrome.execute_script("return [...whose][0]")
+        told = chrome.execute_script(REASON, EVICTION | {"victims": [pod, 9999]})
+        name = of.partition("@")[0].rpartition("/")[2]
+        assert f"these leave: pod {pod} of {name}, pod 9999" in told
+        told = chrome.execute_script(REASON, EVICTION | {"kind": "demote", "reason": "hbm"})
+        assert "off the GPU" in told
         # The key lies where it ends with the tab, and nowhere else.
         assert chrome.execute_script("return localStorage.length") == 0
         assert chrome.get_cookies() == []
