@@ -25,9 +25,11 @@ _BY_KIND: Final = "inferx_scheduler_decisions_total"
 def decided(metrics: str) -> Counter[str]:
     """Return what was decided so far, read at the scheduler's address of metrics."""
     with urlopen(f"http://{metrics}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
+        lines = answer.read().decode().splitlines(keepends=True)
+    # Of the leases there is a line for each function on each node, and far more of others.
+    mine = "".join(line for line in lines if line.startswith((_BY_KIND, *_COUNTED)))
     found: Counter[str] = Counter()
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(mine):
         for sample in family.samples:
             if sample.name == _BY_KIND:
                 found[_KINDS.get(sample.labels["kind"], "moved unasked")] += int(sample.value)
