@@ -134,9 +134,9 @@ def _scheduler(found: Mapping[str, Any], file: str) -> list[str]:
             functions in turn. *Leases*: every function has a pod; a request is a lease, given back
             at once. *Starts*: four times as many functions as fit; for a request a pod is placed
             where others are evicted, made durable, and started. The policy is `default`, and every
-            decision is explained. The rate by the clock is what all processes together reach on
-            this machine, and the callers and nodes take more of it than the scheduler does:
-            {_microseconds(found)}. By CPU second, the scheduler's own. Best of the rounds."""
+            decision is explained. What the processes take: {_microseconds(found)}. The scheduler
+            is what limits the rate by the clock: it decides on one thread, and waits with the next
+            step until the last one is durable. By CPU second, its own. Best of the rounds."""
         ),
         "",
     ]

@@ -23,6 +23,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ FIT = NODES * GPUS * PER_GPU
 LOADS = {"leases": 5 * FIT // 6, "starts": CROWD * FIT}
 """Functions of each load. Of fewer than twice as many as requests under way some would be asked for
 again before their lease went back: that is no lease more."""
+OWN = "callers and nodes"
+"""What this process stands for."""
 RESULT = DATA / "scheduler-rate.json"
 
 
@@ -70,6 +73,13 @@ def function(number: int) -> DataObject:
     return DataObject(
         type="function", tenant="t", namespace="n", name=f"f{number}", object={"spec": spec}
     )
+
+
+def _each(figure: Callable[[int], float], pids: dict[str, int]) -> dict[str, float]:
+    """Return a figure of each process, this one's without the services, which it has started."""
+    found = {name: figure(pid) for name, pid in pids.items()}
+    found[OWN] -= sum(of for name, of in found.items() if name != OWN)
+    return found
 
 
 async def load(
@@ -118,17 +128,17 @@ async def load(
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
         latencies.clear()
         decided_before = await asyncio.to_thread(decided, metrics)
-        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        before = _each(cpu_s, pids)
         started, begun = sum(node.started for node in nodes), time.monotonic()
         leased = caller.leased
         ends = begun + seconds
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
         took = time.monotonic() - begun
-        spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
+        spent = {name: took_s - before[name] for name, took_s in _each(cpu_s, pids).items()}
         started = sum(node.started for node in nodes) - started
         leased = caller.leased - leased
         decisions = await asyncio.to_thread(decided, metrics) - decided_before
-        memory = {name: rss_mib(pid) for name, pid in pids.items()}
+        memory = _each(rss_mib, pids)
         for task in running:
             task.cancel()
     await store.close()
@@ -161,7 +171,7 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         state, state_pid = run("state", "--store", f"sqlite:{folder / 'state.db'}")
         address = f"grpc://{state['address']}"
         scheduler, scheduler_pid = run("scheduler", "--state", address)
-        pids = {"scheduler": scheduler_pid, "state": state_pid, "callers and nodes": os.getpid()}
+        pids = {"scheduler": scheduler_pid, "state": state_pid, OWN: os.getpid()}
         at = scheduler["address"], scheduler["metrics"]
         return uvloop.run(load(kind, address, *at, pids, folder / "nodes", seconds))
 
