@@ -22,7 +22,7 @@ from pathlib import Path
 
 from inferx.load import bundle_names
 from studies.policies.cases import CASES, PROFILE, Case
-from studies.policies.document import DATA, SCORE, document, mean_of
+from studies.policies.document import DATA, SCORE, document, mean_of, ranked
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 INFERX = (sys.executable, "-c", "from inferx.cli import main; main()")
@@ -72,8 +72,7 @@ def kept(row: dict, commit: str) -> dict:
 def needed(case: Case, rows: list[dict], trace: Path, jobs: int, scratch: Path) -> dict:
     """Return how many GPUs each contender needs to be as quick as `default` is on the table's."""
     target = mean_of(rows, "default", SCORE)
-    others = sorted({row["policy"] for row in rows} - {"default"})
-    others.sort(key=lambda policy: mean_of(rows, policy, SCORE))
+    others = [policy for policy in ranked(rows) if policy != "default"]
     left = others[:CONTENDERS]
     base = rows[0]["gpus"]
     found: dict[str, int | None] = {

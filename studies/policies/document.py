@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from studies.policies.cases import CASES, PROFILE, Case
 from studies.policies.catalogue import slot_of
 
-__all__ = ["DATA", "SCORE", "document", "mean_of"]
+__all__ = ["DATA", "SCORE", "document", "mean_of", "ranked"]
 
 DATA = Path(__file__).resolve().parents[2] / "docs" / "results" / "data"
 SCORE = ("cold_weighted_ttft_s", "p99")
@@ -80,12 +80,16 @@ def _pct(number: float) -> str:
     return "-" if math.isinf(number) else f"{number:,.0f}"
 
 
+def ranked(rows: list[dict]) -> list[str]:
+    """Return the policies, the best first; equals by name."""
+    return sorted({row["policy"] for row in rows}, key=lambda p: (mean_of(rows, p, SCORE), p))
+
+
 def table(rows: list[dict]) -> list[str]:
     """Return the lines of one case's table, the best first."""
-    policies = sorted({row["policy"] for row in rows}, key=lambda p: mean_of(rows, p, SCORE))
     lines = ["| policy | slot | " + " | ".join(_COLUMNS) + " |"]
     lines.append("|---|---|" + "---:|" * len(_COLUMNS))
-    for policy in policies:
+    for policy in ranked(rows):
         refused = mean_of(rows, policy, ("refused",)) / mean_of(rows, policy, ("arrived",))
         cells = [
             f"`{policy}`",

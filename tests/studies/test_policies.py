@@ -6,7 +6,7 @@ import pytest
 
 from inferx.spec.cluster import load_cluster
 from studies.policies.cases import CASES
-from studies.policies.document import SCORE, made_at, mean_of, times, verdict
+from studies.policies.document import SCORE, made_at, mean_of, ranked, times, verdict
 
 
 def rows(**by_policy):
@@ -27,6 +27,11 @@ def test_ratios_are_paired_by_seed_and_their_interval_is_students():
 
 def test_a_number_that_no_seed_has_ranks_last():
     assert mean_of(rows(default=[1.0]), "other", SCORE) == math.inf
+
+
+def test_equals_are_ranked_by_name():
+    many = {f"p{number}": [2.0] for number in range(20)}
+    assert ranked(rows(**many, best=[1.0])) == ["best", *sorted(many)]
 
 
 def test_wins_ties_and_losses_are_told_apart():

@@ -49,12 +49,9 @@ class Requests:
     def begin(self, head: RequestHead) -> RequestRecord:
         """Return a new request's record; its reason is `BAD_ID` if its own id cannot be taken."""
         given = head.told.request_id
-        if given is None:
-            record = RequestRecord(self.records.new_id(), self._clock.now_ns())
-        elif _ID.fullmatch(given) is not None:
-            record = RequestRecord(given, self._clock.now_ns())
-        else:
-            record = RequestRecord(self.records.new_id(), self._clock.now_ns())
+        own = None if given is None or _ID.fullmatch(given) is None else given
+        record = RequestRecord(own or self.records.new_id(), self._clock.now_ns())
+        if own != given:
             record.reason = BAD_ID
         recorder = self._recorder
         if recorder is not None:
