@@ -10,6 +10,8 @@ that take no time, to write down what a function is among them (`idle_nodes.py`)
 - *starts*: four times as many, asked for in turn: each request needs a pod started where others
   are evicted, which is made durable before its node is told.
 
+What it decided, its own counters tell: they are read before and after, as Prometheus would.
+
 Writes docs/results/data/scheduler-rate.json and docs/results/control-plane.md.
 """
 
@@ -21,6 +23,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ import uvloop
 from benchmarks.about import DATA, about
 from benchmarks.gateway.servers import cpu_s, rss_mib
 from benchmarks.live.caller import Caller
+from benchmarks.live.decided import decided
 from benchmarks.live.document import write_document
 from benchmarks.live.idle_nodes import GPUS, IdleNode
 from benchmarks.live.services import service
@@ -46,6 +50,8 @@ FIT = NODES * GPUS * PER_GPU
 LOADS = {"leases": 5 * FIT // 6, "starts": CROWD * FIT}
 """Functions of each load. Of fewer than twice as many as requests under way some would be asked for
 again before their lease went back: that is no lease more."""
+OWN = "callers and nodes"
+"""What this process stands for."""
 RESULT = DATA / "scheduler-rate.json"
 
 
@@ -69,8 +75,21 @@ def function(number: int) -> DataObject:
     )
 
 
+def _each(figure: Callable[[int], float], pids: dict[str, int]) -> dict[str, float]:
+    """Return a figure of each process, this one's without the services, which it has started."""
+    found = {name: figure(pid) for name, pid in pids.items()}
+    found[OWN] -= sum(of for name, of in found.items() if name != OWN)
+    return found
+
+
 async def load(
-    kind: str, state: str, scheduler: str, pids: dict[str, int], folder: Path, seconds: float
+    kind: str,
+    state: str,
+    scheduler: str,
+    metrics: str,
+    pids: dict[str, int],
+    folder: Path,
+    seconds: float,
 ) -> dict[str, Any]:
     """Ask for functions in turn, `AT_ONCE` at a time, and return what that cost."""
     clock = WallClock()
@@ -108,16 +127,18 @@ async def load(
         ends = time.monotonic() + seconds
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
         latencies.clear()
-        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        decided_before = await asyncio.to_thread(decided, metrics)
+        before = _each(cpu_s, pids)
         started, begun = sum(node.started for node in nodes), time.monotonic()
         leased = caller.leased
         ends = begun + seconds
         await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
         took = time.monotonic() - begun
-        spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
+        spent = {name: took_s - before[name] for name, took_s in _each(cpu_s, pids).items()}
         started = sum(node.started for node in nodes) - started
         leased = caller.leased - leased
-        memory = {name: rss_mib(pid) for name, pid in pids.items()}
+        decisions = await asyncio.to_thread(decided, metrics) - decided_before
+        memory = _each(rss_mib, pids)
         for task in running:
             task.cancel()
     await store.close()
@@ -129,6 +150,7 @@ async def load(
         "refused": refused,
         "leases": leased,
         "starts": started,
+        "decisions": dict(decisions),
         "seconds": took,
         "cpu_s": spent,
         "rss_mib": memory,
@@ -142,16 +164,16 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
 
-        def run(name: str, *options: str) -> tuple[str, int]:
+        def run(name: str, *options: str) -> tuple[dict[str, Any], int]:
             command = (name, *options, "--listen", "127.0.0.1:0")
-            told, pid = stack.enter_context(service(folder, name, *command))
-            return told["address"], pid
+            return stack.enter_context(service(folder, name, *command))
 
         state, state_pid = run("state", "--store", f"sqlite:{folder / 'state.db'}")
-        address = f"grpc://{state}"
+        address = f"grpc://{state['address']}"
         scheduler, scheduler_pid = run("scheduler", "--state", address)
-        pids = {"scheduler": scheduler_pid, "state": state_pid, "callers and nodes": os.getpid()}
-        return uvloop.run(load(kind, address, scheduler, pids, folder / "nodes", seconds))
+        pids = {"scheduler": scheduler_pid, "state": state_pid, OWN: os.getpid()}
+        at = scheduler["address"], scheduler["metrics"]
+        return uvloop.run(load(kind, address, *at, pids, folder / "nodes", seconds))
 
 
 def main() -> None:

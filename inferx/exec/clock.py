@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from inferx.core.units import NS_PER_S
 
 __all__ = ["Clock", "WallClock"]
+
+TICK_NS: Final = NS_PER_S // 1_000
+"""What the loops' timers count in: uvloop and epoll."""
 
 
 class Clock(Protocol):
@@ -49,5 +52,7 @@ class WallClock:
         if left_ns <= 0:
             loop.call_soon(call)
         else:
-            # The loop counts in float seconds and may wake a little early: look again then.
-            loop.call_later(left_ns / NS_PER_S, self.call_at, at_ns, call)
+            # The loop counts in float seconds and may wake a little early: look again then. One
+            # that rounds to its own ticks would for less than one look again, over and over.
+            ticks = -(-left_ns // TICK_NS)
+            loop.call_later(ticks * TICK_NS / NS_PER_S, self.call_at, at_ns, call)

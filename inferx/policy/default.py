@@ -260,8 +260,9 @@ class PlaceOrEvict:
             return free
         waiting = max(1, int(view.functions.queued[want.function]))
         here = waiting * float(ready_s(want.function, view)[free.gpus[0]])
-        # Nobody can be ready sooner than the nearest node alone.
-        if here <= waiting * float(view.node_restore_ns(want.function).min()) / NS_PER_S:
+        # No room behind a victim is ready sooner than the nearest node alone, once that has left.
+        soonest_s = float(view.node_restore_ns(want.function).min()) / NS_PER_S
+        if here <= waiting * (soonest_s + KILL_S):
             return free
         found = self.room.cheapest(want, view)
         if found is not None and found.cost_s < here:

@@ -1,9 +1,10 @@
 """The asyncio driver: one owner, records before commands, deadlines met."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import pytest
+import uvloop
 from virtual_loop import NothingLeftError, VirtualClock, VirtualLoop
 
 from inferx.core.machine.step import Record, Step
@@ -205,3 +206,26 @@ def test_the_wall_clock_never_goes_back_and_never_calls_early(
         assert called[1:] == [0]
 
     run(main())
+
+
+def test_the_wall_clock_does_not_look_again_and_again_for_less_than_a_tick_of_the_loop() -> None:
+    """uvloop calls at once what is due in less than half a millisecond."""
+    looks: list[int] = []
+
+    class Counting(WallClock):
+        __slots__ = ()
+
+        def call_at(self, at_ns: int, call: Callable[[], None]) -> None:
+            looks.append(at_ns)
+            super().call_at(at_ns, call)
+
+    async def main() -> None:
+        wall = Counting()
+        called = asyncio.get_running_loop().create_future()
+        due_ns = wall.now_ns() + 450_000
+        wall.call_at(due_ns, lambda: called.set_result(wall.now_ns()))
+        assert await called >= due_ns
+        # Once to be told, once when it is due, and once more where the loop was early.
+        assert len(looks) <= 3
+
+    uvloop.run(main())

@@ -20,7 +20,7 @@ Laws:
    snapshot that could not be dropped is there.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -82,11 +82,11 @@ class Agent:
         self._next_action = 0
         self._running: dict[int, NodeCommand] = {}
         self._accepted: dict[tuple[int, int], None] = {}
-        self._facts: dict[tuple[int, int], Fact] = {}
+        self._facts: OrderedDict[tuple[int, int], Fact] = OrderedDict()
         self._waiting: deque[NodeCommand] = deque()
         self._busy_pods: dict[PodId, None] = {}
         self._busy_gpus: dict[int, None] = {}
-        self._dead: dict[PodId, None] = {}
+        self._dead: OrderedDict[PodId, None] = OrderedDict()
         self.now_ns = 0
 
     def step(self, now_ns: int, events: Sequence[AgentEvent]) -> Step[AgentCommand]:
@@ -190,18 +190,20 @@ class Agent:
     def _bury(self, pod: PodId) -> None:
         self._dead[pod] = None
         if len(self._dead) > REMEMBERED:
-            del self._dead[next(iter(self._dead))]
+            self._dead.popitem(last=False)
 
     def _tell(self, command: NodeCommand, fact: Fact, out: list[AgentCommand]) -> None:
         key = (command.epoch, command.sequence)
         self._accepted.pop(key, None)
         self._facts[key] = fact
         if len(self._facts) > REMEMBERED:
-            del self._facts[next(iter(self._facts))]
+            self._facts.popitem(last=False)
         out.append(Report(fact))
 
     def _advance(self, out: list[AgentCommand]) -> None:
         """Start every waiting command whose pod and GPUs are free, oldest first."""
+        if not self._waiting:
+            return
         held: deque[NodeCommand] = deque()
         blocked_pods: dict[PodId, None] = {}
         blocked_gpus: dict[int, None] = {}

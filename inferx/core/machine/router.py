@@ -12,7 +12,7 @@ queue policy does a freed slot cost a look at all who wait for it.
 """
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -93,7 +93,7 @@ class Router:
         """Functions that are no more, and what came in their place."""
         self._f = [FunctionQueue() for _ in functions]
         self._pods: dict[PodId, LeasedPod] = {}
-        self._over: dict[LeaseId, None] = {}
+        self._over: OrderedDict[LeaseId, None] = OrderedDict()
         """Leases that ended, oldest first. Links repeat and reorder: a lease never comes back."""
         self._strict = strict
         self.policy_errors = 0
@@ -431,7 +431,7 @@ class Router:
     def _end_lease(self, lease: LeaseId) -> None:
         self._over[lease] = None
         if len(self._over) > REMEMBERED:
-            del self._over[next(iter(self._over))]
+            self._over.popitem(last=False)
 
     def _give_back(self, pod: LeasedPod, *, failed: bool) -> None:
         assert pod.inflight == 0, "INV-10: a lease goes back without requests on it"

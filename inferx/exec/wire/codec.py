@@ -6,6 +6,7 @@ a command to send (`AskLease`) is an event where it arrives (`LeaseAsked`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
@@ -95,58 +96,63 @@ class _Fields:
 
     def __init__(self, struct: type[msgspec.Struct]) -> None:
         hints = get_type_hints(struct)
+        names = struct.__struct_fields__
+        given = [name for name in names if hints[name] in {NodeId, RouterId}]
+        assert list(names[: len(given)]) == given, (
+            f"{struct.__name__}: who is at the end goes first"
+        )
+        self._given = len(given)
+        sent = names[len(given) :]
+        self._received = _all_of(sent)
+        self._into: list[tuple[int, _Convert]] = []
+        """Those that do not come as they are meant, by their place among what is received."""
         self._plain: list[str] = []
-        self._out: dict[str, _Convert] = {}
-        self._into: dict[str, _Convert] = {}
-        self._nested: dict[str, tuple[type[msgspec.Struct], _Fields]] = {}
-        self._given: list[str] = []
-        for name in struct.__struct_fields__:
+        self._out: list[tuple[str, _Convert]] = []
+        self._repeated: list[tuple[str, _Convert]] = []
+        self._nested: list[tuple[str, _Fields]] = []
+        for at, name in enumerate(sent):
             hint = hints[name]
             nested = _struct_of(hint)
-            if hint in {NodeId, RouterId}:
-                self._given.append(name)
-            elif nested is not None:
-                self._nested[name] = nested, _Fields(nested)
+            if nested is not None:
+                fields = _Fields(nested)
+                self._nested.append((name, fields))
+                self._into.append((at, _each(nested, fields)))
             elif hint in _CONVERT:
-                self._out[name], self._into[name] = _CONVERT[hint]
-                if struct in _OTHERWISE:
-                    self._into[name] = _OTHERWISE[struct].get(hint, self._into[name])
+                out, into = _CONVERT[hint]
+                (self._repeated if get_args(hint) else self._out).append((name, out))
+                self._into.append((at, _OTHERWISE.get(struct, {}).get(hint, into)))
+            elif hint == tuple[int, ...]:
+                self._repeated.append((name, _as_it_is))
+                self._into.append((at, _as_tuple))
             else:
                 self._plain.append(name)
-        self._repeated = {name for name in self._plain if hints[name] == tuple[int, ...]}
 
     def write(self, struct: Any, message: Any, functions: FunctionNames, peer: Peer) -> None:
         message.SetInParent()
         for name in self._plain:
-            value = getattr(struct, name)
-            if name in self._repeated:
-                getattr(message, name).extend(value)
-            else:
-                setattr(message, name, value)
-        for name, convert in self._out.items():
-            value = convert(getattr(struct, name), functions, peer)
-            if isinstance(value, list):
-                getattr(message, name).extend(value)
-            else:
-                setattr(message, name, value)
-        for name, (_, fields) in self._nested.items():
+            setattr(message, name, getattr(struct, name))
+        for name, convert in self._out:
+            setattr(message, name, convert(getattr(struct, name), functions, peer))
+        for name, convert in self._repeated:
+            getattr(message, name).extend(convert(getattr(struct, name), functions, peer))
+        for name, fields in self._nested:
             for one in getattr(struct, name):
                 fields.write(one, getattr(message, name).add(), functions, peer)
 
     def read(
         self, struct: type[msgspec.Struct], message: Any, functions: FunctionNames, peer: Peer
     ) -> msgspec.Struct:
-        values: dict[str, Any] = dict.fromkeys(self._given, peer.id)
-        for name in self._plain:
-            value = getattr(message, name)
-            values[name] = tuple(value) if name in self._repeated else value
-        for name, convert in self._into.items():
-            values[name] = convert(getattr(message, name), functions, peer)
-        for name, (kind, fields) in self._nested.items():
-            values[name] = tuple(
-                fields.read(kind, one, functions, peer) for one in getattr(message, name)
-            )
-        return struct(**values)
+        values = [*self._received(message)]
+        for at, convert in self._into:
+            values[at] = convert(values[at], functions, peer)
+        return struct(*(peer.id,) * self._given, *values)
+
+
+def _all_of(names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """Return what gets all of some attributes at once."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: [getattr(message, name) for name in names]
 
 
 # -- by type ---
@@ -157,6 +163,23 @@ def _struct_of(hint: Any) -> type[msgspec.Struct] | None:
     """Return the struct of which a field holds a tuple."""
     inner = get_args(hint)
     return inner[0] if inner and inner[0] in _NESTED else None
+
+
+def _each(struct: type[msgspec.Struct], fields: _Fields) -> _Convert:
+    """Return what reads a repeated message."""
+
+    def read(messages: Any, functions: FunctionNames, peer: Peer) -> tuple[msgspec.Struct, ...]:
+        return tuple([fields.read(struct, one, functions, peer) for one in messages])
+
+    return read
+
+
+def _as_it_is(value: Any, _: FunctionNames, __: Peer) -> Any:
+    return value
+
+
+def _as_tuple(values: Any, _: FunctionNames, __: Peer) -> tuple[int, ...]:
+    return tuple(values)
 
 
 def _name(function: Any, functions: FunctionNames, _: Peer) -> str:
@@ -195,7 +218,8 @@ def _gpus(numbers: Any, _: FunctionNames, peer: Peer) -> tuple[GpuId, ...]:
     for number in numbers:
         if not 0 <= number < peer.gpus:
             raise WireError(f"GPU {number} of a node that has {peer.gpus}")
-    return tuple(GpuId(number + peer.first_gpu) for number in numbers)
+    # A list: a generator costs more than the few that there are.
+    return tuple([GpuId(number + peer.first_gpu) for number in numbers])
 
 
 def _to_int(tier: Any, _: FunctionNames, __: Peer) -> int:

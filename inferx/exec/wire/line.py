@@ -137,7 +137,8 @@ class Line:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except grpc.aio.BaseError as error:
+        # A stream that has just ended calls it a wrong use to write to it, not an end.
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             raise LineError(f"the stream broke: {_first_line(error)}") from error
         finally:
             for task in tasks:

@@ -5,7 +5,8 @@ of its own. What a peer may know better, as which pods run, is not looked at her
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from functools import cache
+from typing import Any, Final, cast, get_type_hints
 
 import msgspec
 
@@ -39,7 +40,11 @@ def check(struct: msgspec.Struct) -> None:
     Raises:
         WireError: A number is none that could be, a text is too long, or columns differ in length.
     """
-    for name in struct.__struct_fields__:
+    numbers, others = _fields(type(struct))
+    for name, least, most in numbers:
+        if not least <= (value := getattr(struct, name)) <= most:
+            raise WireError(f"{type(struct).__name__}: {name} is {value}; expected {least} up")
+    for name in others:
         _check(struct, name, getattr(struct, name))
     if isinstance(struct, NodeSpec) and struct.gpus > GPUS:
         raise WireError(f"NodeSpec: gpus is {struct.gpus}; expected {GPUS} at most")
@@ -49,12 +54,29 @@ def check(struct: msgspec.Struct) -> None:
             raise WireError("LoadReported: expected columns of one length")
 
 
+@cache
+def _fields(struct: type[msgspec.Struct]) -> tuple[list[tuple[str, int, int]], list[str]]:
+    """Return a struct's fields that are numbers, with their bounds, and its other fields."""
+    numbers: list[tuple[str, int, int]] = []
+    others: list[str] = []
+    for name, hint in get_type_hints(struct).items():
+        if getattr(hint, "__supertype__", hint) is int:
+            numbers.append((name, *_bounds(name)))
+        else:
+            others.append(name)
+    return numbers, others
+
+
+def _bounds(name: str) -> tuple[int, int]:
+    return _LEAST.get(name, 0), COUNT if name in _COUNTS else NUMBER
+
+
 def _check(struct: msgspec.Struct, name: str, value: Any) -> None:
     match value:
         case bool():
             pass
         case int():
-            least, most = _LEAST.get(name, 0), COUNT if name in _COUNTS else NUMBER
+            least, most = _bounds(name)
             if not least <= value <= most:
                 raise WireError(f"{type(struct).__name__}: {name} is {value}; expected {least} up")
         case float():

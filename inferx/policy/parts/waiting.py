@@ -55,13 +55,14 @@ def far_s(view: ClusterView, of: I64 | I32 | None = None) -> F64:
 
     From where its state does lie: what no start ever came from is an estimate that nobody corrects.
     """
-    which = slice(None) if of is None else of
     nodes = view.nodes
-    remote = np.logical_or.reduce(nodes.remote_snapshots[:, which], axis=0)
-    local = np.logical_or.reduce(nodes.snapshots[:, which], axis=0)
-    fresh, fetched, read = (
-        view.best_starts_ns(source)[which] for source in (Tier.ABSENT, Tier.REMOTE, Tier.NVME)
-    )
+    stored, kept = nodes.remote_snapshots, nodes.snapshots
+    starts = [view.best_starts_ns(source) for source in (Tier.ABSENT, Tier.REMOTE, Tier.NVME)]
+    if of is not None:
+        stored, kept = stored.take(of, axis=1), kept.take(of, axis=1)
+        starts = [each.take(of) for each in starts]
+    remote, local = np.logical_or.reduce(stored, axis=0), np.logical_or.reduce(kept, axis=0)
+    fresh, fetched, read = starts
     far: F64 = np.where(local, read, np.where(remote, fetched, fresh)) / NS_PER_S
     return far
 

@@ -186,6 +186,24 @@ def test_the_end_of_a_stream_ends_the_line() -> None:
     run(work())
 
 
+class EndedPipe(Pipe):
+    """As gRPC's streams are from their end until that has been read."""
+
+    async def write(self, message: Any, /) -> None:
+        del message
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+
+def test_a_stream_that_ended_before_that_was_read_breaks_the_line_and_nothing_else() -> None:
+    async def work() -> None:
+        pipe = EndedPipe(asyncio.Queue(), asyncio.Queue())
+        line = Line(pipe, pb.ToNode, WallClock())
+        with pytest.raises(LineError, match="RPC already finished"):
+            await line.run(lambda _: None)
+
+    run(work())
+
+
 def test_an_end_that_cannot_keep_up_breaks_the_line_and_drops_nothing_in_silence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
