@@ -17,6 +17,7 @@ from inferx.core.types import FunctionId, NodeId
 from inferx.exec.agent.deployments import Deployments
 from inferx.exec.agent.line import LeaderLine
 from inferx.exec.agent.logs import desk as desk_module
+from inferx.exec.agent.logs.reading import PodReader
 from inferx.exec.agent.logs.stream import held_bytes
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.ports import AgentError
@@ -115,6 +116,32 @@ def run(work) -> None:
             await work
 
     asyncio.run(bounded())
+
+
+def test_who_was_answered_misses_nothing_that_is_written_then(
+    node: AgentNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = PodReader.open
+
+    def slowly(reader: PodReader) -> None:
+        time.sleep(0.3)
+        opened(reader)
+
+    monkeypatch.setattr(PodReader, "open", slowly)
+
+    async def follow() -> None:
+        async with served(node) as (pods, channel):
+            one = await started(pods, 3)
+            follower = told(channel, READ_LOG)(
+                pb.ReadLogRequest(pod=3, function=OF, follow=True, lines=0, stream="stdout")
+            )
+            pieces = aiter(follower)
+            assert (await anext(pieces)).text == b""
+            await spoken(one, 1)
+            assert (await anext(pieces)).text == b"line 0000000\n"
+            follower.cancel()
+
+    run(follow())
 
 
 def test_output_is_read_while_a_pod_runs_and_after_its_end(node: AgentNode) -> None:

@@ -87,13 +87,15 @@ class LogDesk:
             self._readers -= 1
 
     async def _send(self, request: pb.ReadLogRequest, context: Any) -> None:
-        # So that who asked knows at once that it is here, though the pod may be silent.
-        await context.write(pb.LogPiece())
         streams = (request.stream,) if request.stream else STREAMS
         lines = request.lines if request.HasField("lines") else None
         with PodReader(
             streams, lines, lambda: self._folder(request), follow=request.follow
         ) as reader:
+            # Who asked knows at once that it is here, though the pod may be silent; and what the
+            # pod writes after that is theirs.
+            await asyncio.to_thread(reader.open)
+            await context.write(pb.LogPiece())
             while True:
                 # Asked before: what it wrote last is read after it has ended.
                 over = not request.follow or self._live(request) is None

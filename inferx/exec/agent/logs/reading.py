@@ -58,7 +58,7 @@ class PodReader:
         Raises:
             OSError: It cannot be read.
         """
-        self._open_what_is_there()
+        self.open()
         for stream, descriptor in self._open.items():
             at, size = self._at[stream], os.fstat(descriptor).st_size
             if size < at:
@@ -70,7 +70,12 @@ class PodReader:
             if text:
                 yield Piece(stream, text, skipped)
 
-    def _open_what_is_there(self) -> None:
+    def open(self) -> None:
+        """Open what is there and was not: what is written from now on is read.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
         missing = [stream for stream in self._streams if stream not in self._open]
         folder = self._folder() if missing else None
         for stream in missing if folder is not None else ():
