@@ -203,6 +203,7 @@ def test_tokens_of_an_issuer_open_what_their_roles_say():
             assert (await made.ask("GET", "/debug/router", admin)).code == "forbidden"
             nobody = keycloak(issuer, RSA)
             assert (await call(made, nobody)).code == "forbidden"
+            assert (await made.ask("GET", "/objects/function/t1/", nobody)).code == "forbidden"
             late = keycloak(issuer, RSA, "/tenant/user/t1", exp=int(time.time()) - 60)
             assert (await call(made, late)).told["error"]["message"] == "expired"
             for bad in (
