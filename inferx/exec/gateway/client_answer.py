@@ -161,6 +161,15 @@ class ClientAnswer:
         """Tell why a request is not served."""
         self.whole(status_of(why.reason), error_body(why), *_retry(why))
 
+    def break_off(self, last: bytes) -> None:
+        """Say a last thing, where there is room for it, and break off: the end is not sent."""
+        if not self._in_chunks:
+            self.cut()
+            return
+        self._send(b"", last, last=False)
+        self.lost = True
+        self._transport.close()
+
     def cut(self) -> None:
         """Break an answer off, so that its client sees that it is not whole."""
         self.lost = True

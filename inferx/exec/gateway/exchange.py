@@ -3,7 +3,8 @@
 Laws:
 1. What a pod answers is passed on untouched, whatever its status; headers of the hop apart.
 2. An answer that breaks off breaks off for the client too: never does a part look like a whole.
-   Where the client was sent an event stream of the gateway's own, it ends with an error event.
+   An event stream says why in an event, where it broke off between two; one of the gateway's own
+   ends with it.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ __all__ = ["Exchange"]
 
 TAIL_BYTES: Final = 2048
 """Of an answer's end, where the usage is told."""
+_BETWEEN_EVENTS: Final = (b"\n\n", b"\r\n\r\n")
 ERROR_BYTES: Final = 64 * 1024
 """Of a pod's error that is told as an event; a longer one is told by its status."""
 
@@ -78,7 +80,7 @@ class Exchange:
         """Whether the client has a head already: then it is told events alone."""
         self._error: bytearray | None = None
         self._events: int | None = None
-        """Events so far; None where the answer is no event stream."""
+        """Events so far; None where the answer is no event stream that can be read."""
         self._whole = False
         self.status = 0
 
@@ -144,7 +146,9 @@ class Exchange:
             if status != 200:
                 self._error = bytearray()
             elif self._events is None:
-                self.on_failure(Refused("pod failed", "the pod answered with no event stream"))
+                self.on_failure(
+                    Refused("pod failed", "the pod answered with no plain event stream")
+                )
                 return
         else:
             length = head.length
@@ -213,5 +217,8 @@ class Exchange:
             self._client.write(error_event(why))
             self._client.end()
         elif self._client.begun:
-            self._client.cut()
+            if self._events is not None and self._tail.endswith(_BETWEEN_EVENTS):
+                self._client.break_off(error_event(why))
+            else:
+                self._client.cut()
         self._done.set_exception(why)

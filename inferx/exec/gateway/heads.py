@@ -172,7 +172,7 @@ class AnswerHead:
     Attributes:
         headers: All of them, as they came.
         length: Of the body; None where it is not told.
-        is_events: Whether the body is an event stream.
+        is_events: Whether the body is an event stream that can be read: a compressed one is not.
     """
 
     __slots__ = ("headers", "is_events", "length", "lines", "status")
@@ -181,12 +181,15 @@ class AnswerHead:
         self.status = status
         self.headers = headers
         self.length = length
-        self.is_events = False
+        events, plain = False, True
         lines: list[bytes] = []
         for low, name, value in _beyond_the_hop(headers, _KEPT_BACK):
-            if low == b"content-type" and value.lower().startswith(EVENTS):
-                self.is_events = True
+            if low == b"content-type":
+                events = value.lower().startswith(EVENTS)
+            elif low == b"content-encoding":
+                plain = value.lower() == b"identity"
             lines.append(b"%b: %b\r\n" % (name, value))
+        self.is_events = events and plain
         self.lines = b"".join(lines)
         """What goes on to the client, but for the length."""
 

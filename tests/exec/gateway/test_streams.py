@@ -122,7 +122,7 @@ def test_a_client_that_leaves_while_served_frees_the_pod():
         run(main())
 
 
-def test_a_pod_that_dies_while_it_streams_cuts_its_client_off():
+def test_a_pod_that_dies_while_it_streams_is_told_in_an_event_and_by_the_end():
     with worker("--weights", "1MiB", "--tokens-per-s", 20) as slow:
 
         async def main():
@@ -133,11 +133,54 @@ def test_a_pod_that_dies_while_it_streams_cuts_its_client_off():
                 slow.process.send_signal(signal.SIGKILL)
                 got = await rest_of(reader)
                 assert b"[DONE]" not in got
+                assert b'data: {"error":' in got
                 assert not got.endswith(b"0\r\n\r\n")
                 await until(lambda: bed.router.failed == 1)
                 writer.close()
 
         run(main())
+
+
+def test_the_openai_client_sees_why_a_stream_broke_off():
+    with worker("--weights", "1MiB", "--tokens-per-s", 20) as slow:
+
+        async def main():
+            async with gateway(f"127.0.0.1:{slow.port}") as bed, client(bed) as ai:
+                told = await ai.chat.completions.create(**CHAT, max_tokens=2000, stream=True)
+                await anext(told)
+                slow.process.send_signal(signal.SIGKILL)
+                with pytest.raises(openai.APIError, match="closed its connection"):
+                    [event async for event in told]
+
+        run(main())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"7\r\ndata: {\r\n"),
+        (HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\n\n\n\r\n"),
+        (HEAD + b"Content-Length: 99\r\n\r\n", b"data: 1\n\n"),
+    ],
+    ids=["in the middle of an event", "compressed", "of a told length"],
+)
+def test_where_no_event_fits_a_stream_is_cut_off_without(head, sent):
+    async def main():
+        async def script(asked, reader, writer):
+            writer.write(head + sent)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.close()
+
+        async with Pod(script) as pod, gateway(pod.address) as bed:
+            got = await bed.ask("POST", body=b"{}")
+            assert not got.whole
+            assert b"error" not in got.body
+
+    run(main())
 
 
 async def rest_of(reader):
@@ -212,7 +255,7 @@ def test_what_is_no_stream_waits_without_a_head():
     [
         (told(b'{"error":{"message":"too long","code":"x"}}', b"400 Bad"), "too long"),
         (told(b"oops", b"500 Oops"), "the pod answered with status 500"),
-        (told(b'{"a":1}', b"200 OK", b"Content-Type: application/json"), "no event stream"),
+        (told(b'{"a":1}', b"200 OK", b"Content-Type: application/json"), "no plain event stream"),
     ],
 )
 def test_an_error_after_the_head_is_an_event_and_ends_the_stream(reply, message):
