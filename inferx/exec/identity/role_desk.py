@@ -121,12 +121,12 @@ class RoleDesk:
     async def holders(
         self, principal: Principal, role: Role, tenant: str, namespace: str
     ) -> tuple[RoleRecord, ...] | Denied:
-        """Return the records of a role: over one namespace, or over a whole tenant (`EVERY`)."""
+        """Return the records of a role: by name: over a namespace, or a whole tenant (`EVERY`)."""
         if denied := _denied(principal, "read", tenant, namespace):
             return denied
         listing = await self._store.list(role_prefix(role, tenant, namespace))
         found = (read_record(entry.key, entry.value) for entry in listing.entries)
-        return tuple(record for record in found if record is not None)
+        return tuple(sorted(filter(None, found), key=lambda record: record.user[::-1]))
 
     def _issuer(self, named: str, *, new: bool) -> str:
         if named:

@@ -308,6 +308,10 @@ def test_a_role_is_granted_once_and_stays_as_it_was():
         other = Principal("other", ROOT.grants)
         assert await at.grant(other, at.meant(other, REQUEST, new=True)) == first
         assert await at.holders(ROOT, "user", "t1", "n") == (first,)
+        asked = msgspec.structs.replace(REQUEST, username="Zoe")
+        second = await granted(store, asked)
+        assert await at.holders(ROOT, "user", "t1", "n") == (second, first)
+        assert await revoked(store, asked)
         # A role over a whole tenant is another one.
         assert await at.holders(ROOT, "user", "t1", EVERY) == ()
         assert await at.holders(ROOT, "admin", "t1", "n") == ()
@@ -325,6 +329,7 @@ def test_a_role_is_granted_once_and_stays_as_it_was():
         ((), {"issuer": HERE}, "takes no tokens"),
         ((HERE, THERE), {}, "not named; expected https://id.test/a or https://id.test/b"),
         ((HERE,), {"issuer": THERE}, "not taken; expected https://id.test/a"),
+        (("https://" + "i" * 505,), {}, "at most 512 characters"),
         ((HERE,), {"tenant": EVERY}, "expected a tenant's name"),
         ((HERE,), {"tenant": "system"}, "expected a tenant's name"),
         ((HERE,), {"namespace": ""}, "expected a name"),
