@@ -24,8 +24,10 @@ from inferx.exec.identity.key_desk import KeyDesk, KeyRequest
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.identity.limits import Limits, Rate
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
-from inferx.exec.identity.principal import EVERY, Grant, Level, Principal
+from inferx.exec.identity.principal import EVERY, Grant, Level, Principal, User
 from inferx.exec.identity.rights import ALLOWED, authorize
+from inferx.exec.identity.role_copy import RoleCopy
+from inferx.exec.identity.role_desk import RoleDesk, RoleRequest
 from inferx.exec.state.memory import MemoryStore
 
 KEYS = 1_000
@@ -92,6 +94,30 @@ def test_a_cached_key(benchmark, cached):
 def test_a_right(benchmark):
     who = Principal("p", (Grant(Level.INFERENCE, "t1", "n"),))
     assert benchmark(lambda: authorize(who, "invoke", "t1", "n", "function")) is ALLOWED
+
+
+@pytest.mark.benchmark(group="identity")
+@pytest.mark.parametrize("has_some", [False, True])
+def test_roles_by_name(benchmark, has_some):
+    """Of a thousand users who were granted one, or beside them."""
+    clock = WallClock()
+    store = MemoryStore(clock)
+    desk = RoleDesk(store, clock, ("https://issuer.test",))
+
+    async def begin():
+        for number in range(KEYS):
+            asked = RoleRequest(role="user", username=f"u{number}", tenant="t1")
+            await desk.grant(ROOT, desk.meant(ROOT, asked, new=True))
+        copy = RoleCopy(store, stale_s=3600.0)
+        follows = asyncio.create_task(copy.run())
+        await copy.wait_listed()
+        name = "u7" if has_some else "stranger"
+        who = Principal("oidc:u", user=User("https://issuer.test", name))
+        assert len(benchmark(lambda: copy.widen(who)).grants) == has_some
+        follows.cancel()
+        await asyncio.gather(follows, return_exceptions=True)
+
+    asyncio.run(begin())
 
 
 @pytest.mark.benchmark(group="identity")

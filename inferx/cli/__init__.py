@@ -46,6 +46,14 @@ CLIENT: dict[str, tuple[str, str]] = {
     "drive": ("inferx.cli.drive:drive", "Send a trace's requests, as they are due."),
     "top": ("inferx.cli.client.top:top", "Watch nodes, GPUs and functions."),
     "keys": ("inferx.cli.client.keys:keys", "Make, list and revoke API keys."),
+    "grant": ("inferx.cli.client.roles:grant", "Grant a role to a user, by name."),
+    "revoke": ("inferx.cli.client.roles:revoke", "Revoke a role that was granted by name."),
+    "tenantusers": ("inferx.cli.client.roles:tenantusers", "Print who was granted a tenant."),
+    "namespaceusers": (
+        "inferx.cli.client.roles:namespaceusers",
+        "Print who was granted a namespace.",
+    ),
+    "roles": ("inferx.cli.client.roles:roles", "Print what you may do, and where."),
     "context": ("inferx.cli.client.contexts:context", "Keep which clusters there are."),
     "completion": ("inferx.cli.client.completion:completion", "Make a shell complete words."),
 }

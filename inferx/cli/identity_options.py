@@ -23,6 +23,7 @@ AUDIT: Final = click.option(
     "?password-file=PATH or INFERX_AUDIT_PASSWORD.",
 )
 ROLES: Final = "realm_access.roles"
+NAME_CLAIM: Final = "preferred_username"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class IdentityOptions:
         issuers: URLs of OpenID Connect issuers.
         audience: For whom their tokens are made.
         roles_claim: Where in a token its roles are, with dots between the names.
+        name_claim: What in a token is the user's name, to which roles are granted.
         admin_role: The role of the cluster's administrators; empty: none is.
         public: Tenants whose functions everybody may call.
     """
@@ -40,6 +42,7 @@ class IdentityOptions:
     issuers: tuple[str, ...]
     audience: str
     roles_claim: str
+    name_claim: str
     admin_role: str
     public: tuple[str, ...]
 
@@ -72,6 +75,7 @@ class IdentityOptions:
                 audience=self.audience,
                 roles_claim=tuple(self.roles_claim.split(".")),
                 admin_role=self.admin_role,
+                name_claim=self.name_claim,
             )
             for issuer in self.issuers
         )
@@ -86,6 +90,8 @@ class IdentityOptions:
             given.append(("--oidc-admin-role", self.admin_role))
         if self.roles_claim != ROLES:
             given.append(("--oidc-roles-claim", self.roles_claim))
+        if self.name_claim != NAME_CLAIM:
+            given.append(("--oidc-name-claim", self.name_claim))
         return tuple(word for option in given for word in option)
 
 
@@ -104,6 +110,13 @@ _OPTIONS: Final = (
         default=ROLES,
         show_default=True,
         help="Where their roles are.",
+    ),
+    click.option(
+        "--oidc-name-claim",
+        "name_claim",
+        default=NAME_CLAIM,
+        show_default=True,
+        help="Where the user's name is, for roles that are granted by name.",
     ),
     click.option(
         "--oidc-admin-role",
@@ -130,6 +143,7 @@ def identity_options(command: F) -> F:
         issuers: tuple[str, ...],
         audience: str,
         roles_claim: str,
+        name_claim: str,
         admin_role: str,
         public: tuple[str, ...],
         **more: Any,
@@ -138,6 +152,7 @@ def identity_options(command: F) -> F:
             issuers=issuers,
             audience=audience,
             roles_claim=roles_claim,
+            name_claim=name_claim,
             admin_role=admin_role,
             public=public,
         )

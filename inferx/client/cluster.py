@@ -138,6 +138,28 @@ class Cluster:
         """Make a key good for nothing, for ever."""
         self._http.json("DELETE", _path("apikey", tenant, namespace, key))
 
+    # -- roles that are granted by name ---
+    def grant_role(self, request: Mapping[str, object]) -> Mapping[str, Any]:
+        """Grant a role; return what is kept of it."""
+        return cast("Mapping[str, Any]", self._http.json("POST", "/rbac/", request))
+
+    def revoke_role(self, request: Mapping[str, object]) -> None:
+        """Revoke a role that was granted."""
+        self._http.json("DELETE", "/rbac/", request)
+
+    def role_holders(
+        self, role: str, tenant: str, namespace: str = ""
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Return who was granted a role in a whole tenant, or in one of its namespaces."""
+        place = ("namespaceusers", role, tenant, namespace) if namespace else ()
+        return tuple(
+            self._http.json("GET", _path("rbac", *(place or ("tenantusers", role, tenant))))
+        )
+
+    def roles(self) -> tuple[Mapping[str, Any], ...]:
+        """Return what who asks may do, and where."""
+        return tuple(self._http.json("GET", "/rbac/roles/"))
+
 
 def _path(*parts: str) -> str:
     return "/" + "".join(f"{quote(part, safe='')}/" for part in parts)

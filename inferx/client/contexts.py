@@ -20,6 +20,8 @@ from inferx.spec.table import Table, top_table
 __all__ = ["Context", "Contexts", "chosen", "contexts_path", "read_contexts", "write_contexts"]
 
 SERVER: Final = "INFERX_SERVER"
+SERVER_TOO: Final = "INFX_GATEWAY_URL"
+"""The same, to who comes from another tool; ours wins."""
 KEY: Final = "INFERX_API_KEY"
 TENANT: Final = "INFERX_TENANT"
 FILE: Final = "INFERX_CONTEXTS"
@@ -142,7 +144,9 @@ def chosen(server: str | None, context: str | None, environment: Mapping[str, st
         context: The command line's; None where it names none.
         environment: Of the process.
     """
-    stated = server or ("" if context else environment.get(SERVER, ""))
+    stated = server or ""
+    if not (stated or context):
+        stated = environment.get(SERVER) or environment.get(SERVER_TOO, "")
     key, tenant = environment.get(KEY, ""), environment.get(TENANT, "")
     found: Context | None = None
     if context or not (stated and key):

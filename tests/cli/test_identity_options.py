@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import click
 import pytest
+
+from inferx.cli.identity_options import IdentityOptions, identity_options
 
 STATE = ("--state", "grpc://127.0.0.1:1")
 ISSUER = ("--oidc-issuer", "https://id.example.org/realms/r")
@@ -38,6 +41,32 @@ def test_what_cannot_be_used_is_told_in_one_line(call, command, words, says):
     assert says in err
     if words[-1] != HIDDEN:
         assert HIDDEN not in err
+
+
+def test_up_says_to_its_gateway_what_was_said_to_it():
+    said = {
+        "issuers": ("https://a.example.org", "https://b.example.org"),
+        "audience": "account",
+        "roles_claim": "groups",
+        "name_claim": "sub",
+        "admin_role": "/root",
+        "public": ("demo",),
+    }
+    heard = []
+
+    @click.command()
+    @identity_options
+    def command(identity: IdentityOptions, audit: str | None):
+        heard.append((identity, audit))
+
+    options = IdentityOptions(**said)
+    command(options.words(), standalone_mode=False)
+    command([], standalone_mode=False)
+    assert heard[0] == (options, None)
+    assert heard[1][0].words() == ()
+    assert {(one.name_claim, one.roles_claim) for one in options.settings()} == {
+        ("sub", ("groups",))
+    }
 
 
 @pytest.mark.parametrize("command", ["gateway", "scheduler"])

@@ -55,6 +55,17 @@ def test_the_environment_comes_before_the_context_in_use():
     assert chosen(None, None, {"INFERX_API_KEY": "ix_e"}).key == "ix_e"
 
 
+def test_another_tool_s_name_for_the_server_is_taken_where_ours_is_not_there():
+    environment = {"INFX_GATEWAY_URL": "http://theirs:1"}
+    assert chosen(None, None, environment).server == "http://theirs:1"
+    assert chosen(None, None, environment | {"INFERX_SERVER": ""}).server == "http://theirs:1"
+    environment["INFERX_SERVER"] = "http://ours:1"
+    assert chosen(None, None, environment).server == "http://ours:1"
+    assert chosen(None, "home", {"INFX_GATEWAY_URL": "http://theirs:1"}) == HOME
+    # No context's key goes there.
+    assert chosen(None, None, {"INFX_GATEWAY_URL": "http://theirs:1"}).key == ""
+
+
 def test_a_context_that_is_named_comes_before_the_environment():
     environment = {"INFERX_SERVER": "http://h:1", "INFERX_API_KEY": "ix_e"}
     assert chosen(None, "home", environment) == HOME

@@ -18,13 +18,15 @@ from inferx.exec.identity.audit import Audit
 from inferx.exec.identity.audit_table import AuditTable
 from inferx.exec.identity.key_desk import KeyRequest, new_record
 from inferx.exec.identity.keys import Secret, make_secret, store_key, write_record
+from inferx.exec.state.client import RemoteStore
 from inferx.exec.state.memory import MemoryStore
 from inferx.exec.state.objects.actor import ADMIN
 from inferx.exec.state.objects.objects import Objects
+from inferx.exec.state.server import served
 from inferx.exec.state.store import ABSENT, Expect, Put, Store
 from inferx.load import load_bundle
 
-__all__ = ["Answer", "Bed", "bed", "function", "gateway", "run"]
+__all__ = ["Answer", "Bed", "bed", "function", "gateway", "run", "two_gateways"]
 
 DEADLINE_S = 30.0
 
@@ -83,11 +85,16 @@ class Bed:
         record = new_record(request, secret, issuer="test", now_ns=0)
         where = store_key(record)
         await self.store.commit([Expect(where, ABSENT)], [Put(where, write_record(record))])
-        while (await self.ask("GET", "/v1/models", secret.token)).status == 401:
-            if more.get("expires_ns"):
-                break
-            await asyncio.sleep(0.01)
+        if not more.get("expires_ns"):
+            await self.knows(secret.token)
         return secret
+
+    async def knows(self, key: str) -> None:
+        """Wait until the gateway knows a key."""
+        while True:
+            if (await self.ask("GET", "/v1/models", key)).status != 401:
+                return
+            await asyncio.sleep(0.01)
 
     async def ask(
         self, method: str, path: str, key: str = "", body: Any = None, **options: Any
@@ -136,6 +143,27 @@ async def gateway(
             yield Bed(f"http://{await address}", http)
         finally:
             running.cancel()
+
+
+@asynccontextmanager
+async def two_gateways(**config: Any) -> AsyncGenerator[tuple[Bed, Bed]]:
+    """Two gateways over one state service, each by a connection of its own."""
+    store = MemoryStore(WallClock())
+    async with served(store, "127.0.0.1:0") as serving:
+        remotes = [RemoteStore([f"127.0.0.1:{serving.port}"]) for _ in range(2)]
+        try:
+            async with (
+                gateway(remotes[0], name="one", **config) as one,
+                gateway(remotes[1], name="two", **config) as two,
+            ):
+                for made in (one, two):
+                    made.store = store
+                one.admin = two.admin = (await one.key("full", "*")).token
+                await two.knows(two.admin)
+                yield one, two
+        finally:
+            for remote in remotes:
+                await remote.close()
 
 
 def run(work: Callable[[Bed], Awaitable[None]], audit: Path | None = None, **config: Any) -> None:

@@ -76,7 +76,8 @@ class Issuer:
 
     async def _discovery(self, request: web.Request) -> web.StreamResponse:
         if self.fault is not None:
-            return web.Response(status=self.fault.status, headers=self.fault.headers)
+            fault = self.fault
+            return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
         return await self._told(request)
 
     async def _told(self, _: web.Request) -> web.StreamResponse:

@@ -1,8 +1,9 @@
 """`inferx keys`: API keys, made, listed and revoked."""
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -14,6 +15,8 @@ from inferx.core.units import NS_PER_S
 from inferx.spec.document import shown
 
 __all__ = ["keys"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 EVERY = "*"
 YEARS_10 = 3_660
@@ -28,6 +31,17 @@ _NAMESPACE = click.option(
 )
 
 
+def _username(command: F) -> F:
+    """Add a user's name, which another tool takes in either place; it is passed as `username`."""
+
+    @wraps(command)
+    def takes(*args: Any, username: str | None, username_too: str | None, **more: Any) -> Any:
+        return command(*args, username=username or username_too or "", **more)
+
+    named = click.option("--username", "username_too", hidden=True)(takes)
+    return cast("F", click.argument("username", required=False)(named))
+
+
 @click.group(context_settings=SETTINGS)
 def keys() -> None:
     """Make, list and revoke API keys."""
@@ -37,6 +51,7 @@ def keys() -> None:
     epilog="\b\nExample:\n  inferx keys create ci --tenant acme --namespace chat --level inference"
 )
 @click.argument("label")
+@_username
 @_TENANT
 @_NAMESPACE
 @click.option(
@@ -54,6 +69,7 @@ def keys() -> None:
 def create(
     *,
     label: str,
+    username: str,
     tenant: str | None,
     namespace: str | None,
     level: AccessLevel,
@@ -61,12 +77,15 @@ def create(
     form: Form,
     ask: Asking,
 ) -> None:
-    """Make a key that people call LABEL, and print it: nobody can print it again."""
+    """Make a key that people call LABEL, and print it: nobody can print it again.
+
+    A key is whoever's that holds it. A USERNAME is part of what it is called: `LABEL (USERNAME)`.
+    """
     request: dict[str, object] = {
         "tenant": _tenant(tenant, ask),
         "namespace": namespace or EVERY,
         "level": level,
-        "label": label,
+        "label": _called(label, username),
     }
     if expires_in_days is not None:
         request["expires_ns"] = time.time_ns() + expires_in_days * _DAY_NS
@@ -101,12 +120,15 @@ def list_(*, tenant: str | None, namespace: str | None, form: Form, ask: Asking)
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
+@_username
 @_TENANT
 @_NAMESPACE
 @asking
-def revoke(*, key_id: str, tenant: str | None, namespace: str | None, ask: Asking) -> None:
+def revoke(
+    *, key_id: str, username: str, tenant: str | None, namespace: str | None, ask: Asking
+) -> None:
     """Make a key good for nothing, for ever. ID is as `keys list` has it, or the key's label."""
-    whose = _tenant(tenant, ask)
+    whose, key_id = _tenant(tenant, ask), _called(key_id, username)
     with ask.cluster() as cluster:
         found = [
             one
@@ -122,6 +144,10 @@ def revoke(*, key_id: str, tenant: str | None, namespace: str | None, ask: Askin
 
 # A record is kept when its key is revoked; there is no other way to be rid of one.
 keys.add_command(revoke, "delete")
+
+
+def _called(label: str, username: str) -> str:
+    return f"{label} ({username})" if username else label
 
 
 def _tenant(stated: str | None, ask: Asking) -> str:

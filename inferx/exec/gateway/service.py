@@ -46,6 +46,7 @@ from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_cache import KeyCache
 from inferx.exec.identity.limiter import Limiter
 from inferx.exec.identity.oidc import Issuers, IssuerSettings
+from inferx.exec.identity.role_copy import RoleCopy
 from inferx.exec.identity.tls import ServerTls
 from inferx.exec.journal import Journal, LoadBundle, make, open_journal
 from inferx.exec.logs import ids
@@ -185,7 +186,9 @@ class GatewayService:
         self._keys = KeyCache(store, clock)
         self._audit = audit
         tokens = Issuers.of(*config.issuers, clock=clock) if config.issuers else None
-        authenticator = Authenticator(self._keys, tokens, public=config.public)
+        # Who is meant by a name, a token alone can tell.
+        self._roles = RoleCopy(store) if config.issuers else None
+        authenticator = Authenticator(self._keys, tokens, self._roles, public=config.public)
         self._tenants = Tenants()
         door = Door(authenticator, Limiter(), self._tenants.terms, clock, audit)
         self._catalogue = ModelCatalogue(self.book, door.who)
@@ -218,6 +221,7 @@ class GatewayService:
                 records=self.requests.records,
                 metrics=self.metrics,
                 audit=self._audit,
+                issuers=tuple(dict.fromkeys(one.issuer for one in config.issuers)),
             )
         )
 
@@ -233,6 +237,7 @@ class GatewayService:
                         ("objects", self._informer.run()),
                         ("functions", self._follow_objects()),
                         ("keys", self._keys.run()),
+                        *(() if self._roles is None else (("roles", self._roles.run()),)),
                         ("router", self._driver.run()),
                         ("scheduler", self._line.run()),
                         *(() if self._audit is None else (("audit", self._audit.run()),)),
@@ -241,6 +246,8 @@ class GatewayService:
                 ]
                 await self._informer.synced()
                 await self._keys.wait_listed()
+                if self._roles is not None:
+                    await self._roles.wait_listed()
                 api = await self._api.listen()
                 tls = None if https is None else https.context
                 port = await self.http.listen(config.host, config.port, api=api, tls=tls)

@@ -3,7 +3,8 @@
 Laws:
 1. Credentials that are no good are refused; they never fall back to being anonymous.
 2. Without credentials one is anonymous, and may do what everybody may.
-3. What is told of a refusal is its reason; what was shown reaches neither log nor error.
+3. What somebody was granted by name is asked with each request, not remembered with their token.
+4. What is told of a refusal is its reason; what was shown reaches neither log nor error.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from inferx.exec.identity.principal import (
     Level,
     Principal,
 )
+from inferx.exec.identity.role_copy import RoleCopy
 from inferx.spec.reference import is_name
 
 __all__ = ["CREDENTIALS_LIMIT", "Authenticator", "TokenVerifier"]
@@ -47,17 +49,24 @@ class Authenticator:
     Args:
         keys: The API keys; its `run` must be running.
         tokens: Verifies bearer tokens that are no API keys; None takes none.
+        roles: What users of tokens were granted by name; its `run` must be running. None: nothing.
         public: Tenants whose functions everybody may call. None, unless an operator says so.
     """
 
-    __slots__ = ("_anonymous", "_keys", "_public", "_tokens", "_widened")
+    __slots__ = ("_anonymous", "_keys", "_public", "_roles", "_tokens", "_widened")
 
     def __init__(
-        self, keys: KeyCache, tokens: TokenVerifier | None = None, *, public: tuple[str, ...] = ()
+        self,
+        keys: KeyCache,
+        tokens: TokenVerifier | None = None,
+        roles: RoleCopy | None = None,
+        *,
+        public: tuple[str, ...] = (),
     ) -> None:
         assert all(map(is_name, public)), "a public tenant is called by its name"
         self._keys = keys
         self._tokens = tokens
+        self._roles = roles
         self._public = tuple(Grant(Level.INFERENCE, tenant, EVERY) for tenant in public)
         self._widened: dict[str, tuple[Principal, Principal]] = {}
         self._anonymous = self._with_public(ANONYMOUS)
@@ -88,6 +97,8 @@ class Authenticator:
             who = self._keys.look_up(token)
         elif self._tokens is not None:
             who = await self._tokens.verify(token)
+            if self._roles is not None and isinstance(who, Principal):
+                who = self._roles.widen(who)
         else:
             return _MALFORMED
         return self._with_public(who) if isinstance(who, Principal) else who

@@ -166,7 +166,7 @@ async def _get(session: aiohttp.ClientSession, url: str, kind: type[Answer]) -> 
         return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise IssuerUnavailableError(f"{url}: {error or 'no answer in time'}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IssuerUnavailableError(f"{url}: {error}") from error
 
 

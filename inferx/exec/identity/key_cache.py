@@ -6,17 +6,16 @@ Laws:
 3. A key that was shown and found to be a record's is known for as long as that record is the
    latest, so that its hash is taken once, and not for each request.
 4. A copy whose watch has been silent for longer than `STALE_S` opens nothing at all: it may have
-   missed a revocation. The store tells where it stands at least every third of that.
+   missed a revocation.
 """
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
-from contextlib import aclosing
 from typing import Final
 
 from inferx.exec.clock import Clock
+from inferx.exec.identity.following import STALE_S, before_it_runs, follow
 from inferx.exec.identity.keys import (
     PREFIX,
     KeyId,
@@ -27,25 +26,13 @@ from inferx.exec.identity.keys import (
     verify,
 )
 from inferx.exec.identity.principal import Denied, Principal
-from inferx.exec.state.store import (
-    Committed,
-    Deleted,
-    Entry,
-    Store,
-    StoreError,
-    TooOldError,
-)
+from inferx.exec.state.store import Deleted, Entry, Store
 
-__all__ = ["STALE_S", "KeyCache"]
+__all__ = ["KeyCache"]
 
-STALE_S: Final = 15.0
-"""An election of the store's leader takes a few seconds, a restart some more. A key that is revoked
-while a process is cut off from the store works there for as long as this."""
 SHOWN_LIMIT: Final = 4_096
 """Keys that are known by what was shown. A dictionary compares what has the same hash, and a secret
 of the process keys that: how long a look-up takes tells a guesser nothing."""
-RETRY_S: Final = 0.5
-"""Pause before the store is asked again."""
 
 _UNKNOWN: Final = Denied("unknown key")
 _MALFORMED: Final = Denied("malformed credentials")
@@ -53,11 +40,6 @@ _MALFORMED_RECORD: Final = Denied("malformed record")
 _STALE: Final = Denied("keys unavailable")
 
 _log = logging.getLogger(__name__)
-
-
-def _before_it_runs() -> float:
-    """Later than all that is fresh."""
-    return math.inf
 
 
 class _Known:
@@ -100,7 +82,7 @@ class KeyCache:
         self._shown: dict[str, _Known] = {}
         self._fresh_until_s = 0.0
         # Until it runs there is no loop to ask, and nothing is fresh.
-        self._loop_time: Callable[[], float] = _before_it_runs
+        self._loop_time: Callable[[], float] = before_it_runs
         self._listed = asyncio.Event()
         self.malformed = 0
 
@@ -144,48 +126,26 @@ class KeyCache:
         return known.principal
 
     async def run(self) -> None:
-        """Follow the store until cancelled, and begin anew whenever it fails."""
+        """Follow the store until cancelled."""
         self._loop_time = asyncio.get_running_loop().time
-        while True:
-            try:
-                async with asyncio.timeout(self._stale_s):
-                    listing = await self._store.list(PREFIX)
-                self._take_all(listing.entries)
-                self._heard()
-                self._listed.set()
-                await self._follow(listing.revision)
-                _log.warning("the watch on API keys ended; it is begun anew")
-            except TooOldError:
-                _log.info("API keys: the watch fell behind; they are listed again")
-            except StoreError as error:
-                _log.warning("API keys are not followed: %s", error)
-            except TimeoutError:
-                _log.warning("API keys: no news from the store for %.3g s", self._stale_s)
-            await asyncio.sleep(min(RETRY_S, self._stale_s / 4))
+        await follow(self._store, PREFIX, self, called="API keys", stale_s=self._stale_s)
 
-    async def _follow(self, revision: int) -> None:
-        async with aclosing(self._store.watch(PREFIX, revision)) as news:
-            while True:
-                async with asyncio.timeout(self._stale_s):
-                    one = await anext(news, None)
-                if one is None:
-                    return
-                if isinstance(one, Committed):
-                    for change in one.changes:
-                        self._take(change)
-                self._heard()
+    # -- told by `follow` ---
+    def fresh_until(self, until_s: float) -> None:
+        """Answer until then."""
+        self._fresh_until_s = until_s
+        self._listed.set()
 
-    def _heard(self) -> None:
-        self._fresh_until_s = self._loop_time() + self._stale_s
-
-    def _take_all(self, entries: tuple[Entry, ...]) -> None:
+    def take_all(self, entries: tuple[Entry, ...]) -> None:
+        """Know these keys, and no others."""
         self._known = {}
         self._shown.clear()
         self.malformed = 0
         for entry in entries:
-            self._take(entry)
+            self.take(entry)
 
-    def _take(self, change: Entry | Deleted) -> None:
+    def take(self, change: Entry | Deleted) -> None:
+        """Know a key as it is now."""
         key_id = KeyId(change.key.rpartition("/")[2])
         before = self._known.get(key_id)
         if before is not None:

@@ -185,6 +185,6 @@ def read_record(key: str, value: bytes) -> KeyRecord | None:
     """Return a record that lies under a key of the store; None if it is not what it should be."""
     try:
         record = _DECODER.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return record if store_key(record) == key else None

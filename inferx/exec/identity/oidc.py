@@ -12,7 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import jwt
 import msgspec
@@ -32,7 +32,9 @@ from inferx.exec.identity.principal import (
     Grant,
     Level,
     Principal,
+    User,
 )
+from inferx.exec.identity.roles import Role, grant_of, is_user_name
 from inferx.spec.reference import is_name
 
 __all__ = ["IssuerSettings", "Issuers", "grants_of"]
@@ -60,6 +62,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
         algorithms: That may have signed; of those in `ALGORITHMS`, which has no shared secrets.
         roles_claim: Where the roles are; Keycloak's realm roles unless said otherwise.
         admin_role: The role of the cluster's administrators; empty: no token makes one.
+        name_claim: What the issuer calls a user: by whom roles that are granted by name are meant.
     """
 
     issuer: str
@@ -67,6 +70,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
     roles_claim: tuple[str, ...] = ("realm_access", "roles")
     admin_role: str = ""
+    name_claim: str = "preferred_username"
 
     def __post_init__(self) -> None:
         """Refuse what would take tokens that prove nothing."""
@@ -96,11 +100,11 @@ def grants_of(roles: Iterable[object], *, admin_role: str = "") -> tuple[Grant, 
         scope, rank, tenant, namespace = match.groups()
         if not is_name(tenant) or tenant == SYSTEM_TENANT:
             continue
-        level = Level.FULL if rank == "admin" else Level.READ
+        named = cast("Role", rank)
         if scope == "tenant" and namespace is None:
-            grants.append(Grant(level, tenant, EVERY))
+            grants.append(grant_of(named, tenant, EVERY))
         elif scope == "namespace" and namespace is not None and is_name(namespace):
-            grants.append(Grant(level, tenant, namespace))
+            grants.append(grant_of(named, tenant, namespace))
     return tuple(grants)
 
 
@@ -205,7 +209,9 @@ def _principal(settings: IssuerSettings, claims: Mapping[str, object]) -> Princi
     if len(roles) > ROLES_LIMIT:
         return _BAD
     grants = grants_of(roles, admin_role=settings.admin_role)
-    return Principal(f"oidc:{settings.issuer}#{subject}", grants)
+    name = claims.get(settings.name_claim)
+    user = User(settings.issuer, name) if is_user_name(name) else None
+    return Principal(f"oidc:{settings.issuer}#{subject}", grants, user=user)
 
 
 def _roles(claims: Mapping[str, object], path: Sequence[str]) -> list[object]:

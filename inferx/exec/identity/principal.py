@@ -7,7 +7,7 @@ Laws:
 """
 
 from enum import IntEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = [
     "Level",
     "Principal",
     "Reason",
+    "User",
 ]
 
 EVERY: Final = "*"
@@ -54,6 +55,13 @@ class Grant(msgspec.Struct, frozen=True):
         return self.tenant in {EVERY, tenant} and self.namespace in {EVERY, namespace}
 
 
+class User(NamedTuple):
+    """Somebody as people mean them: by a name, which is unique at one issuer of tokens alone."""
+
+    issuer: str
+    name: str
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Somebody who was authenticated, or nobody in particular.
 
@@ -61,11 +69,13 @@ class Principal(msgspec.Struct, frozen=True):
         name: `key:<id>`, `oidc:<issuer>#<subject>`, `service` or `anonymous`; fit for a log.
         grants: What they may do.
         limits: Their own, beside those of the tenants they call.
+        user: To whom roles can be granted by name; None is nobody that a name could mean.
     """
 
     name: str
     grants: tuple[Grant, ...] = ()
     limits: Limits = UNLIMITED
+    user: User | None = None
 
 
 ANONYMOUS: Final = Principal("anonymous")

@@ -56,8 +56,10 @@ RIGHTS: Final[dict[str, dict[Action, Right]]] = {
     # Its members read it; to make, change or remove one is its tenant's business.
     "namespace": {"read": _READ, "write": _TENANT_FULL},
     "tenant": {"read": _TENANT_READ, "write": _CLUSTER_FULL},
-    # To see that a key exists, as to issue one, takes full access to all that it opens.
+    # To see that a key exists, as to issue one, takes full access to all that it opens; so does a
+    # role that is granted by name.
     "apikey": {"read": _FULL, "administer": _FULL},
+    "role": {"read": _FULL, "administer": _FULL},
     "usage": {"read": _TENANT_READ},
     "audit": {"read": _TENANT_FULL},
     "node_info": {"read": _CLUSTER_READ, "write": _SERVICE},

@@ -12,6 +12,9 @@ from command_line import call, good
 __all__ = ["call", "good"]
 
 
+ISSUER = "http://127.0.0.1:9/realms/r"
+
+
 def pytest_collection_modifyitems(items):
     """Everything here that asks the cluster needs a node that can run."""
     for item in items:
@@ -21,17 +24,24 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
-    """A cluster of one node with two GPUs."""
-    with up(tmp_path_factory.mktemp("client")) as cluster:
+    """A cluster of one node with two GPUs, and an issuer of tokens that nobody asks."""
+    oidc = ("--oidc-issuer", ISSUER, "--oidc-audience", "inferx", "--oidc-name-claim", "email")
+    with up(tmp_path_factory.mktemp("client"), *oidc) as cluster:
         yield cluster
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """No command here finds its user's own contexts or environment."""
-    for name in ("INFERX_SERVER", "INFERX_API_KEY", "INFERX_TENANT"):
+    for name in ("INFERX_SERVER", "INFX_GATEWAY_URL", "INFERX_API_KEY", "INFERX_TENANT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("INFERX_CONTEXTS", str(tmp_path / "contexts.toml"))
+
+
+@pytest.fixture
+def issuer():
+    """Return the URL of the only one whose tokens the cluster takes."""
+    return ISSUER
 
 
 @pytest.fixture

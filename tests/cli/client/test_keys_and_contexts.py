@@ -37,6 +37,12 @@ def test_the_words_of_another_tool_make_keys(call, good, stated):
     (row,) = json.loads(good("apikey", "list", "--restrict-tenant", stated.tenant, "-o", "json"))
     assert (row["label"], row["namespace"], row["level"]) == ("ci", "chat", "inference")
     assert good("apikey", "delete", "ci", *restrict) == f"key {row['id']} revoked\n"
+    for words in (("ci", "ada"), ("ci", "--username", "bob")):
+        assert call("apikey", "create", *words, *restrict)[0] == 0
+    listed = json.loads(good("apikey", "list", "--restrict-tenant", stated.tenant, "-o", "json"))
+    assert {row["label"] for row in listed} == {"ci", "ci (ada)", "ci (bob)"}
+    assert call("apikey", "delete", "ci", "ada", *restrict)[0] == 0
+    assert call("apikey", "delete", "ci", "ada", *restrict)[0] == 2
 
 
 @pytest.mark.usefixtures("cluster")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import openai
 import pytest
-from api_bed import Answer, Bed, bed, function, gateway, run
+from api_bed import Answer, Bed, bed, function, run, two_gateways
 from cluster_objects import tenant
 from oidc_issuer import AUDIENCE, Issuer, ec_pair, forged, rsa_pair
 
@@ -21,9 +21,6 @@ from inferx.core.units import NS_PER_S
 from inferx.exec.clock import WallClock
 from inferx.exec.identity.limits import Limits, Rate
 from inferx.exec.identity.oidc import IssuerSettings
-from inferx.exec.state.client import RemoteStore
-from inferx.exec.state.memory import MemoryStore
-from inferx.exec.state.server import served
 
 SOON_S = 20.0
 CALL = "/funccall/{}/n/f/v1/completions"
@@ -109,28 +106,6 @@ def test_a_key_that_runs_out_opens_nothing_from_then_on():
     run(work)
 
 
-@asynccontextmanager
-async def two_gateways() -> AsyncIterator[tuple[Bed, Bed]]:
-    """Two gateways over one state service, each by a connection of its own."""
-    clock = WallClock()
-    store = MemoryStore(clock)
-    async with served(store, "127.0.0.1:0") as serving:
-        remotes = [RemoteStore([f"127.0.0.1:{serving.port}"]) for _ in range(2)]
-        try:
-            async with (
-                gateway(remotes[0], name="one") as one,
-                gateway(remotes[1], name="two") as two,
-            ):
-                for made in (one, two):
-                    made.store = store
-                one.admin = two.admin = (await one.key("full", "*")).token
-                await until(partial(_knows, two, two.admin))
-                yield one, two
-        finally:
-            for remote in remotes:
-                await remote.close()
-
-
 async def _knows(made: Bed, key: str) -> bool:
     return (await made.ask("GET", "/v1/models", key)).status == 200
 
@@ -203,6 +178,7 @@ def test_tokens_of_an_issuer_open_what_their_roles_say():
             assert (await made.ask("GET", "/debug/router", admin)).code == "forbidden"
             nobody = keycloak(issuer, RSA)
             assert (await call(made, nobody)).code == "forbidden"
+            assert (await made.ask("GET", "/objects/function/t1/", nobody)).code == "forbidden"
             late = keycloak(issuer, RSA, "/tenant/user/t1", exp=int(time.time()) - 60)
             assert (await call(made, late)).told["error"]["message"] == "expired"
             for bad in (

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from hand_clock import HandClock
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferx.core.units import NS_PER_S
@@ -191,6 +191,7 @@ def test_a_record_that_is_not_as_it_should_be_opens_nothing(wrong: dict[str, Any
 
 
 @given(st.binary(max_size=60))
+@example(b'{"\x80":1}')
 def test_no_bytes_at_all_are_a_record_by_chance(value: bytes):
     assert read_record(f"{PREFIX}t/n/{'0' * 16}", value) is None
 

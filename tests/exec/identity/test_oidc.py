@@ -297,10 +297,14 @@ def test_an_issuer_that_is_away_for_a_while_does_not_matter():
     with_issuer(check, refresh_s=0.05, refetch_s=0.01)
 
 
-@pytest.mark.parametrize("fault", [(503, {}), (302, {"Location": "/moved"}), (200, {})])
-def test_an_issuer_that_never_answered_is_unavailable(fault: tuple[int, dict[str, str]]):
+@pytest.mark.parametrize(
+    "fault",
+    [(503, {}, b""), (302, {"Location": "/moved"}, b""), (200, {}, b""), (200, {}, b'{"\x80":1}')],
+    ids=str,
+)
+def test_an_issuer_that_never_answered_is_unavailable(fault: tuple[int, dict[str, str], bytes]):
     async def check(issuer: Issuer, issuers: Issuers) -> None:
-        issuer.fault = web.Response(status=fault[0], headers=fault[1])
+        issuer.fault = web.Response(status=fault[0], headers=fault[1], body=fault[2])
         denied = await issuers.verify(issuer.token(RSA))
         assert denied == Denied("issuer unavailable")
         assert denied.kind == "unavailable"

@@ -14,7 +14,7 @@ from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.acting import actor_for
 from inferx.exec.identity.audit import Audit, Target
 from inferx.exec.identity.authenticator import Authenticator
-from inferx.exec.identity.principal import EVERY, Denied, Principal
+from inferx.exec.identity.principal import ANONYMOUS, EVERY, Denied, Principal
 from inferx.exec.identity.rights import ALLOWED, RIGHTS, Action, authorize
 from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.envelope import Key
@@ -113,5 +113,5 @@ def _refused(denied: Denied) -> Refused:
 
 
 def _no_right(who: Principal, text: str) -> Refused:
-    # Who showed no key may have one.
-    return Refused("forbidden" if who.grants else "unauthenticated", text)
+    # Who showed no key may have one; whose token has no roles is known all the same.
+    return Refused("unauthenticated" if who.name == ANONYMOUS.name else "forbidden", text)

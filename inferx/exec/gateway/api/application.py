@@ -25,6 +25,7 @@ from inferx.exec.gateway.api.objects import ObjectRoutes
 from inferx.exec.gateway.api.openapi import description
 from inferx.exec.gateway.api.page import PageRoutes
 from inferx.exec.gateway.api.requests import RequestRoutes
+from inferx.exec.gateway.api.roles import RoleRoutes
 from inferx.exec.gateway.api.routing import Route, json_answer
 from inferx.exec.gateway.api.views import ViewRoutes
 from inferx.exec.gateway.api.watching import Watches
@@ -32,6 +33,7 @@ from inferx.exec.gateway.records import Records
 from inferx.exec.identity.audit import Audit
 from inferx.exec.identity.authenticator import Authenticator
 from inferx.exec.identity.key_desk import KeyDesk
+from inferx.exec.identity.role_desk import RoleDesk
 from inferx.exec.metrics.exposition import MetricSource
 from inferx.exec.state.objects.objects import Objects
 from inferx.exec.state.store import Store
@@ -52,6 +54,8 @@ class ApiParts(NamedTuple):
         name: What the gateway is registered as.
         records: Its latest requests.
         metrics: What Prometheus is told.
+        audit: The audit log; None keeps none.
+        issuers: URLs of those whose tokens are taken.
     """
 
     store: Store
@@ -66,6 +70,7 @@ class ApiParts(NamedTuple):
     records: Records
     metrics: Sequence[MetricSource] = ()
     audit: Audit | None = None
+    issuers: tuple[str, ...] = ()
 
 
 class Api:
@@ -86,6 +91,7 @@ class Api:
             *RequestRoutes(access, self._leader, parts.records, parts.name).routes(),
             *self._logs.routes(),
             *KeyRoutes(access, KeyDesk(parts.store, parts.clock)).routes(),
+            *RoleRoutes(access, RoleDesk(parts.store, parts.clock, parts.issuers)).routes(),
         ]
         told = description(self.routes, __version__)
 

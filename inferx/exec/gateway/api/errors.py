@@ -10,6 +10,7 @@ from inferx.core.errors import DescriptionError
 from inferx.exec.gateway.refusals import Refused, error_body, status_of
 from inferx.exec.identity.audit import AuditUnavailableError
 from inferx.exec.identity.key_desk import KeyRequestError
+from inferx.exec.identity.role_desk import RoleRequestError
 from inferx.exec.state.objects.errors import (
     AdmissionError,
     BusyError,
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _REASONS: Final[dict[type[BaseException], str]] = {
     DescriptionError: "bad request",
     KeyRequestError: "bad request",
+    RoleRequestError: "bad request",
     RefusedError: "bad request",
     ForbiddenError: "forbidden",
     NotFoundError: "not found",

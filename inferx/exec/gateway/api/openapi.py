@@ -8,6 +8,8 @@ import msgspec
 
 from inferx.exec.gateway.api.routing import Route
 from inferx.exec.identity.key_desk import KeyRequest
+from inferx.exec.identity.role_desk import RoleRequest
+from inferx.exec.identity.roles import LEVELS
 from inferx.exec.state.objects.kinds import KINDS
 from inferx.spec.reference import NAME_LIMIT, NAME_PATTERN
 
@@ -26,6 +28,7 @@ _PATH: Final[dict[str, Any]] = {
     "version": _DIGITS,
     "pod": _DIGITS,
     "request": _REQUEST,
+    "role": {"type": "string", "enum": list(LEVELS)},
 }
 _TEXTS: Final = {"type": "object", "additionalProperties": {"type": "string"}}
 _ERRORS: Final = {
@@ -105,9 +108,9 @@ def description(routes: Iterable[Route], version: str) -> Mapping[str, Any]:
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     made, parts = msgspec.json.schema_components(
-        (KeyRequest,), ref_template="#/components/schemas/{name}"
+        (KeyRequest, RoleRequest), ref_template="#/components/schemas/{name}"
     )
-    assert len(made) == 1
+    assert len(made) == 2
     return {
         "openapi": "3.1.0",
         "info": {"title": "InferX", "version": version},

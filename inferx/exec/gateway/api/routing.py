@@ -87,5 +87,5 @@ async def read_struct(request: web.Request, kind: type[S]) -> S:
     """
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DescriptionError(f"the body: {error}") from error

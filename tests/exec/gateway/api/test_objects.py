@@ -172,6 +172,7 @@ def test_keys_are_good_for_what_they_say_and_until_they_are_not():
         ("GET", "/objects/function/?watch=2", None, 400),
         ("GET", "/objects/function/?after=1", None, 400),
         ("PUT", "/apikey/", b"{}", 400),
+        ("PUT", "/apikey/", b'{"\x80":1}', 400),
         ("PUT", "/apikey/", {"tenant": "*", "namespace": "n", "level": "full", "label": ""}, 400),
         ("DELETE", "/apikey/t1/n/0/", None, 400),
         ("PATCH", "/object/", b"", 405),
