@@ -18,6 +18,7 @@ import msgspec
 from inferx.core.errors import InferXError
 from inferx.core.machine.step import Record
 from inferx.exec.logs import ids
+from inferx.exec.state.limits import COMMIT_PARTS
 from inferx.exec.state.objects.bodies import Scheduler
 from inferx.exec.state.objects.envelope import REGISTRY, SYSTEM_NAME, DataObject, Key, encode
 from inferx.exec.state.store import (
@@ -73,15 +74,23 @@ class Leadership:
         Raises:
             DeposedError: Another one leads, or it cannot be known.
         """
+        # One step may make a pod and give it up.
+        latest = {RECORDS + one.key: one.value for one in records}
         changes: list[Change] = [
-            Put(RECORDS + one.key, one.value) if one.value else Delete(RECORDS + one.key)
-            for one in records
+            Put(key, value) if value else Delete(key) for key, value in latest.items()
         ]
+        # Nothing is sent until all are durable: a leader that dies between two commits leaves
+        # records of pods that nobody was told to start, as one does that dies after the last.
+        for first in range(0, len(changes), COMMIT_PARTS):
+            await self._commit(changes[first : first + COMMIT_PARTS])
+
+    async def _commit(self, changes: Sequence[Change]) -> None:
         try:
             async with asyncio.timeout(COMMIT_S):
                 committed = await self._store.commit((self._expect,), changes)
         except (StoreError, TimeoutError) as error:
-            raise DeposedError(f"epoch {self.epoch}: the store does not answer: {error}") from error
+            text = str(error) or f"no answer within {COMMIT_S:g} s"
+            raise DeposedError(f"epoch {self.epoch}: the store does not take it: {text}") from error
         if committed is None:
             raise DeposedError(f"epoch {self.epoch}: another scheduler leads")
 

@@ -10,6 +10,7 @@ from inferx.core.machine.step import Record
 from inferx.exec.clock import WallClock
 from inferx.exec.scheduler import election
 from inferx.exec.scheduler.election import LEADER, RECORDS, DeposedError, Leadership, win
+from inferx.exec.state.limits import COMMIT_PARTS
 from inferx.exec.state.memory import MemoryStore
 from inferx.exec.state.store import Delete
 
@@ -69,6 +70,22 @@ def test_a_leader_that_dies_is_followed_when_its_lease_has_run_out() -> None:
     run(work())
 
 
+def test_a_step_may_change_more_than_one_commit_holds_and_a_pod_twice() -> None:
+    async def work() -> None:
+        store = MemoryStore(WallClock())
+        leadership = await win(store, "host:1")
+        many = [Record(f"pod/{number}", b"made") for number in range(3 * COMMIT_PARTS)]
+        await leadership.persist((*many, Record("pod/0", b""), Record("pod/1", b"again")))
+        kept = {one.key: one.value for one in (await store.list(RECORDS)).entries}
+        assert len(kept) == 3 * COMMIT_PARTS - 1
+        assert f"{RECORDS}pod/0" not in kept
+        assert kept[f"{RECORDS}pod/1"] == b"again"
+        await leadership.persist(tuple(Record(one.key, b"") for one in many))
+        assert not (await store.list(RECORDS)).entries
+
+    run(work())
+
+
 def test_inv_8_a_leader_that_was_paused_past_its_lease_can_write_nothing() -> None:
     async def work() -> None:
         store = MemoryStore(WallClock())
@@ -115,7 +132,7 @@ def test_a_store_that_does_not_answer_deposes_a_leader(monkeypatch: pytest.Monke
         store = MemoryStore(WallClock())
         leadership = await win(store, "host:1")
         await store.close()
-        with pytest.raises(DeposedError, match="does not answer"):
+        with pytest.raises(DeposedError, match="does not take it"):
             await leadership.persist((RECORD,))
 
     run(work())
