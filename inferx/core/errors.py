@@ -1,6 +1,20 @@
 """Operating errors. A message says what, which id, and what was expected."""
 
-__all__ = ["DescriptionError", "InferXError", "LocalProtocolError", "PolicyError", "Terminated"]
+from typing import Final
+
+import msgspec
+
+__all__ = [
+    "UNDECODABLE",
+    "DescriptionError",
+    "InferXError",
+    "LocalProtocolError",
+    "PolicyError",
+    "Terminated",
+]
+
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises of bytes that are not what they should be: the second of text in them."""
 
 
 class InferXError(Exception):

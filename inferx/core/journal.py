@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 
 from inferx.core.commands import AgentCommand, AgentEvent, RouterCommand, SchedulerCommand
-from inferx.core.errors import InferXError
+from inferx.core.errors import UNDECODABLE, InferXError
 from inferx.core.events import RouterEvent, SchedulerEvent
 from inferx.core.machine.step import Machine, Step
 
@@ -131,7 +131,7 @@ class JournalReader:
             raise JournalError("the journal ends in its header")
         try:
             header = _header.decode(payload)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise JournalError(f"the journal's header: {error}") from error
         if header.format != FORMAT or header.machine not in KINDS:
             raise JournalError(
@@ -168,7 +168,7 @@ class JournalReader:
         while (payload := self._frame()) is not None:
             try:
                 entry = _entry.decode(payload)
-            except msgspec.DecodeError as error:
+            except UNDECODABLE as error:
                 raise JournalError(f"entry {self._count}: {error}") from error
             self._count += 1
             yield entry
@@ -212,7 +212,7 @@ def decoded(kind: str, number: int, entry: Entry) -> tuple[tuple[Any, ...], Step
     """
     try:
         return _EVENTS[kind].decode(entry.events), _STEP[kind].decode(entry.step)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise JournalError(f"entry {number}: no step of a {kind}: {error}") from error
 
 

@@ -197,6 +197,7 @@ def frame(payload: bytes) -> bytes:
         (b"something else altogether", "no journal"),
         (b"inferx-journal\n", "ends in its header"),
         (b"inferx-journal\n" + frame(b"\xc1"), "the journal's header"),
+        (b"inferx-journal\n" + frame(b"\x81\xa7machine\xa1\xff"), "the journal's header"),
         (
             b"inferx-journal\n"
             + frame(msgspec.msgpack.encode({"machine": "router", "format": 9, "config": {}})),

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from inferx.core.commands import NodeCommand
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes.page_server import pages_of
 from inferx.exec.agent.service import AgentService
@@ -81,7 +82,7 @@ async def serve(service: AgentService, socket: Path) -> web.AppRunner:
     async def command(request: web.Request) -> web.Response:
         try:
             service.command(_COMMAND.decode(await request.read()))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             return web.json_response({"error": f"no command: {error}"}, status=400)
         return web.json_response({}, status=202)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError, SliceShape
 from inferx.exec.agent.store.durable import remove_tree, told
 from inferx.exec.agent.store.manifest import GpuModel
@@ -117,6 +118,6 @@ class PodRecords:
                 continue
             try:
                 found.append(msgspec.json.decode(file.read_bytes(), type=PodRecord))
-            except msgspec.DecodeError as error:
+            except UNDECODABLE as error:
                 raise AgentError(f"{file}: {error}; expected a pod's record") from error
         return found, empty

@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
+
 __all__ = ["Peeked", "peek"]
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
@@ -35,7 +37,7 @@ def peek(body: bytes | bytearray, *, whole: bool) -> Peeked:
         return _scan(body)
     try:
         asked = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ValueError(f"the body: {error}") from error
     return Peeked(asked.model, asked.stream)
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.gateway.refusals import Refused, error_body
 
 __all__ = ["EVENT_STREAM", "WAITING", "error_event", "event_of"]
@@ -24,7 +25,7 @@ def event_of(status: int, body: bytes) -> bytes:
     """Return a pod's error as an event: its own words where they have OpenAI's shape."""
     try:
         told = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         told = None
     if isinstance(told, dict) and isinstance(told.get("error"), dict):
         return b"data: " + msgspec.json.encode({"error": told["error"]}) + b"\n\n"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK, PyJWTError
 from jwt.algorithms import AllowedPublicKeys
 
-from inferx.core.errors import InferXError
+from inferx.core.errors import UNDECODABLE, InferXError
 
 __all__ = ["ALGORITHMS", "IssuerKeys", "IssuerUnavailableError", "SigningKey", "check_url"]
 
@@ -166,7 +166,7 @@ async def _get(session: aiohttp.ClientSession, url: str, kind: type[Answer]) -> 
         return msgspec.json.decode(body, type=kind)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise IssuerUnavailableError(f"{url}: {error or 'no answer in time'}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise IssuerUnavailableError(f"{url}: {error}") from error
 
 

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple, NewType
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.identity.limits import UNLIMITED, Limits
 from inferx.exec.identity.principal import (
     EVERY,
@@ -185,6 +186,6 @@ def read_record(key: str, value: bytes) -> KeyRecord | None:
     """Return a record that lies under a key of the store; None if it is not what it should be."""
     try:
         record = _DECODER.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return record if store_key(record) == key else None

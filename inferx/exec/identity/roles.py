@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeGuard
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.identity.principal import EVERY, SYSTEM_TENANT, Grant, Level, User
 from inferx.spec.reference import is_name
 
@@ -115,6 +116,6 @@ def read_record(key: str, value: bytes) -> RoleRecord | None:
     """Return a record that lies under a key of the store; None if it is not what it should be."""
     try:
         record = _DECODER.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return record if store_key(record) == key and write_record(record) == value else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.worker.engine import Generation
 
 __all__ = [
@@ -173,7 +174,7 @@ def read(kind: type[T], body: bytes) -> T:
         what, _, where = str(error).partition(" - at ")
         param = where.strip("`").removeprefix("$").removeprefix(".") or None
         raise ApiError(400, f"{param}: {what}" if param else what, param=param) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (*UNDECODABLE, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}") from error
 
 

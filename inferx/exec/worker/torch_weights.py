@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
+from inferx.core.errors import UNDECODABLE
 from inferx.core.rng import stream
 from inferx.exec.worker.engine import WorkerError
 from inferx.exec.worker.memory import Fill
@@ -74,7 +75,7 @@ def opened(path: Path) -> Generator[tuple[ModelShape, Fill], None, None]:
             line, newline, _ = head.partition(b"\n")
             try:
                 found = msgspec.json.decode(line, type=_Head)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNDECODABLE:
                 found = None
             if not newline or found is None or found.format != FORMAT:
                 raise WorkerError(

@@ -23,7 +23,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import UNDECODABLE, DescriptionError
 from inferx.core.types import F64
 from inferx.sim.workload.arrivals import MAX_RATE
 from inferx.sim.workload.source import DAMAGED, Source, shown
@@ -194,7 +194,7 @@ def _texts(path: Path) -> dict[int, _Texts]:
         with Source(path=path).open() as file:
             texts = _DATASET.decode(file.read())
         by_second = {int(start): texts[start] for start in sorted(texts, key=int)}
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, *DAMAGED) as error:
+    except (*UNDECODABLE, ValueError, *DAMAGED) as error:
         wanted = 'expected {"SECOND": {"input_tokens": "{...}", "output_tokens": "{...}"}, ...}'
         raise DescriptionError(f"{path}: {shown(str(error))}; {wanted}") from error
     if not by_second:

@@ -118,8 +118,10 @@ def test_a_listener_that_missed_facts_is_told_all_that_is_here(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("body", ["", "{}", '{"type": "Explode"}', '{"type": "Drop"}', "[1]"])
-def test_what_is_no_command_is_answered_so(tmp_path: Path, body: str) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"type": "Explode"}', b'{"type": "Drop"}', b"[1]", b'{"type": "\xff"}']
+)
+def test_what_is_no_command_is_answered_so(tmp_path: Path, body: bytes) -> None:
     async def run() -> None:
         async with (
             running(tmp_path, tmp_path / "run" / "a.sock") as client,

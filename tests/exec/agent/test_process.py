@@ -247,10 +247,11 @@ def test_record_of_another_boot_is_not_ours(sandbox, tmp_path):
     sandbox._records.save(record)
 
 
-def test_damaged_record_is_told_by_its_file(sandbox, tmp_path):
+@pytest.mark.parametrize("written", [b"{", b'{"boot": "\xff"}'])
+def test_damaged_record_is_told_by_its_file(sandbox, tmp_path, written):
     (tmp_path / "state").mkdir(exist_ok=True)
     file = tmp_path / "state" / "a.json"
-    file.write_text("{")
+    file.write_bytes(written)
     with pytest.raises(AgentError, match=r"pod a: cannot read its record .*a.json"):
         sandbox.live()
     file.unlink()

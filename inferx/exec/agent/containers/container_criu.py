@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.containers.kernel_facts import cgroup_entries
 from inferx.exec.agent.containers.leftovers import kill_workers, unmount_and_remove
 from inferx.exec.agent.ports import AgentError, Live, PodSpec
@@ -201,7 +202,7 @@ def check_dump(pod: str, source: Path) -> None:
     """
     try:
         sizes = msgspec.json.decode((source / SIZES).read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise AgentError(f"pod {pod}: {source} is not a dump: {error}", phase="restore") from error
     try:
         check_sizes(source, sizes)

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.containers import rootfs
 from inferx.exec.agent.containers.container_criu import (
     CRIU_OPTIONS,
@@ -191,7 +192,7 @@ class RuncSandbox:
         except FileNotFoundError:
             self._forget(pod)
             return
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNDECODABLE) as error:
             raise AgentError(f"pod {pod}: its record cannot be read: {error}", phase="stop") from (
                 error
             )

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.logs.stream import STREAMS, held_bytes, trim
 from inferx.exec.agent.store.durable import make_folder, remove_tree
 from inferx.exec.files import write_whole
@@ -113,7 +114,7 @@ class KeptLogs:
             file = folder / _FILE
             try:
                 of = msgspec.json.decode(file.read_bytes(), type=_Of)
-            except (FileNotFoundError, msgspec.DecodeError):
+            except (FileNotFoundError, *UNDECODABLE):
                 # Cut short while it was made or removed: nobody knows whose it is.
                 remove_tree(folder)
                 continue

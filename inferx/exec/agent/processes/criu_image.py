@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.processes.criu_files import check_sizes, sizes_of
 
@@ -58,7 +59,7 @@ class Image(msgspec.Struct, kw_only=True, frozen=True):
             image = msgspec.json.decode((folder / NAME).read_bytes(), type=Image)
         except OSError as error:
             raise AgentError(f"{folder} is no dump: {error}", phase="image") from error
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise AgentError(f"{folder / NAME}: {error}", phase="image") from error
         check_sizes(folder, image.sizes)
         return image

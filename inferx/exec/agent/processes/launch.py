@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 
 __all__ = [
@@ -129,7 +130,7 @@ def answer(process: "subprocess.Popen[bytes]", *, what: str) -> int:
     process.stdout = None
     try:
         told = msgspec.json.decode(line, type=_Answer)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         told = _Answer(0, "the launcher ended without a word")
     if told.error:
         process.wait(START_S)

@@ -25,6 +25,7 @@ from typing import Literal
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError, Capability
 from inferx.exec.agent.processes import launch
 from inferx.exec.agent.processes.criu_files import said_in
@@ -91,7 +92,7 @@ def pages_of(folder: Path) -> Pages:
         note = msgspec.json.decode(path.read_bytes(), type=_Note)
     except FileNotFoundError:
         return "lost" if (folder / LOST).exists() else "whole"
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         # It is written whole: whoever changed it, nobody can tell any more.
         return "lost"
     if is_running(*note.launcher) or is_running(*note.server):
@@ -174,7 +175,7 @@ def stop_pages(folder: Path) -> None:
     """End who brings a pod's pages, this agent's or an earlier one's; the pod is killed with it."""
     found: list[_Note] = []
     for path in (folder / NOTE, folder / LOST):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *UNDECODABLE):
             found.append(msgspec.json.decode(path.read_bytes(), type=_Note))
         # First, so that nobody takes what ends now for a failure.
         path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
 from inferx.exec.files import aside_of, write_whole
@@ -49,7 +50,7 @@ class Records:
             return msgspec.json.decode(self._file(pod).read_bytes(), type=Record)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNDECODABLE) as error:
             raise AgentError(
                 f"pod {pod}: cannot read its record {self._file(pod)}: {error}", phase="record"
             ) from error

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 
 __all__ = [
@@ -207,7 +208,7 @@ def decode(told: bytes, *, where: str) -> Manifest:
         head = msgspec.json.decode(told, type=_Head)
     except msgspec.ValidationError as error:
         raise _bad(where, f"no manifest of a snapshot: {error}") from error
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise _bad(where, f"corrupt or cut short: {error}") from error
     if head.version != VERSION:
         raise _bad(where, f"of version {head.version}, this program reads version {VERSION}")

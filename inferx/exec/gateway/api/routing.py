@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from aiohttp import web
 
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import UNDECODABLE, DescriptionError
 
 __all__ = ["Parameter", "Route", "flag", "json_answer", "number", "read_struct"]
 
@@ -87,5 +87,5 @@ async def read_struct(request: web.Request, kind: type[S]) -> S:
     """
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (*UNDECODABLE, RecursionError) as error:
         raise DescriptionError(f"the body: {error}") from error

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from inferx.core.errors import DescriptionError
+from inferx.core.errors import UNDECODABLE, DescriptionError
 from inferx.core.units import FOREVER_NS, NS_PER_MS
 from inferx.sim.workload.source import Head, Lines, Rows, Source
 from inferx.sim.workload.trace import MAX_TOKENS
@@ -50,7 +50,7 @@ def rows(source: Source) -> Iterator[Rows]:
     for block in source.blocks():
         try:
             parsed = _DECODER.decode_lines(block.text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise _blame(block) from error
         table = np.array(
             [(line.timestamp, line.input_length, line.output_length) for line in parsed], np.float64

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
@@ -54,7 +55,7 @@ def secret_of(file: Path, host: str) -> tuple[str, str] | None:
         read = msgspec.json.decode(file.read_bytes(), type=_File)
     except OSError as error:
         raise AgentError(f"{file} cannot be read: {error.strerror}", phase="image") from error
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         text = f'{file}: expected {{"auths": {{HOST: {{"auth": BASE64}}}}}}'
         raise AgentError(text, phase="image") from None
     names = HUB_NAMES if host in HUB_NAMES else (host, f"https://{host}", f"http://{host}")

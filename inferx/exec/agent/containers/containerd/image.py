@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.containers.containerd import client as api
 from inferx.exec.agent.containers.containerd import containerd_pb2 as pb
 from inferx.exec.agent.ports import AgentError
@@ -146,7 +147,7 @@ def _read(client: api.Client, digest: str, kind: type[T], name: str) -> T:
         raise AgentError(text, phase="image") from refused
     try:
         return msgspec.json.decode(blob, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise AgentError(f"image {name!r}: {digest} cannot be read: {error}", phase="start") from (
             error
         )

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from inferx.core.errors import UNDECODABLE
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.manifest import ID_DIGITS, Manifest, decode, encode
 
@@ -67,7 +68,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             found = msgspec.json.decode(told, type=_Told)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise AgentError(f"{where}: no snapshot: {error}", phase="manifest") from error
         if found.version != _VERSION:
             text = f"{where}: of version {found.version}, this program reads version {_VERSION}"
