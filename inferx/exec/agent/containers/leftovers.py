@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from inferx.exec.agent.containers.kernel_facts import cgroup_folders, cgroup_pids
@@ -19,6 +20,7 @@ from inferx.exec.agent.store.durable import remove_tree, told
 
 __all__ = [
     "clear_cgroup",
+    "kill_shim",
     "kill_workers",
     "runtime_state",
     "unescaped",
@@ -40,6 +42,18 @@ def kill_workers(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 cwd = str((entry / "cwd").readlink())
                 if cwd == top or cwd.startswith(f"{top}/"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def kill_shim(namespace: str, pod: str) -> None:
+    """Kill containerd's shim of a pod, where containerd has no task of it and so never ends it."""
+    wanted = [b"-namespace", namespace.encode()], [b"-id", pod.encode()]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                program, *words = (entry / "cmdline").read_bytes().split(b"\0")
+                pairs = [list(pair) for pair in pairwise(words)]
+                if b"containerd-shim" in program and all(pair in pairs for pair in wanted):
                     os.kill(int(entry.name), signal.SIGKILL)
 
 

@@ -12,8 +12,8 @@ PAUSE_S = 0.01
 """Between two looks at a task that is being killed."""
 
 
-def end_task(client: api.Client, pod: str, *, within_s: float) -> None:
-    """Kill a task until containerd lets it be deleted. Not there is fine.
+def end_task(client: api.Client, pod: str, *, within_s: float) -> bool:
+    """Kill a task until containerd lets it be deleted; return whether there was one.
 
     Raises:
         AgentError: It did not end in time.
@@ -26,7 +26,7 @@ def end_task(client: api.Client, pod: str, *, within_s: float) -> None:
             client.call(api.DELETE_TASK, task, phase="stop")
         except api.Refused as refused:
             if refused.code == "NOT_FOUND":
-                return
+                return False
             if time.monotonic() > end:
                 raise AgentError(
                     f"pod {pod} was killed and did not end in {within_s:g} s: {refused}",
@@ -36,7 +36,7 @@ def end_task(client: api.Client, pod: str, *, within_s: float) -> None:
             _call_ignoring(client, api.RESUME_TASK, task)
             time.sleep(PAUSE_S)
         else:
-            return
+            return True
 
 
 def _call_ignoring(client: api.Client, method: api.Call[api.Q, api.A], request: api.Q) -> None:

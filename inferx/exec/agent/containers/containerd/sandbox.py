@@ -27,6 +27,7 @@ from inferx.exec.agent.containers.containerd.pulling import ImagePuller
 from inferx.exec.agent.containers.kernel_facts import cgroup_memory, cgroup_pids, give_devices
 from inferx.exec.agent.containers.leftovers import (
     clear_cgroup,
+    kill_shim,
     kill_workers,
     runtime_state,
     unmount_and_remove,
@@ -188,7 +189,9 @@ class ContainerdSandbox:
         # First what may hold a runtime up.
         stop_pages(folder)
         kill_workers(folder / "criu")
-        end_task(self.client, pod, within_s=self._kill_s)
+        if not end_task(self.client, pod, within_s=self._kill_s):
+            # Who asked for it was killed meanwhile: its shim waits for a task that never comes.
+            kill_shim(self.client.namespace, pod)
         # A shim that was killed leaves its container to containerd, which cleans up in its time.
         clear_cgroup(found.labels[CGROUP_LABEL], within_s=self._kill_s)
         if found.snapshot_key:
