@@ -10,7 +10,7 @@ from inferx.exec.gateway.api.access import Access
 from inferx.exec.gateway.api.routing import Route, json_answer, read_struct
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Target
-from inferx.exec.identity.principal import ANONYMOUS, EVERY, Denied
+from inferx.exec.identity.principal import ANONYMOUS, EVERY, Denied, Principal
 from inferx.exec.identity.role_desk import RoleDesk, RoleRequest
 from inferx.exec.identity.roles import LEVELS, Role, RoleRecord
 
@@ -48,29 +48,28 @@ class RoleRoutes:
 
     async def grant(self, request: web.Request) -> web.Response:
         """POST /rbac/."""
-        who = await self._access.who(request)
-        if not who.grants:
-            self._access.check_list(who, "role", "")
-        asked = await read_struct(request, RoleRequest)
-        self._access.check(who, "administer", asked.tenant, asked.namespace, "role")
-        record = self._desk.meant(who, asked, new=True)
+        who, record = await self._asked(request, new=True)
         async with self._access.act(who, "grant", _target(record)):
             kept = _granted(await self._desk.grant(who, record))
         return json_answer(msgspec.to_builtins(kept))
 
     async def revoke(self, request: web.Request) -> web.Response:
         """DELETE /rbac/."""
-        who = await self._access.who(request)
-        if not who.grants:
-            self._access.check_list(who, "role", "")
-        asked = await read_struct(request, RoleRequest)
-        self._access.check(who, "administer", asked.tenant, asked.namespace, "role")
-        record = self._desk.meant(who, asked, new=False)
+        who, record = await self._asked(request, new=False)
         async with self._access.act(who, "revoke", _target(record)):
             if not _granted(await self._desk.revoke(who, record)):
                 whose = f"{record.username!r} of {record.issuer}"
                 raise Refused("not found", f"{whose} was not granted that role by name")
         return json_answer({})
+
+    async def _asked(self, request: web.Request, *, new: bool) -> tuple[Principal, RoleRecord]:
+        """Return who asks, if they may, and the record of what they ask for."""
+        who = await self._access.who(request)
+        if not who.grants:
+            self._access.check_list(who, "role", "")
+        asked = await read_struct(request, RoleRequest)
+        self._access.check(who, "administer", asked.tenant, asked.namespace, "role")
+        return who, self._desk.meant(who, asked, new=new)
 
     async def own(self, request: web.Request) -> web.Response:
         """GET /rbac/roles/."""
