@@ -9,13 +9,11 @@ Laws:
    missed a revocation.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from inferx.exec.clock import Clock
-from inferx.exec.identity.following import STALE_S, before_it_runs, follow
+from inferx.exec.identity.following import STALE_S, Copy
 from inferx.exec.identity.keys import (
     PREFIX,
     KeyId,
@@ -55,45 +53,21 @@ class _Known:
         """The key itself, once somebody showed it."""
 
 
-class KeyCache:
+class KeyCache(Copy):
     """Answers for API keys while `run` runs.
 
     Attributes:
         malformed: Records that open nothing because they are not what they should be.
     """
 
-    __slots__ = (
-        "_clock",
-        "_fresh_until_s",
-        "_known",
-        "_listed",
-        "_loop_time",
-        "_shown",
-        "_stale_s",
-        "_store",
-        "malformed",
-    )
+    __slots__ = ("_clock", "_known", "_shown", "malformed")
 
     def __init__(self, store: Store, clock: Clock, *, stale_s: float = STALE_S) -> None:
-        self._store = store
+        super().__init__(store, PREFIX, called="API keys", stale_s=stale_s)
         self._clock = clock
-        self._stale_s = stale_s
         self._known: dict[KeyId, _Known] = {}
         self._shown: dict[str, _Known] = {}
-        self._fresh_until_s = 0.0
-        # Until it runs there is no loop to ask, and nothing is fresh.
-        self._loop_time: Callable[[], float] = before_it_runs
-        self._listed = asyncio.Event()
         self.malformed = 0
-
-    async def wait_listed(self) -> None:
-        """Wait until the keys are known for the first time."""
-        await self._listed.wait()
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether keys can be looked up: the watch has told lately."""
-        return self._loop_time() < self._fresh_until_s
 
     def __len__(self) -> int:
         return len(self._known)
@@ -125,17 +99,7 @@ class KeyCache:
         self._shown[token] = known
         return known.principal
 
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        self._loop_time = asyncio.get_running_loop().time
-        await follow(self._store, PREFIX, self, called="API keys", stale_s=self._stale_s)
-
-    # -- told by `follow` ---
-    def fresh_until(self, until_s: float) -> None:
-        """Answer until then."""
-        self._fresh_until_s = until_s
-        self._listed.set()
-
+    # -- told by the store ---
     def take_all(self, entries: tuple[Entry, ...]) -> None:
         """Know these keys, and no others."""
         self._known = {}

@@ -8,13 +8,11 @@ Laws:
    revocation. What a token itself brings stays.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 
-from inferx.exec.identity.following import STALE_S, before_it_runs, follow
+from inferx.exec.identity.following import STALE_S, Copy
 from inferx.exec.identity.principal import Grant, Principal, User
 from inferx.exec.identity.roles import PREFIX, read_record
 from inferx.exec.state.store import Deleted, Entry, Store
@@ -39,37 +37,20 @@ class _Held:
         self.with_it: Principal | None = None
 
 
-class RoleCopy:
+class RoleCopy(Copy):
     """Knows what users were granted while `run` runs.
 
     Attributes:
         malformed: Keys of records that grant nothing because they are not what they should be.
     """
 
-    __slots__ = (
-        "_fresh_until_s",
-        "_held",
-        "_listed",
-        "_loop_time",
-        "_stale_s",
-        "_store",
-        "_whose",
-        "malformed",
-    )
+    __slots__ = ("_held", "_whose", "malformed")
 
     def __init__(self, store: Store, *, stale_s: float = STALE_S) -> None:
-        self._store = store
-        self._stale_s = stale_s
+        super().__init__(store, PREFIX, called="granted roles", stale_s=stale_s)
         self._whose: dict[str, User] = {}
         self._held: dict[User, _Held] = {}
-        self._fresh_until_s = 0.0
-        self._loop_time: Callable[[], float] = before_it_runs
-        self._listed = asyncio.Event()
         self.malformed: set[str] = set()
-
-    async def wait_listed(self) -> None:
-        """Wait until the roles are known for the first time."""
-        await self._listed.wait()
 
     def widen(self, who: Principal) -> Principal:
         """Return somebody with what they were granted by name, beside what they have."""
@@ -81,17 +62,7 @@ class RoleCopy:
             held.without = who
         return held.with_it
 
-    async def run(self) -> None:
-        """Follow the store until cancelled."""
-        self._loop_time = asyncio.get_running_loop().time
-        await follow(self._store, PREFIX, self, called="granted roles", stale_s=self._stale_s)
-
-    # -- told by `follow` ---
-    def fresh_until(self, until_s: float) -> None:
-        """Grant until then."""
-        self._fresh_until_s = until_s
-        self._listed.set()
-
+    # -- told by the store ---
     def take_all(self, entries: tuple[Entry, ...]) -> None:
         """Know these roles, and no others."""
         self._whose = {}

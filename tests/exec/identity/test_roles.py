@@ -248,7 +248,7 @@ def test_a_copy_knows_what_is_there_however_it_came_about(
     async def work() -> None:
         copy = RoleCopy(MemoryStore(WallClock()))
         copy._loop_time = asyncio.get_running_loop().time
-        copy.fresh_until(copy._loop_time() + 60)
+        copy._heard()
         left: dict[str, Entry] = {}
         for what, one in told:
             key = store_key(one)

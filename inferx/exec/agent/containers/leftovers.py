@@ -16,6 +16,7 @@ from pathlib import Path
 
 from inferx.exec.agent.containers.kernel_facts import cgroup_folders, cgroup_pids
 from inferx.exec.agent.ports import AgentError
+from inferx.exec.agent.processes.procfs import PROC, all_pids
 from inferx.exec.agent.store.durable import remove_tree, told
 
 __all__ = [
@@ -37,24 +38,21 @@ def kill_workers(folder: Path) -> None:
     It is not always in its pod's cgroup, and its command line does not name the pod.
     """
     top = str(folder.resolve())
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                cwd = str((entry / "cwd").readlink())
-                if cwd == top or cwd.startswith(f"{top}/"):
-                    os.kill(int(entry.name), signal.SIGKILL)
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            cwd = str((PROC / str(pid) / "cwd").readlink())
+            if cwd == top or cwd.startswith(f"{top}/"):
+                os.kill(pid, signal.SIGKILL)
 
 
 def kill_shim(namespace: str, pod: str) -> None:
     """Kill containerd's shim of a pod, where containerd has no task of it and so never ends it."""
-    wanted = [b"-namespace", namespace.encode()], [b"-id", pod.encode()]
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                program, *words = (entry / "cmdline").read_bytes().split(b"\0")
-                pairs = [list(pair) for pair in pairwise(words)]
-                if b"containerd-shim" in program and all(pair in pairs for pair in wanted):
-                    os.kill(int(entry.name), signal.SIGKILL)
+    wanted = {(b"-namespace", namespace.encode()), (b"-id", pod.encode())}
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            program, *words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+            if b"containerd-shim" in program and wanted.issubset(pairwise(words)):
+                os.kill(pid, signal.SIGKILL)
 
 
 def unmount_below(folder: Path) -> None:

@@ -7,6 +7,7 @@ Laws:
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -20,7 +21,9 @@ from inferx.exec.state.objects.actor import Actor
 from inferx.exec.state.objects.envelope import Key
 from inferx.exec.state.objects.kinds import KINDS, Place
 
-__all__ = ["Access", "place_of"]
+__all__ = ["Access", "granted", "place_of"]
+
+T = TypeVar("T")
 
 
 class Access:
@@ -94,6 +97,17 @@ class Access:
     def act(self, who: Principal, action: str, target: Target) -> AbstractAsyncContextManager[None]:
         """Put an act on record around its doing."""
         return nullcontext() if self._audit is None else self._audit.act(who.name, action, target)
+
+
+def granted(found: T | Denied) -> T:
+    """Return what somebody was given.
+
+    Raises:
+        Refused: They were not.
+    """
+    if isinstance(found, Denied):
+        raise Refused("forbidden", found.reason)
+    return found
 
 
 def place_of(key: Key) -> tuple[str, str]:

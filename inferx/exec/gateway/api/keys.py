@@ -1,22 +1,18 @@
 """API keys over HTTP. A key is shown by the answer that issues it, and never again."""
 
-from typing import TypeVar
-
 import msgspec
 from aiohttp import web
 
-from inferx.exec.gateway.api.access import Access
+from inferx.exec.gateway.api.access import Access, granted
 from inferx.exec.gateway.api.routing import Parameter, Route, json_answer, read_struct
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Target
 from inferx.exec.identity.key_desk import KeyDesk, KeyRequest
 from inferx.exec.identity.keys import KeyId, KeyRecord
-from inferx.exec.identity.principal import EVERY, Denied
+from inferx.exec.identity.principal import EVERY
 from inferx.spec.reference import is_name
 
 __all__ = ["KeyRoutes"]
-
-T = TypeVar("T")
 
 _TENANT = Parameter("tenant", "Whose keys; `*` is the administrators'.", {"type": "string"})
 _NAMESPACE = Parameter("namespace", "Of one namespace alone.", {"type": "string"})
@@ -57,7 +53,7 @@ class KeyRoutes:
         namespace = request.query.get("namespace")
         self._access.check(who, "read", tenant, namespace or EVERY, "apikey")
         found = await self._desk.records(who, tenant, namespace)
-        return json_answer([_shown(one) for one in _granted(found)])
+        return json_answer([_shown(one) for one in granted(found)])
 
     async def issue(self, request: web.Request) -> web.Response:
         """PUT /apikey/."""
@@ -70,7 +66,7 @@ class KeyRoutes:
             type="apikey", tenant=asked.tenant, namespace=asked.namespace, name=asked.label
         )
         async with self._access.act(who, "issue", target):
-            secret = _granted(await self._desk.issue(who, asked))
+            secret = granted(await self._desk.issue(who, asked))
         return json_answer({"id": secret.id, "key": secret.token}, 201)
 
     async def revoke(self, request: web.Request) -> web.Response:
@@ -83,14 +79,8 @@ class KeyRoutes:
             raise Refused("not found", f"{key_id[:40]!r}: there is no such API key")
         target = Target(type="apikey", tenant=tenant, namespace=namespace, name=key_id)
         async with self._access.act(who, "revoke", target):
-            record = _granted(await self._desk.revoke(who, tenant, namespace, KeyId(key_id)))
+            record = granted(await self._desk.revoke(who, tenant, namespace, KeyId(key_id)))
         return json_answer(_shown(record))
-
-
-def _granted(found: T | Denied) -> T:
-    if isinstance(found, Denied):
-        raise Refused("forbidden", found.reason)
-    return found
 
 
 def _shown(record: KeyRecord) -> dict[str, object]:

@@ -1,22 +1,18 @@
 """Roles over HTTP: granted and revoked by a user's name, listed, and told to whom they are."""
 
-from typing import TypeVar
-
 import msgspec
 from aiohttp import web
 
 from inferx.core.errors import DescriptionError
-from inferx.exec.gateway.api.access import Access
+from inferx.exec.gateway.api.access import Access, granted
 from inferx.exec.gateway.api.routing import Route, json_answer, read_struct
 from inferx.exec.gateway.refusals import Refused
 from inferx.exec.identity.audit import Target
-from inferx.exec.identity.principal import ANONYMOUS, EVERY, Denied, Principal
+from inferx.exec.identity.principal import ANONYMOUS, EVERY, Principal
 from inferx.exec.identity.role_desk import RoleDesk, RoleRequest
 from inferx.exec.identity.roles import LEVELS, Role, RoleRecord
 
 __all__ = ["RoleRoutes"]
-
-T = TypeVar("T")
 
 
 class RoleRoutes:
@@ -50,14 +46,14 @@ class RoleRoutes:
         """POST /rbac/."""
         who, record = await self._asked(request, new=True)
         async with self._access.act(who, "grant", _target(record)):
-            kept = _granted(await self._desk.grant(who, record))
+            kept = granted(await self._desk.grant(who, record))
         return json_answer(msgspec.to_builtins(kept))
 
     async def revoke(self, request: web.Request) -> web.Response:
         """DELETE /rbac/."""
         who, record = await self._asked(request, new=False)
         async with self._access.act(who, "revoke", _target(record)):
-            if not _granted(await self._desk.revoke(who, record)):
+            if not granted(await self._desk.revoke(who, record)):
                 whose = f"{record.username!r} of {record.issuer}"
                 raise Refused("not found", f"{whose} was not granted that role by name")
         return json_answer({})
@@ -91,7 +87,7 @@ class RoleRoutes:
         tenant, namespace = place["tenant"], place.get("namespace", EVERY)
         self._access.check(who, "read", tenant, namespace, "role")
         found = await self._desk.holders(who, _role(place["role"]), tenant, namespace)
-        return json_answer([msgspec.to_builtins(one) for one in _granted(found)])
+        return json_answer([msgspec.to_builtins(one) for one in granted(found)])
 
 
 def _role(word: str) -> Role:
@@ -104,9 +100,3 @@ def _target(record: RoleRecord) -> Target:
     """Return whom an act is about; who it is of is beside it."""
     whose = f"{record.role} oidc:{record.issuer}#{record.username}"
     return Target(type="role", tenant=record.tenant, namespace=record.namespace, name=whose)
-
-
-def _granted(found: T | Denied) -> T:
-    if isinstance(found, Denied):
-        raise Refused("forbidden", found.reason)
-    return found
