@@ -1,5 +1,6 @@
 """What every result file says of how it came about."""
 
+import argparse
 import os
 import platform
 import re
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DATA", "ROOT", "about", "origin", "processor", "prose"]
+__all__ = ["DATA", "ROOT", "about", "origin", "processor", "program", "prose"]
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs" / "results" / "data"
@@ -29,6 +30,12 @@ def about(module: str, *, seed: int | None) -> dict[str, Any]:
         "load_average": os.getloadavg(),
         "seed": seed,
     }
+
+
+def program(module: str, text: str | None) -> argparse.ArgumentParser:
+    """Return a parser that says of a module's run what the module does."""
+    whole = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m {module}", description=text, formatter_class=whole)
 
 
 def processor() -> str:

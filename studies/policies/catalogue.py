@@ -9,6 +9,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from benchmarks.about import program
 from inferx.load import bundle_names, load_bundle, shipped_module
 
 __all__ = ["PAGE", "WHOLE", "catalogue", "replaced_by", "slot_of", "source_of"]
@@ -112,4 +113,5 @@ def catalogue() -> str:
 
 
 if __name__ == "__main__":
+    program("studies.policies.catalogue", __doc__).parse_args()
     PAGE.write_text(catalogue())

@@ -26,7 +26,7 @@ from typing import Any
 
 import openai
 
-from benchmarks.about import DATA, ROOT, about
+from benchmarks.about import DATA, ROOT, about, program
 from benchmarks.gateway.servers import free_port
 from benchmarks.live.services import service
 from studies.thirty.document import document
@@ -163,6 +163,7 @@ def apply(folder: Path, gateway: str, key: str) -> None:
 
 def main() -> None:
     """Try it, and write down what came of it."""
+    program("studies.thirty", __doc__).parse_args()
     names = [f"m{number:02}" for number in range(FUNCTIONS)]
     rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
