@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DATA", "ROOT", "about", "origin", "processor", "program", "prose"]
+__all__ = ["DATA", "ROOT", "about", "needs", "origin", "processor", "program", "prose"]
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs" / "results" / "data"
@@ -36,6 +37,13 @@ def program(module: str, text: str | None) -> argparse.ArgumentParser:
     """Return a parser that says of a module's run what the module does."""
     whole = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(f"python -m {module}", description=text, formatter_class=whole)
+
+
+def needs(*programs: str) -> None:
+    """End with one line unless Debian's packages of these names are installed."""
+    lacking = " ".join(name for name in programs if not shutil.which(name))
+    if lacking:
+        sys.exit(f"not found: {lacking}; on Debian: apt-get install {lacking}")
 
 
 def processor() -> str:

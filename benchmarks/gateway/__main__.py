@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.about import processor
+from benchmarks.about import needs, processor
 from benchmarks.gateway.document import write_document
 from benchmarks.gateway.load import LOADS, loaded
 from benchmarks.gateway.servers import (
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    needs("nginx", "wrk")
     rounds: list[dict] = []
     with tempfile.TemporaryDirectory() as scratch:
         ports = {"json": free_port(), "sse": free_port()}

@@ -27,7 +27,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.about import DATA, ROOT, about
+from benchmarks.about import DATA, ROOT, about, needs
 from benchmarks.gateway.load import LOADS, SCRIPT, loaded
 from benchmarks.gateway.servers import (
     OTHER_CPU,
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--memory-minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    needs("nginx", "wrk")
     version = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
     found = measure(options)
     told = {**about("benchmarks.live.gateway", seed=None), "nginx": version.strip(), **found}

@@ -35,13 +35,14 @@ def bench(sandbox: str, asked: list[str]) -> dict:
     """Run one bench, and return what it wrote.
 
     Raises:
-        CalledProcessError: It failed; what it said was printed.
+        SystemExit: It failed; it said why.
     """
     with tempfile.TemporaryDirectory() as scratch, options_of(sandbox) as options:
         out = Path(scratch) / "bench.json"
         told = [*asked, "--sandbox", sandbox]
         command = [*INFERX, "agent", "bench", *told, *options, "--out", str(out)]
-        subprocess.run(command, check=True)
+        if status := subprocess.run(command, check=False).returncode:
+            sys.exit(f"the bench of {sandbox} failed with status {status}; nothing is written")
         found = json.loads(out.read_text())
     # Where the study's own files were says nothing.
     found["about"]["command"] = shlex.join(["inferx", "agent", "bench", *told])

@@ -167,9 +167,14 @@ def test_a_mount_may_be_written_only_where_it_says_so():
     assert "rw" in write["options"]
 
 
-def test_the_root_is_filled_before_anything_is_mounted_on_it():
-    oci = spec_of(pod(), root_mounts=(Mount("/usr", "/usr"),))
-    assert oci["mounts"][0]["destination"] == "/usr"
+def test_a_mount_is_covered_by_none_that_comes_later():
+    roots = (Mount("/usr", "/usr"), Mount("/tmp/agent", "/tmp/agent"))
+    asked = (Mount("/models", "/usr/models"), Mount("/w", "/tmp/agent/w"))
+    oci = spec_of(pod(mounts=asked), root_mounts=roots)
+    targets = [Path(mount["destination"]) for mount in oci["mounts"]]
+    for number, target in enumerate(targets):
+        assert not any(target.is_relative_to(later) for later in targets[number + 1 :])
+    assert targets[-4:] == [Path(mount.target) for mount in (*roots, *asked)]
 
 
 @pytest.mark.parametrize("path", ["models", "/a/../etc", ""])
@@ -205,11 +210,10 @@ def test_a_root_of_the_hosts_files_has_what_programs_need_and_no_more(tmp_path: 
     (host / "file").touch()
     apart = tmp_path / "apart"
     apart.mkdir()
-    # What a folder shows already is not mounted again; what is in the pod's own `/tmp` cannot be.
+    # What a folder shows already is not mounted again.
     mounts = host_mounts(host, installed=(host / "usr/own", apart))
-    at_home = [] if apart.parts[1] == "tmp" else [str(apart)]
-    seen = ["/etc/hosts", "/etc/passwd", "/etc/ssl/certs", "/usr"]
-    assert [mount.target for mount in mounts] == sorted([*at_home, *seen])
+    seen = ["/etc/hosts", "/etc/passwd", "/etc/ssl/certs", "/usr", str(apart)]
+    assert [mount.target for mount in mounts] == sorted(seen)
     assert all(mount.read_only for mount in mounts)
     root = tmp_path / "pod" / "rootfs"
     lay_out(root, mounts, host)

@@ -143,7 +143,7 @@ def runtime_spec(
         root: Root folder: of the host, or relative to the bundle.
         cgroup: From the root of each hierarchy.
         criu_config: File with CRIU's options, read by the runtime at each dump and restore.
-        root_mounts: What fills an empty root; mounted before all others.
+        root_mounts: What fills an empty root; mounted before the pod's own.
         edits: What the pod's devices add.
         image_env: What its image says of the environment; the function's own words win.
         entrypoint: The image's program, for a function that names none.
@@ -175,9 +175,9 @@ def runtime_spec(
         "root": {"path": root, "readonly": True},
         "hostname": HOSTNAME,
         "mounts": [
-            *(_bind(pod, mount) for mount in root_mounts),
+            # First: what they would cover is below them, such as an agent installed in `/tmp`.
             *_KERNEL_MOUNTS,
-            *(_bind(pod, mount) for mount in (*edits.mounts, *launch.mounts)),
+            *(_bind(pod, mount) for mount in (*root_mounts, *edits.mounts, *launch.mounts)),
         ],
         "annotations": {"org.criu.config": str(criu_config)},
         "linux": {

@@ -11,7 +11,8 @@ need to run, and nothing else:
 
 So `/root`, `/home`, `/var`, `/srv`, `/boot` and the rest of `/etc` are not seen, nor is what the
 host mounts below the folders above, nor `/proc`, `/sys`, `/dev`, `/run` and `/tmp`, which each pod
-has of its own. What else a function needs, its `mounts` name.
+has of its own (an agent that is installed below one of them is seen there, and nothing beside it).
+What else a function needs, its `mounts` name.
 """
 
 import sys
@@ -24,7 +25,7 @@ import inferx
 from inferx.exec.agent.containers.oci import OciEdits
 from inferx.exec.agent.ports import AgentError, Mount
 
-__all__ = ["OWN", "host_mounts", "lay_out", "without_what_is_there"]
+__all__ = ["host_mounts", "lay_out", "without_what_is_there"]
 
 OWN = frozenset({"proc", "sys", "dev", "run", "tmp"})
 """Top-level folders that a pod has of its own."""
@@ -58,7 +59,7 @@ def host_mounts(
     found += [
         Mount(str(folder), str(folder))
         for folder in (_installed() if installed is None else installed)
-        if not any(_shows(above, folder) for above in seen) and folder.parts[1] not in OWN
+        if not any(_shows(above, folder) for above in seen)
     ]
     found += [Mount(str(host / "etc" / n), f"/etc/{n}") for n in OF_ETC if _there(host, n)]
     # What is mounted below another comes after it.
