@@ -20,6 +20,7 @@ from etcd_server import missing_etcd
 from inferx.cli.live_journals import Journals, read_journals
 from inferx.cli.live_profile import about_run, calibrated
 from inferx.cli.live_records import observed, predicted, world_of
+from inferx.cli.profile_lines import interference_lines
 from inferx.client.driving import Answer, Call, drive, prompt_of
 from inferx.exec.worker.engine import Generation
 from inferx.exec.worker.paced import PacedEngine, PacedShape
@@ -29,6 +30,7 @@ from inferx.sim.output import read_summary
 from inferx.sim.profile import load_profile
 from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.workload.read import read_trace
+from inferx.spec.shape import ENFORCEMENTS
 from studies.prediction.bed import INFERX, etcd, up
 from studies.prediction.case import PLACE, Case, functions
 
@@ -50,6 +52,8 @@ SAME_CAUSE = 0.6
 """Least share of requests that waited for the same kind of start, or for none, in both."""
 OFF = 3
 """Pods more or fewer, of those that are started from nothing."""
+RESTORE_S = 0.4
+"""What a restore of such a worker takes, about, for runs that have none to learn from."""
 GPU_TIME = 1.3
 """Factor between GPU-seconds that are charged."""
 
@@ -131,10 +135,22 @@ def the_command_does_the_same(folder: Path, env: dict[str, str]) -> None:
 
 
 def declared(folder: Path) -> Path:
-    """Write a profile of nothing but the workers' pace."""
+    """Write a profile of what is known before a run: the pace, and that nothing is on a GPU.
+
+    A short run may restore nothing, and the simulated one may: it would be an engine's on a GPU,
+    several seconds in which nobody else starts there, were it not said here.
+    """
+    date = "2026-12"
+    assumed = f'basis = "assumed"\nsource = "a worker of a few MiB"\ndate = "{date}"\n'
+    alone = dict.fromkeys(ENFORCEMENTS, 0.0)
+    lines = [
+        'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"',
+        f'\n[[restore]]\nname = "restore"\nfixed_s = {RESTORE_S}\nmachine = "any"\n{assumed}',
+        *interference_lines(alone, source="Nothing is on GPUs that are declared", date=date),
+        CASE.serving_text(),
+    ]
     path = folder / "declared.toml"
-    lines = 'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"\n'
-    path.write_text(lines + CASE.serving_text())
+    path.write_text("\n".join(lines))
     return path
 
 
