@@ -8,9 +8,10 @@ more GPU memory than their share.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from inferx.core.commands import AgentCommand, AgentEvent, Join, NodeCommand, Perform, Report
 from inferx.core.events import Fact, FoundPod, LeaderChanged, NodeJoined, Performed, PodExited
@@ -22,6 +23,7 @@ from inferx.exec.agent.executor import Executor, Recovered
 from inferx.exec.agent.guarding import Guarding
 from inferx.exec.agent.phases import Phases
 from inferx.exec.agent.pod import Pod
+from inferx.exec.agent.pod_records import PodRecord
 from inferx.exec.agent.ports import AgentError
 from inferx.exec.agent.store.durable import told
 from inferx.exec.agent.traces import ActionTraces
@@ -36,6 +38,8 @@ __all__ = ["AgentService"]
 
 WORKERS = 16
 """Actions at once: each mostly waits, for a process, a disk or a device."""
+ENDINGS = 4
+"""Pods at once of which what is left is ended: one that cannot be takes long, and stays."""
 REPORTS_PER_BOOT = 1 << 32
 """Reports are numbered through all starts: each counts from its own number."""
 LOOK_S = 1.0
@@ -44,6 +48,9 @@ FACTS_LIMIT = REMEMBERED
 """Facts that nobody has taken: no more than the machine can tell again when it is asked again."""
 
 _log = logging.getLogger(__name__)
+
+_Known = Pod | PodRecord
+"""A pod, or what is noted of one that could not be ended."""
 
 
 class AgentService:
@@ -91,6 +98,8 @@ class AgentService:
         """More was told than anybody took: nothing is told before the node has joined anew."""
         self._told = asyncio.Event()
         self._busy: set[PodId] = set()
+        self._ending: set[PodId] = set()
+        self._few = asyncio.Semaphore(ENDINGS)
         self._actions: set[asyncio.Task[None]] = set()
         self.guard = Guarding(executor.pods, self._clock, self._is_idle)
         self.counts = AgentCounts()
@@ -174,7 +183,11 @@ class AgentService:
         if isinstance(command, Join):
             self._join(command.busy, command.dropping)
             return
-        task = asyncio.get_running_loop().create_task(self._act(command))
+        self._begin(self._act(command))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done meanwhile, and not be left half done when the service ends."""
+        task = asyncio.get_running_loop().create_task(work)
         self._actions.add(task)
         task.add_done_callback(self._actions.discard)
 
@@ -246,8 +259,9 @@ class AgentService:
         while True:
             await asyncio.sleep(LOOK_S)
             try:
-                for pod, reason in await loop.run_in_executor(self._threads, self._ended_pods):
-                    self._driver.post(PodExited(pod, reason))
+                for one, reason in await loop.run_in_executor(self._threads, self._ended_pods):
+                    self._ending.add(_id(one))
+                    self._begin(self._end(one, reason))
                 await loop.run_in_executor(self._threads, self._trim_logs)
             except AgentError as error:
                 _log.warning("looking after pods: %s", error)
@@ -259,40 +273,56 @@ class AgentService:
             with told(f"the output of pod {one.pod} cannot be bounded", phase="logs"):
                 pods.logs.trim(pods.records.place(one.pod))
 
-    def _ended_pods(self) -> list[tuple[PodId, str]]:
-        """End what is to end: pods whose process or GPU is gone, or that exceed their share."""
+    def _ended_pods(self) -> list[tuple[_Known, str]]:
+        """Find what is to end: pods whose process or GPU is gone, or that exceed their share."""
         pods, node = self.executor.pods, self.executor.pods.node
         # Known first, looked for after: one that is started in between is not missed.
-        idle = [one for one in pods.all() if one.record.pod not in self._busy]
+        idle = {_id(one): one for one in pods.all() if self._is_left_alone(_id(one))}
         live = frozenset(one.pod for one in node.sandbox.live())
         # Noted before the pod is killed for it.
         lost = pods.pages.look()
-        stuck = [PodId(one.pod) for one in pods.stuck() if pods.records.name(one.pod) not in live]
-        freed = [pod for pod in stuck if pod not in self._busy and self._can_end(pod)]
-        gone = [one for one in idle if one.spec.pod not in live]
-        ended = [
-            (PodId(one.record.pod), "pages" if one.spec.pod in lost else "exited")
-            for one in idle
-            if (one in gone or one.spec.pod in lost) and self._is_idle(one)
+        stuck = [one for one in pods.stuck() if pods.records.name(one.pod) not in live]
+        ended: list[tuple[_Known, str]] = [
+            (one, "exited") for one in stuck if self._is_left_alone(_id(one))
         ]
+        for one in idle.values():
+            if why := lost.get(one.spec.pod):
+                self._noted(str(why))
+                ended.append((one, "pages"))
+            elif one.spec.pod not in live:
+                ended.append((one, "exited"))
         try:
-            guarded = [one for one in idle if one.spec.pod in live - lost.keys()]
-            ended += self.guard.look(guarded)
+            guarded = [one for one in idle.values() if one.spec.pod in live - lost.keys()]
+            ended += [(idle[pod], reason) for pod, reason in self.guard.look(guarded)]
         except AgentError as error:
             # Whose process is gone is told all the same.
             _log.warning("GPU memory of pods cannot be looked at: %s", error)
-        found = [(pod, "exited") for pod in freed]
-        for pod, reason in ended:
-            if why := lost.get(pods.records.name(pod)):
-                self._noted(str(why))
-            # One that cannot be ended is stuck: it is told once it can be, and hides no other.
-            if self._can_end(pod):
-                found.append((pod, reason))
-        return found
+        return ended
+
+    async def _end(self, one: _Known, reason: str) -> None:
+        """End what is left of a pod, and tell that it has ended.
+
+        One that cannot be ended is stuck: it is told once it can be, and keeps no other waiting.
+        """
+        loop, pod = asyncio.get_running_loop(), _id(one)
+        try:
+            async with self._few:
+                if await loop.run_in_executor(self._threads, self._ended, one):
+                    self._driver.post(PodExited(pod, reason))
+        finally:
+            self._ending.discard(pod)
+
+    def _ended(self, one: _Known) -> bool:
+        """End a pod unless something has been done to it since it was looked at, or is."""
+        known: list[_Known] = [*self.executor.pods.all(), *self.executor.pods.stuck()]
+        return one in known and _id(one) not in self._busy and self._can_end(_id(one))
+
+    def _is_left_alone(self, pod: PodId) -> bool:
+        return pod not in self._busy and pod not in self._ending
 
     def _is_idle(self, one: Pod) -> bool:
         """Whether nothing has been done to a pod since it was looked at, nor is."""
-        return one in self.executor.pods.all() and one.record.pod not in self._busy
+        return one in self.executor.pods.all() and self._is_left_alone(_id(one))
 
     # -- numbers that outlive it ---
     def _number(self, name: str) -> int:
@@ -303,3 +333,7 @@ class AgentService:
             return 0
         except ValueError as error:
             raise AgentError(f"{file}: not a number; expected one, or no file") from error
+
+
+def _id(one: _Known) -> PodId:
+    return PodId(one.record.pod if isinstance(one, Pod) else one.pod)

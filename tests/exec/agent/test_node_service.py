@@ -432,7 +432,8 @@ def test_pods_that_ended_are_told_though_another_cannot_be_ended(
                     await agent.fact(
                         lambda one, number=number: isinstance(one, PodFailed) and one.pod == number
                     )
-                # The second may be the last that is found to have ended.
+                # They are not told only when it is given up, which takes seconds.
+                assert pods.stuck() == []
                 await until(lambda: pods.stuck() != [])
                 assert [one.pod for one in pods.stuck()] == [2]
             finally:
