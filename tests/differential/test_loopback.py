@@ -20,14 +20,14 @@ from etcd_server import missing_etcd
 from inferx.cli.live_journals import Journals, read_journals
 from inferx.cli.live_profile import about_run, calibrated
 from inferx.cli.live_records import observed, predicted, world_of
-from inferx.cli.profile_lines import interference_lines
+from inferx.cli.profile_lines import interference_lines, stage_lines
 from inferx.client.driving import Answer, Call, drive, prompt_of
 from inferx.exec.worker.engine import Generation
 from inferx.exec.worker.paced import PacedEngine, PacedShape
 from inferx.sim.link import LinkModel
 from inferx.sim.metrics import SummaryRow, summarise
 from inferx.sim.output import read_summary
-from inferx.sim.profile import load_profile
+from inferx.sim.profile import Stage, load_profile
 from inferx.sim.record import Outcome, RunRecord
 from inferx.sim.workload.read import read_trace
 from inferx.spec.shape import ENFORCEMENTS
@@ -141,11 +141,18 @@ def declared(folder: Path) -> Path:
     several seconds in which nobody else starts there, were it not said here.
     """
     date = "2026-12"
-    assumed = f'basis = "assumed"\nsource = "a worker of a few MiB"\ndate = "{date}"\n'
+    restore = Stage(
+        name="restore",
+        fixed_s=RESTORE_S,
+        basis="assumed",
+        source="a worker of a few MiB",
+        machine="any",
+        date=date,
+    )
     alone = dict.fromkeys(ENFORCEMENTS, 0.0)
     lines = [
         'name = "declared"\nsummary = "the pace"\ninherits = "criu-memfd"',
-        f'\n[[restore]]\nname = "restore"\nfixed_s = {RESTORE_S}\nmachine = "any"\n{assumed}',
+        *stage_lines("restore", restore),
         *interference_lines(alone, source="Nothing is on GPUs that are declared", date=date),
         CASE.serving_text(),
     ]

@@ -49,9 +49,6 @@ FACTS_LIMIT = REMEMBERED
 
 _log = logging.getLogger(__name__)
 
-_Known = Pod | PodRecord
-"""A pod, or what is noted of one that could not be ended."""
-
 
 class AgentService:
     """One node's agent.
@@ -260,7 +257,7 @@ class AgentService:
             await asyncio.sleep(LOOK_S)
             try:
                 for one, reason in await loop.run_in_executor(self._threads, self._ended_pods):
-                    self._ending.add(_id(one))
+                    self._ending.add(PodId(one.pod))
                     self._begin(self._end(one, reason))
                 await loop.run_in_executor(self._threads, self._trim_logs)
             except AgentError as error:
@@ -273,38 +270,36 @@ class AgentService:
             with told(f"the output of pod {one.pod} cannot be bounded", phase="logs"):
                 pods.logs.trim(pods.records.place(one.pod))
 
-    def _ended_pods(self) -> list[tuple[_Known, str]]:
+    def _ended_pods(self) -> list[tuple[PodRecord, str]]:
         """Find what is to end: pods whose process or GPU is gone, or that exceed their share."""
         pods, node = self.executor.pods, self.executor.pods.node
         # Known first, looked for after: one that is started in between is not missed.
-        idle = {_id(one): one for one in pods.all() if self._is_left_alone(_id(one))}
+        idle = {PodId(one.record.pod): one for one in pods.all() if self._is_left(one.record)}
         live = frozenset(one.pod for one in node.sandbox.live())
         # Noted before the pod is killed for it.
         lost = pods.pages.look()
         stuck = [one for one in pods.stuck() if pods.records.name(one.pod) not in live]
-        ended: list[tuple[_Known, str]] = [
-            (one, "exited") for one in stuck if self._is_left_alone(_id(one))
-        ]
+        ended = [(one, "exited") for one in stuck if self._is_left(one)]
         for one in idle.values():
             if why := lost.get(one.spec.pod):
                 self._noted(str(why))
-                ended.append((one, "pages"))
+                ended.append((one.record, "pages"))
             elif one.spec.pod not in live:
-                ended.append((one, "exited"))
+                ended.append((one.record, "exited"))
         try:
             guarded = [one for one in idle.values() if one.spec.pod in live - lost.keys()]
-            ended += [(idle[pod], reason) for pod, reason in self.guard.look(guarded)]
+            ended += [(idle[pod].record, reason) for pod, reason in self.guard.look(guarded)]
         except AgentError as error:
             # Whose process is gone is told all the same.
             _log.warning("GPU memory of pods cannot be looked at: %s", error)
         return ended
 
-    async def _end(self, one: _Known, reason: str) -> None:
+    async def _end(self, one: PodRecord, reason: str) -> None:
         """End what is left of a pod, and tell that it has ended.
 
         One that cannot be ended is stuck: it is told once it can be, and keeps no other waiting.
         """
-        loop, pod = asyncio.get_running_loop(), _id(one)
+        loop, pod = asyncio.get_running_loop(), PodId(one.pod)
         try:
             async with self._few:
                 if await loop.run_in_executor(self._threads, self._ended, one):
@@ -312,17 +307,18 @@ class AgentService:
         finally:
             self._ending.discard(pod)
 
-    def _ended(self, one: _Known) -> bool:
+    def _ended(self, one: PodRecord) -> bool:
         """End a pod unless something has been done to it since it was looked at, or is."""
-        known: list[_Known] = [*self.executor.pods.all(), *self.executor.pods.stuck()]
-        return one in known and _id(one) not in self._busy and self._can_end(_id(one))
+        pod = PodId(one.pod)
+        return one in self.executor.pods.known() and pod not in self._busy and self._can_end(pod)
 
-    def _is_left_alone(self, pod: PodId) -> bool:
-        return pod not in self._busy and pod not in self._ending
+    def _is_left(self, one: PodRecord) -> bool:
+        """Whether nobody is at a pod: no command, and nothing that ends it."""
+        return one.pod not in self._busy and one.pod not in self._ending
 
     def _is_idle(self, one: Pod) -> bool:
         """Whether nothing has been done to a pod since it was looked at, nor is."""
-        return one in self.executor.pods.all() and self._is_left_alone(_id(one))
+        return one in self.executor.pods.all() and self._is_left(one.record)
 
     # -- numbers that outlive it ---
     def _number(self, name: str) -> int:
@@ -333,7 +329,3 @@ class AgentService:
             return 0
         except ValueError as error:
             raise AgentError(f"{file}: not a number; expected one, or no file") from error
-
-
-def _id(one: _Known) -> PodId:
-    return PodId(one.record.pod if isinstance(one, Pod) else one.pod)
